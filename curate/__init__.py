@@ -1,0 +1,1 @@
+"""From prompts to a versioned mix of screened preference pairs."""

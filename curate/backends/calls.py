@@ -1,0 +1,61 @@
+"""What is asked of a model and what comes back, the same for every kind of engine."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Kind = Literal["generate", "score", "embed"]
+Failure = Literal["failed_call", "prompt_too_long", "refused"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call: `n` responses to a conversation, or one score or vector of what it ends with."""
+
+    kind: Kind
+    messages: list[dict[str, str]]
+    schema: dict[str, Any] | None = None
+    """JSON schema the response must follow."""
+    first_sample: int = 0
+    n: int = 1
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """`temperature`, `top_p`, `max_tokens`, `seed`; empty where nothing is sampled."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """One text drawn from a model."""
+
+    text: str
+    finish_reason: str | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call gave: responses, numbers, or the reason there are none."""
+
+    responses: tuple[Response, ...] = ()
+    values: tuple[float, ...] = ()
+    """One score, or the components of one vector."""
+    failure: Failure | None = None
+    error: str | None = None
+    """What went wrong, in words; set exactly when `failure` is."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Backend(Protocol):
+    """A model that can be asked."""
+
+    model: str
+    """The name the user gave, without secrets."""
+    digest: str
+    """SHA-256 of the weights, the revision of a hub model, or the address of a remote one."""
+
+    def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, Answer]]]:
+        """Answers to `requests[i]` for i in `needed`, in groups that are recorded together.
+
+        All requests of a part are passed so that a local engine forms the same batches whatever is
+        needed: what is computed after an interruption then equals what would have been without it.
+        """
+        ...

@@ -1,0 +1,139 @@
+"""Command-line flags from a config dataclass: each default and help text is declared once, there."""
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import json
+import tomllib
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from schemas.errors import UserError
+
+Config = TypeVar("Config")
+
+
+def add_flags(parser: argparse.ArgumentParser, config: type[Any]) -> None:
+    """One flag a field (`min_margin` -> `--min-margin`), a positional where metadata says so, and `-c FILE`."""
+    help_texts = field_docs(config)
+    hints = get_type_hints(config)
+    for field in dataclasses.fields(config):
+        text = help_texts.get(field.name, "").replace("%", "%%")
+        if field.metadata.get("positional"):
+            parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, help=text, metavar=field.name.upper())
+            continue
+        default = default_of(field)
+        if default not in (None, (), False, dataclasses.MISSING, ""):
+            text += f" (default: {default})"
+        flags = [f"--{field.name.replace('_', '-')}"]
+        kind = plain_type(hints[field.name])
+        if kind is bool:
+            parser.add_argument(*flags, action="store_true", default=argparse.SUPPRESS, help=text)
+        elif get_origin(kind) is tuple:
+            parser.add_argument(
+                *flags, action="append", default=argparse.SUPPRESS, help=text, metavar=field.name.upper()
+            )
+        elif get_origin(kind) is Literal:
+            parser.add_argument(*flags, choices=get_args(kind), default=argparse.SUPPRESS, help=text)
+        else:
+            parser.add_argument(*flags, type=kind, default=argparse.SUPPRESS, help=text, metavar=field.name.upper())
+    parser.add_argument("-c", dest="config_file", metavar="FILE", help="TOML file with the same fields; flags win")
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+
+
+def read_config(config: type[Config], arguments: argparse.Namespace) -> Config:
+    """The config from defaults, then the TOML file, then the flags that were given."""
+    values: dict[str, Any] = {}
+    fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    hints = get_type_hints(config)
+    if arguments.config_file:
+        for name, value in read_toml(Path(arguments.config_file)).items():
+            key = name.replace("-", "_")
+            if key not in fields:
+                raise UserError(f"{arguments.config_file}: unknown field '{name}'; known: {', '.join(fields)}")
+            values[key] = coerce(value, plain_type(hints[key]), f"{arguments.config_file}: field '{name}'")
+    given = vars(arguments)
+    for name in fields:
+        if name in given:
+            values[name] = tuple(given[name]) if isinstance(given[name], list) else given[name]
+    missing = [name for name, field in fields.items() if default_of(field) is dataclasses.MISSING and name not in values]
+    if missing:
+        shown = [n.upper() if fields[n].metadata.get("positional") else f"--{n.replace('_', '-')}" for n in missing]
+        raise UserError(f"{' and '.join(shown)} must be given")
+    return config(**values)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"no config file {path}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from error
+
+
+def coerce(value: Any, kind: Any, where: str) -> Any:
+    """A TOML value as the field's type; an int serves as a float."""
+    if get_origin(kind) is tuple:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise UserError(f"{where} must be a list of texts, found {value!r}")
+    if get_origin(kind) is Literal:
+        if value in get_args(kind):
+            return value
+        raise UserError(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, found {value!r}")
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if type(value) is not kind:
+        raise UserError(f"{where} must be {kind.__name__}, found {value!r}")
+    return value
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """A field's default value, made if it has a factory."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def plain_type(hint: Any) -> Any:
+    """The type a flag is read as: `X | None` is read as X."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(option for option in get_args(hint) if option is not type(None))
+    return hint
+
+
+def field_docs(config: type[Any]) -> dict[str, str]:
+    """Field name -> the docstring under it, joined to one line."""
+    body = ast.parse(inspect.cleandoc(inspect.getsource(config))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            docs[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return docs
+
+
+def run_command(main: Any, arguments: Sequence[str] | None) -> int:
+    """Run a command's body: the user's mistake becomes one sentence on stderr and exit code 2."""
+    import sys
+
+    try:
+        return int(main(arguments) or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; everything so far is saved, the same command goes on", file=sys.stderr)
+        return 130
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """The one JSON object of `--json`, on stdout."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)

@@ -1,0 +1,1 @@
+"""Where prompts and ready pairs come from."""

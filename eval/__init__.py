@@ -1,0 +1,1 @@
+"""Whether training helped, with honest statistics."""

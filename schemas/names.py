@@ -1,0 +1,67 @@
+"""The closed lists that stages share: reasons, kinds of flaw, kinds of call."""
+
+from typing import Literal, get_args
+
+Role = Literal["system", "user", "assistant"]
+
+UnpairedReason = Literal[
+    "unreadable_row",
+    "bad_prompt",
+    "bad_response",
+    "prompt_mismatch",
+    "prompt_too_long",
+    "failed_call",
+    "refused",
+    "malformed_json",
+    "failed_score",
+    "empty",
+]
+"""Why a row of a source never became a pair, in the order the stages can meet them.
+
+unreadable_row   a line that is not JSON, or a row without the columns of its format
+bad_prompt       a prompt that is null, not text, empty or not a conversation ending in a user turn
+bad_response     a response that is null or not text
+prompt_mismatch  the chosen and the rejected side disagree about the prompt
+prompt_too_long  the prompt leaves no room for a response in the model's context
+failed_call      the model could not be asked, or did not answer
+refused          the endpoint declined to answer (content filter or refusal field)
+malformed_json   the response is not the JSON that was asked for
+failed_score     fewer than two candidates with text have a finite score
+empty            fewer than two candidates have any text
+"""
+
+ScreenReason = Literal[
+    "prompt_mismatch",
+    "failed_score",
+    "empty",
+    "tie",
+    "identical",
+    "low_margin",
+    "duplicate_pair",
+    "near_duplicate_prompt",
+]
+"""Why a pair is dropped by screening, in the order the rules are tried; the first match wins."""
+
+DropReason = UnpairedReason | ScreenReason
+
+UNPAIRED_REASONS: tuple[str, ...] = get_args(UnpairedReason)
+SCREEN_REASONS: tuple[str, ...] = get_args(ScreenReason)
+DROP_REASONS: tuple[str, ...] = tuple(dict.fromkeys(UNPAIRED_REASONS + SCREEN_REASONS))
+
+Flaw = Literal[
+    "factual_error",
+    "reasoning_error",
+    "cut_off",
+    "off_topic",
+    "ignored_instruction",
+    "bad_format",
+    "repetition",
+    "needless_refusal",
+    "padding",
+    "incoherent",
+    "wrong_language",
+    "bad_code",
+]
+"""How a rejected response fails, where that is known."""
+
+FLAWS: tuple[str, ...] = get_args(Flaw)

@@ -1,0 +1,1 @@
+"""Fitting small models on what `curate` made."""
