@@ -59,7 +59,8 @@ def read_config(config: type[Config], arguments: argparse.Namespace) -> Config:
     for name in fields:
         if name in given:
             values[name] = tuple(given[name]) if isinstance(given[name], list) else given[name]
-    missing = [name for name, field in fields.items() if default_of(field) is dataclasses.MISSING and name not in values]
+    needed = [name for name, field in fields.items() if default_of(field) is dataclasses.MISSING]
+    missing = [name for name in needed if name not in values]
     if missing:
         shown = [n.upper() if fields[n].metadata.get("positional") else f"--{n.replace('_', '-')}" for n in missing]
         raise UserError(f"{' and '.join(shown)} must be given")

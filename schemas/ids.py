@@ -44,6 +44,11 @@ def prompt_key(messages: Sequence[Message]) -> str:
     return short_id([[message["role"], message["content"]] for message in messages])
 
 
+def made_pair_id(prompt_id: str, messages: Sequence[Message], chosen: str, rejected: str) -> str:
+    """The id of a pair made for a prompt: the same text for a repeated prompt gets the prompt's number."""
+    return pair_key(messages, chosen, rejected) + prompt_id[16:]
+
+
 class Occurrences:
     """Makes repeated ids unique: the second `k` becomes `k-2`, the third `k-3`."""
 

@@ -31,7 +31,6 @@ empty            fewer than two candidates have any text
 """
 
 ScreenReason = Literal[
-    "prompt_mismatch",
     "failed_score",
     "empty",
     "tie",

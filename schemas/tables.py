@@ -25,7 +25,7 @@ class Candidate(dy.Schema):
 
     candidate_id = dy.String(primary_key=True)
     prompt_id = dy.String()
-    sample = dy.UInt32()
+    sample_index = dy.UInt32()
     """Position among the n responses to the prompt, from 0."""
     response = dy.String()
     finish_reason = dy.String(nullable=True)

@@ -1,0 +1,139 @@
+"""The `curate` command: build, mix, explain, show, doctor."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from curate.config import BuildConfig, DoctorConfig, ExplainConfig, MixConfig, ShowConfig
+from curate.flags import add_flags, print_json, read_config, run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    return run_command(run, argv)
+
+
+def run(argv: Sequence[str] | None) -> int:
+    parser = argparse.ArgumentParser("curate", description="Make, screen and mix preference pairs.", allow_abbrev=False)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (config, command) in COMMANDS.items():
+        about = (config.__doc__ or "").strip()
+        sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        add_flags(sub, config)
+        sub.set_defaults(command=command, config=config)
+    arguments = parser.parse_args(argv)
+    # Progress and notes go to stderr, results to stdout.
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    for package in ("curate", "train"):
+        logging.getLogger(package).setLevel(logging.INFO)
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return int(arguments.command(read_config(arguments.config, arguments), arguments.json))
+
+
+def build_command(cfg: BuildConfig, as_json: bool) -> int:
+    from curate.build import build
+    from curate.screen.screen import threshold_for_a_quarter
+
+    built = build(cfg)
+    summary = built.summary()
+    width = max(len(reason) for reason in (*summary["dropped"], "rows in"))
+    table = [f"  {'rows in':{width}}  {summary['rows_in']:>7}"]
+    table += [f"- {reason:{width}}  {count:>7}" for reason, count in summary["dropped"].items()]
+    table += [f"= {'kept':{width}}  {summary['kept']:>7}"]
+    print("\n".join(table))
+    if not summary["kept"]:
+        margin = threshold_for_a_quarter(built.screened.scan().collect())
+        if margin is not None:
+            print(f"no pair was kept; --min-margin {margin:.4g} would keep a quarter of those dropped as low_margin")
+        else:
+            print("no pair was kept")
+    who = f"generator {summary['generator'] or '-'}, scorer {summary['scorer'] or '-'}"
+    made = f"{summary['calls']} calls made, {summary['reused_calls']} reused, {summary['seconds']:.1f} s"
+    print(f"build '{summary['name']}': {who}; {made}")
+    if as_json:
+        print_json(summary)
+    return 0
+
+
+def mix_command(cfg: MixConfig, as_json: bool) -> int:
+    from curate.mix import mix
+
+    summary = mix(cfg).summary()
+    sources = ", ".join(f"{rows} from {name}" for name, rows in summary["sources"].items())
+    print(f"mix '{summary['name']}': {summary['rows']} pairs ({sources}); {summary['heldout']} held out")
+    print(f"{summary['path']}  sha256 {summary['sha256']}")
+    if as_json:
+        print_json(summary)
+    return 0
+
+
+def explain_command(cfg: ExplainConfig, as_json: bool) -> int:
+    from curate.explain import explain, explained
+
+    found = explain(cfg)
+    print_json(found) if as_json else print(explained(found))
+    return 0
+
+
+def show_command(cfg: ShowConfig, as_json: bool) -> int:
+    from curate.show import show_all, show_one
+
+    found = show_one(cfg) if cfg.name else show_all(cfg)
+    if as_json:
+        print_json(found)
+    elif cfg.name:
+        show_pairs(found)
+    else:
+        show_lists(found)
+    return 0
+
+
+def show_pairs(found: dict[str, Any]) -> None:
+    counts = {key: value for key, value in found.items() if isinstance(value, int | str) and key != "format"}
+    print("  ".join(f"{key} {value}" for key, value in counts.items()))
+    for pair in found["pairs"]:
+        margin = "" if pair["margin"] is None else f"margin {pair['margin']:.3f}"
+        state = pair.get("dropped_by") or pair.get("split") or "kept"
+        print(f"\n{pair['pair_id']}  {state}  {margin}")
+        for text in ("prompt", "chosen", "rejected"):
+            print(f"  {text:8}  {pair[text]}")
+
+
+def show_lists(found: dict[str, Any]) -> None:
+    for kind, rows in found.items():
+        print(kind)
+        for row in rows:
+            facts = [f"{key} {value}" for key, value in row.items() if key != "name" and not isinstance(value, dict)]
+            print(f"  {row['name']:16} {'  '.join(facts)}")
+        if not rows:
+            print("  none yet")
+
+
+def doctor_command(cfg: DoctorConfig, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from curate.doctor import doctor
+
+    checks = doctor(cfg)
+    for check in checks:
+        print(f"{'ok ' if check.is_good else 'BAD'}  {check.name:20} {check.found}")
+    if as_json:
+        print_json({"good": all(check.is_good for check in checks), "checks": [asdict(check) for check in checks]})
+    return 0 if all(check.is_good for check in checks) else 1
+
+
+COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
+    "build": (BuildConfig, build_command),
+    "mix": (MixConfig, mix_command),
+    "explain": (ExplainConfig, explain_command),
+    "show": (ShowConfig, show_command),
+    "doctor": (DoctorConfig, doctor_command),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""The way back from a pair: its prompt, responses, scores, calls, rules and mixes."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate.backends.ledger import Ledger, Recorder
+from curate.config import ExplainConfig
+from curate.mix import read_lock
+from curate.saved import build_names, mix_names, read_build
+from curate.store import Store, Table
+from schemas.errors import UserError
+
+
+def explain(cfg: ExplainConfig) -> dict[str, Any]:
+    """All that is known of a pair, from the first build that has it.
+
+    Raises UserError for an id that no build of the data directory has.
+    """
+    with Ledger(cfg.data / "ledger.sqlite") as ledger:
+        store = Store(cfg.data, Recorder(ledger))
+        for name in build_names(cfg.data):
+            built = read_build(cfg.data, name)
+            tables = {stage: store.open(stage, key) for stage, key in built["tables"].items()}
+            pairs = [table for stage, table in tables.items() if stage != "screen_pairs"][-1]
+            if pair := one(pairs, "pair_id", cfg.pair_id):
+                return way_back(cfg, name, built, tables, pair, ledger)
+    raise UserError(f"no build in {cfg.data} has a pair '{cfg.pair_id}'; `curate show NAME` lists the pairs of a build")
+
+
+def way_back(
+    cfg: ExplainConfig,
+    name: str,
+    built: dict[str, Any],
+    tables: dict[str, Table],
+    pair: dict[str, Any],
+    ledger: Ledger,
+) -> dict[str, Any]:
+    """What the tables of one build say of a pair."""
+    candidates = pl.DataFrame()
+    if "sample_responses" in tables:
+        drawn = tables["sample_responses"].scan().filter(pl.col("prompt_id") == pair["prompt_id"])
+        columns = ("candidate_id", "score", "scorer", "reason")
+        scores = tables["score_responses"].scan().select(*columns, score_call="call_id")
+        candidates = drawn.join(scores, on="candidate_id", how="left").sort("sample_index").collect()
+    call_ids = [pair["chosen_call"], pair["rejected_call"]]
+    if candidates.height:
+        call_ids += [*candidates["call_id"], *candidates["score_call"]]
+    known = list(dict.fromkeys(call_id for call_id in call_ids if call_id))
+    verdict = one(tables["screen_pairs"], "pair_id", pair["pair_id"])
+    return {
+        "pair_id": pair["pair_id"],
+        "build": name,
+        "source": built["config"]["source"],
+        "prompt_id": pair["prompt_id"],
+        "messages": pair["messages"],
+        "chosen": pair["chosen"],
+        "rejected": pair["rejected"],
+        "score_chosen": pair["score_chosen"],
+        "score_rejected": pair["score_rejected"],
+        "scorer": pair["scorer"],
+        "origin": pair["origin"],
+        "flaw": pair["flaw"],
+        "candidates": candidates.drop("prompt_id", strict=False).to_dicts(),
+        "calls": ledger.describe(known),
+        "screening": verdict,
+        "rules": tables["screen_pairs"].manifest.config,
+        "mixes": mixes_with(cfg.data, pair["pair_id"]),
+        "tables": built["tables"],
+    }
+
+
+def one(table: Table, column: str, value: str) -> dict[str, Any] | None:
+    """The row whose `column` is `value`."""
+    found = table.scan().filter(pl.col(column) == value).head(1).collect()
+    return found.row(0, named=True) if found.height else None
+
+
+def mixes_with(data: Path, pair_id: str) -> list[dict[str, Any]]:
+    """The mixes a pair is in, and where."""
+    found = []
+    for name in mix_names(data):
+        path = data / "mixes" / f"{name}.parquet"
+        if path.exists():
+            rows = pl.scan_parquet(path).filter(pl.col("pair_id") == pair_id).select("row", "split", "source").collect()
+            sha256 = read_lock(data / "mixes" / f"{name}.lock.json")["sha256"]
+            found += [{"mix": name, "sha256": sha256, **row} for row in rows.to_dicts()]
+    return found
+
+
+def explained(found: dict[str, Any]) -> str:
+    """`explain`'s answer for people to read."""
+    lines = [f"pair {found['pair_id']}: build '{found['build']}', {found['origin']} responses, from {found['source']}"]
+    lines += ["", f"prompt {found['prompt_id']}"]
+    lines += [indent(f"[{message['role']}] {message['content']}") for message in found["messages"]]
+    for side in ("chosen", "rejected"):
+        score = found[f"score_{side}"]
+        shown = "no score" if score is None else f"{score:.4f} by {found['scorer']}"
+        lines += ["", f"{side} ({shown})", indent(found[side] or "(empty)")]
+    if found["flaw"]:
+        lines += ["", f"the rejected response was written to fail by: {found['flaw']}"]
+    if found["candidates"]:
+        lines += ["", "candidates"]
+        for candidate in found["candidates"]:
+            failed = f"score failed: {candidate['reason']}"
+            score = failed if candidate["score"] is None else f"{candidate['score']:8.4f}"
+            mark = {found["chosen"]: "chosen", found["rejected"]: "rejected"}.get(candidate["response"], "")
+            lines.append(f"  {candidate['sample_index']}  {score}  {candidate['finish_reason'] or '-':7} {mark}")
+    if found["calls"]:
+        lines += ["", "calls"]
+        for call in found["calls"]:
+            tokens = f"{call['input_tokens']} + {call['output_tokens']} tokens" if call["output_tokens"] else ""
+            asked = f"{call['kind']:8} {call['model']} ({call['digest'][:12]})"
+            lines.append(f"  {call['call_id']}  {asked} {tokens}".rstrip())
+    lines += ["", "screening", f"  {verdict_text(found['screening'], found['rules'])}"]
+    for row in found["mixes"]:
+        where = f"row {row['row']}, {row['split']}, from {row['source']}"
+        lines.append(f"mix {row['mix']}: {where} (sha256 {row['sha256'][:12]})")
+    lines += ["", "tables", *(f"  {stage:16} {key}" for stage, key in found["tables"].items())]
+    return "\n".join(lines)
+
+
+def verdict_text(verdict: dict[str, Any] | None, rules: dict[str, Any]) -> str:
+    """One line on what screening decided."""
+    if verdict is None:
+        return "not screened"
+    margin = "no margin" if verdict["margin"] is None else f"margin {verdict['margin']:.4f}"
+    limits = f"min margin {rules['min_margin']:g}, max cosine {rules['max_cosine']:g}"
+    if verdict["dropped_by"] is None:
+        return f"kept ({margin}; {limits})"
+    other = f", too like {verdict['duplicate_of']}" if verdict["duplicate_of"] else ""
+    cosine = "" if verdict["similarity"] is None else f" (cosine {verdict['similarity']:.3f})"
+    return f"dropped by {verdict['dropped_by']}{other}{cosine} ({margin}; {limits})"
+
+
+def indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -1,0 +1,62 @@
+"""n responses of one model to each prompt."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from curate.backends.calls import Backend, Request
+from curate.backends.ledger import Recorder, call_key
+from curate.parts import Part, drop, part
+from schemas.ids import short_id
+from schemas.tables import Candidate
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What decides the responses."""
+
+    model: str
+    digest: str
+    """Of the generator's weights."""
+    n: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int
+    version: int = 1
+    """Raised when the same recorded calls would give other rows."""
+
+    def request(self, messages: list[dict[str, str]]) -> Request:
+        sampling = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+        }
+        return Request("generate", messages, n=self.n, sampling=sampling)
+
+
+def sample_responses(prompts: pl.DataFrame, cfg: SampleConfig, *, generator: Backend, recorder: Recorder) -> Part:
+    """`n` candidates a prompt; prompts that got none are dropped with a reason."""
+    requests = [cfg.request(messages) for messages in prompts["messages"].to_list()]
+    answers = recorder.ask(generator, requests)
+    rows: list[dict[str, Any]] = []
+    dropped: list[dict[str, Any]] = []
+    for prompt_id, request, answer in zip(prompts["prompt_id"], requests, answers, strict=True):
+        if answer.failure:
+            dropped.append(drop("sample_responses", answer.failure, answer.error or "", prompt_id))
+            continue
+        call_id = call_key(generator, request)
+        for index, response in enumerate(answer.responses):
+            rows.append(
+                {
+                    "candidate_id": short_id([prompt_id, call_id, index]),
+                    "prompt_id": prompt_id,
+                    "sample_index": index,
+                    "response": response.text,
+                    "finish_reason": response.finish_reason,
+                    "call_id": call_id,
+                }
+            )
+    return part(Candidate, rows, dropped)

@@ -1,0 +1,312 @@
+"""Builds put together into a versioned dataset: a recipe, its lock, and one table with a held-out split.
+
+Shares, order and split come from hashes of the seed and of ids, never from row numbers. So a larger
+share contains the smaller one, and a prompt group held out under a seed stays held out in every
+later mix with that seed and share.
+
+A share is not what other tools call so: TRL's `fraction` takes the first rows of a dataset, and the
+alignment handbook's weights take the first rows after a shuffle of each split. Here `NAME:0.5` is a
+random half of what screening kept, rounded to whole pairs.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from curate.backends.ledger import Ledger, Recorder
+from curate.build import NAME, build, build_path
+from curate.config import BuildConfig, MixConfig
+from curate.flags import read_toml
+from curate.models import file_sha256
+from curate.saved import nearest, read_build
+from curate.store import Store, Table, write_atomically
+from schemas.errors import UserError
+from schemas.ids import digest
+from schemas.manifest import FORMAT, refuse_newer
+from schemas.tables import MixRow
+
+log = logging.getLogger(__name__)
+
+ROWS_PER_GROUP = 16_384
+
+
+@dataclass(frozen=True)
+class Source:
+    """One build of a mix and the share of it that is taken."""
+
+    build: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a mix is made of; the file `mixes/NAME.toml`."""
+
+    name: str
+    seed: int
+    heldout: float
+    sources: tuple[Source, ...]
+
+    def to_toml(self) -> str:
+        head = f'name = "{self.name}"\nseed = {self.seed}\nheldout = {self.heldout}\n'
+        return head + "".join(
+            f'\n[[source]]\nbuild = "{source.build}"\nshare = {source.share}\n' for source in self.sources
+        )
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A published mix."""
+
+    recipe: Recipe
+    lock: dict[str, Any]
+    path: Path
+
+    def summary(self) -> dict[str, Any]:
+        """What `curate mix --json` prints; the names are a contract."""
+        return {
+            "name": self.recipe.name,
+            "rows": self.lock["rows"],
+            "train": self.lock["train"],
+            "heldout": self.lock["heldout"],
+            "sources": {source["build"]: source["rows"] for source in self.lock["sources"]},
+            "sha256": self.lock["sha256"],
+            "path": str(self.path),
+        }
+
+
+def mix(cfg: MixConfig) -> Mixed:
+    """Publish a mix, or make a published one again from the tables its lock pins."""
+    if not NAME.fullmatch(cfg.name):
+        raise UserError(f"mix name '{cfg.name}' must be letters, digits, '.', '_' and '-' (at most 64)")
+    folder = cfg.data / "mixes"
+    recipe = asked_recipe(cfg, folder / f"{cfg.name}.toml")
+    lock_path = folder / f"{cfg.name}.lock.json"
+    with Ledger(cfg.data / "ledger.sqlite") as ledger:
+        store = Store(cfg.data, Recorder(ledger))
+        if lock_path.exists():
+            return published_again(cfg, recipe, lock_path, store)
+        sources = [pin(cfg.data, source) for source in recipe.sources]
+        lock = write_mix(recipe, sources, store, folder / f"{cfg.name}.parquet")
+    write_atomically(folder / f"{cfg.name}.toml", recipe.to_toml().encode())
+    write_atomically(lock_path, json.dumps(lock, indent=1).encode())
+    log.info("mix %s: %d rows, %d of them held out", recipe.name, lock["rows"], lock["heldout"])
+    return Mixed(recipe, lock, folder / f"{cfg.name}.parquet")
+
+
+def asked_recipe(cfg: MixConfig, path: Path) -> Recipe:
+    """The recipe of the flags, else of the file; a file that says otherwise than the flags is refused."""
+    written = read_recipe(path) if path.exists() else None
+    if not cfg.add:
+        if written:
+            return written
+        known = sorted(file.stem for file in path.parent.glob("*.toml"))
+        raise UserError(f"no mix '{cfg.name}'{nearest(cfg.name, known)}; name its sources with --add BUILD[:SHARE]")
+    if not 0 <= cfg.heldout < 1:
+        raise UserError(f"--heldout {cfg.heldout} is outside 0 to 1")
+    asked = Recipe(cfg.name, cfg.seed, cfg.heldout, tuple(parse_source(text) for text in cfg.add))
+    names = [source.build for source in asked.sources]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"--add {twice} is given twice; one share is enough")
+    if written and written != asked:
+        changed = difference(written, asked)
+        raise UserError(f"mix '{cfg.name}' is published and stays as it is ({changed}); choose a new name")
+    return asked
+
+
+def parse_source(text: str) -> Source:
+    """`NAME` or `NAME:SHARE`."""
+    name, colon, share = text.partition(":")
+    try:
+        source = Source(name, float(share) if colon else 1.0)
+    except ValueError as error:
+        raise UserError(f"--add {text}: '{share}' is not a number; write BUILD:SHARE, for example sft:0.5") from error
+    if not 0 < source.share <= 1:
+        raise UserError(f"--add {text}: a share lies above 0 and is at most 1")
+    return source
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe of a file."""
+    value = read_toml(path)
+    try:
+        sources = tuple(Source(str(source["build"]), float(source["share"])) for source in value["source"])
+        return Recipe(str(value["name"]), int(value["seed"]), float(value["heldout"]), sources)
+    except (KeyError, TypeError, ValueError) as error:
+        fields = "name, seed, heldout and [[source]] with build, share"
+        raise UserError(f"{path} is not a recipe ({error!r}); it holds {fields}") from error
+
+
+def difference(written: Recipe, asked: Recipe) -> str:
+    """What a changed recipe changes, in one line."""
+    changes = [
+        f"{field} {old} -> {new}"
+        for field, old, new in (
+            ("seed", written.seed, asked.seed),
+            ("heldout", written.heldout, asked.heldout),
+            ("sources", shown_sources(written), shown_sources(asked)),
+        )
+        if old != new
+    ]
+    return "; ".join(changes)
+
+
+def shown_sources(recipe: Recipe) -> str:
+    return " + ".join(f"{source.build}:{source.share:g}" for source in recipe.sources)
+
+
+def pin(data: Path, source: Source) -> dict[str, Any]:
+    """The tables of a build, by key and content. The samples are imported when nobody built them yet."""
+    if source.build == "samples" and not build_path(data, "samples").exists():
+        build(BuildConfig(source="samples", data=data))
+    built = read_build(data, source.build)
+    stages = list(built["tables"])
+    pairs_stage = stages[stages.index("screen_pairs") - 1]
+    return {
+        "build": source.build,
+        "share": source.share,
+        "pairs": [pairs_stage, built["identities"][pairs_stage]],
+        "screened": ["screen_pairs", built["identities"]["screen_pairs"]],
+    }
+
+
+def pinned_table(store: Store, pinned: list[str]) -> Table:
+    """The table that a lock pins; refused when its content is another one now."""
+    stage, identity = pinned
+    table = store.open(stage, identity.partition(":")[0])
+    if table.identity != identity:
+        raise UserError(f"{table.folder} holds other rows than the mix was locked to; restore it, or publish a new mix")
+    return table
+
+
+def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], store: Store, path: Path) -> dict[str, Any]:
+    """Choose, order and split the pairs, write the table and return its lock."""
+    chosen: list[pl.DataFrame] = []
+    sources = []
+    tables: dict[str, list[str]] = {}
+    for source in pinned:
+        pairs, screened = pinned_table(store, source["pairs"]), pinned_table(store, source["screened"])
+        kept = screened.scan().filter(pl.col("dropped_by").is_null()).select("pair_id", "margin")
+        ids = kept.join(pairs.scan().select("pair_id", "group"), on="pair_id").collect()
+        share = random_share(ids, source["share"], recipe.seed)
+        chosen.append(share.with_columns(source=pl.lit(source["build"])))
+        tables[source["build"]] = [str(file) for file in pairs.files()]
+        sources.append({**source, "kept": ids.height})
+    together = pl.concat(chosen)
+    # The same pair from two builds is one pair; the source named first has it.
+    unique = together.unique("pair_id", keep="first", maintain_order=True)
+    if unique.is_empty():
+        raise UserError(f"mix '{recipe.name}' would be empty: no pair of {shown_sources(recipe)} passed screening")
+    ordered = (
+        unique.with_columns(order=hashes(unique["pair_id"], recipe.seed, "order"))
+        .sort("order", "pair_id")
+        .with_row_index("row")
+        .join(split(unique, recipe), on="group", how="left", maintain_order="left")
+        .drop("order")
+    )
+    copy_rows(ordered, tables, path)
+    counts = dict(ordered["source"].value_counts().rows())
+    splits = dict(ordered["split"].value_counts().rows())
+    return {
+        "format": FORMAT,
+        "recipe_sha256": digest(asdict(recipe)),
+        "sources": [{**source, "rows": counts.get(source["build"], 0)} for source in sources],
+        "duplicates_between_sources": together.height - unique.height,
+        "rows": ordered.height,
+        "train": splits.get("train", 0),
+        "heldout": splits.get("heldout", 0),
+        "sha256": file_sha256(path),
+    }
+
+
+def random_share(ids: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
+    """The `share` of the pairs with the smallest hashes, rounded to whole pairs; a larger share contains it."""
+    ranked = ids.with_columns(rank=hashes(ids["pair_id"], seed, "share")).sort("rank", "pair_id")
+    return ranked.head(round(share * ids.height)).drop("rank")
+
+
+def split(pairs: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+    """Group -> `train` or `heldout`, by the group's hash alone.
+
+    With two groups or more, the one with the smallest hash is always held out, so that a small mix has
+    something to check against.
+    """
+    groups = pairs.select("group").unique().sort("group")
+    ranks = hashes(groups["group"], recipe.seed, "heldout")
+    is_heldout = ranks < int(recipe.heldout * 2**64)
+    if recipe.heldout and groups.height > 1:
+        is_heldout |= ranks == ranks.min()
+    names = pl.when(pl.col("is_heldout")).then(pl.lit("heldout")).otherwise(pl.lit("train"))
+    return groups.with_columns(is_heldout=is_heldout).select("group", split=names)
+
+
+def hashes(ids: pl.Series, seed: int, purpose: str) -> pl.Series:
+    """64-bit hashes of ids, the same on every machine and in every version of every library."""
+    salt = f"{seed}:{purpose}:".encode()
+    drawn = [int.from_bytes(hashlib.sha256(salt + text.encode()).digest()[:8], "big") for text in ids]
+    return pl.Series(drawn, dtype=pl.UInt64)
+
+
+def copy_rows(ordered: pl.DataFrame, tables: dict[str, list[str]], path: Path) -> None:
+    """Write the texts of the chosen pairs, in order; duckdb keeps to a memory bound while it sorts them."""
+    texts = " UNION ALL ".join(
+        f"SELECT {sql_text(name)} AS source, pair_id, prompt_id, messages, chosen, rejected, scorer, origin, flaw "
+        f"FROM read_parquet([{', '.join(map(sql_text, files))}])"
+        for name, files in tables.items()
+    )
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect() as database:
+        database.register("ordered", ordered.to_arrow())
+        columns = ", ".join(MixRow.column_names())
+        try:
+            database.execute(
+                f"COPY (SELECT {columns} FROM ordered JOIN ({texts}) USING (source, pair_id) ORDER BY row) "
+                f"TO {sql_text(str(scratch))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS_PER_GROUP})"
+            )
+        except duckdb.IOException as error:
+            scratch.unlink(missing_ok=True)
+            raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+    MixRow.validate(pl.read_parquet(scratch), cast=True)
+    os.replace(scratch, path)
+
+
+def sql_text(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def published_again(cfg: MixConfig, recipe: Recipe, lock_path: Path, store: Store) -> Mixed:
+    """The mix of an existing lock: as it lies there, or made again from the pinned tables."""
+    lock = read_lock(lock_path)
+    if lock["recipe_sha256"] != digest(asdict(recipe)):
+        raise UserError(f"{lock_path} belongs to another recipe than {recipe.name}.toml; choose a new name")
+    path = lock_path.with_name(f"{recipe.name}.parquet")
+    if not path.exists() or file_sha256(path) != lock["sha256"]:
+        made = write_mix(recipe, lock["sources"], store, path)
+        if made["sha256"] != lock["sha256"]:
+            raise UserError(f"{path} could not be made again with the locked content (sha256 {lock['sha256']})")
+    for source in lock["sources"]:
+        if build_path(cfg.data, source["build"]).exists() and pin_changed(cfg.data, source):
+            log.info("build '%s' has changed since mix '%s'; publish a new mix to use it", source["build"], recipe.name)
+    return Mixed(recipe, lock, path)
+
+
+def pin_changed(data: Path, source: dict[str, Any]) -> bool:
+    """Whether the build of that name now has other tables than the lock pins."""
+    now = pin(data, Source(source["build"], source["share"]))
+    return any(now[field] != source[field] for field in ("pairs", "screened"))
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """The lock of a published mix."""
+    value: dict[str, Any] = json.loads(path.read_text())
+    refuse_newer(int(value["format"]), str(path))
+    return value

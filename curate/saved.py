@@ -1,0 +1,38 @@
+"""Builds and mixes by name, as they were saved."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import UserError
+from schemas.manifest import refuse_newer
+
+
+def build_names(data: Path) -> list[str]:
+    """Names of all builds."""
+    return sorted(path.stem for path in (data / "builds").glob("*.json"))
+
+
+def mix_names(data: Path) -> list[str]:
+    """Names of all published mixes."""
+    return sorted(path.name.removesuffix(".lock.json") for path in (data / "mixes").glob("*.lock.json"))
+
+
+def read_build(data: Path, name: str) -> dict[str, Any]:
+    """The record of a build. Raises UserError for an unknown one, with the nearest name."""
+    path = data / "builds" / f"{name}.json"
+    if not path.exists():
+        raise UserError(f"no build '{name}' in {data / 'builds'}{nearest(name, build_names(data))}")
+    value: dict[str, Any] = json.loads(path.read_text())
+    refuse_newer(int(value["format"]), str(path))
+    return value
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean 'x'?`, or what is known, for the end of an error."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f" (did you mean '{close[0]}'?)"
+    return f" (found {', '.join(known)})" if known else " (there is none yet)"

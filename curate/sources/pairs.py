@@ -1,0 +1,122 @@
+"""Ready pairs of a file or a hub dataset, in the format its columns show."""
+
+import math
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from itertools import chain
+from typing import Any, NamedTuple
+
+from curate.parts import PROMPTS_PER_PART, Part, drop, part
+from curate.sources import hh, sharegpt, ultrafeedback
+from curate.sources.messages import PairText, UnusableRow
+from curate.sources.rows import BadRow, Row, RowsConfig, raw_rows, raw_text
+from schemas.errors import UserError
+from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
+from schemas.names import FLAWS
+from schemas.tables import Pair
+
+STAGE = "read_pairs"
+EXAMPLE = '{"prompt": "Why is the sky blue?", "chosen": "Air scatters blue light.", "rejected": "It mirrors the sea."}'
+
+Parse = Callable[[Row], PairText]
+
+
+class Format(NamedTuple):
+    """One way of writing pairs down."""
+
+    recognise: Callable[[Row], bool]
+    parse: Parse
+    columns: str
+    """Its columns, in words."""
+
+
+FORMATS = {
+    "sharegpt": Format(sharegpt.recognise, sharegpt.parse, sharegpt.COLUMNS),
+    "ultrafeedback": Format(ultrafeedback.recognise, ultrafeedback.parse, ultrafeedback.COLUMNS),
+    "hh": Format(hh.recognise, hh.parse, hh.COLUMNS),
+}
+"""In the order they are tried."""
+
+
+def read_pairs(cfg: RowsConfig) -> Iterator[Part]:
+    """Parts of `PROMPTS_PER_PART` pairs, the last one shorter; unusable rows come with the pairs they lie among."""
+    parse, source = recognised(cfg)
+    ids = Occurrences()
+    is_any_usable = False
+    rows: list[dict[str, Any]] = []
+    dropped: list[dict[str, Any]] = []
+    for row in source:
+        try:
+            rows.append(pair_row(row, parse, ids))
+        except UnusableRow as error:
+            dropped.append(drop(STAGE, error.reason, raw_text(row)))
+        if len(rows) == PROMPTS_PER_PART:
+            yield part(Pair, rows, dropped)
+            is_any_usable, rows, dropped = True, [], []
+    if not rows and not is_any_usable:
+        raise none_usable(cfg, len(dropped), dropped[0]["raw"])
+    if rows or dropped:
+        yield part(Pair, rows, dropped)
+
+
+def recognised(cfg: RowsConfig) -> tuple[Parse, Iterator[Row | BadRow]]:
+    """The parser of the first row that shows a format, and all rows, those before it included."""
+    rows = raw_rows(cfg)
+    passed: list[Row | BadRow] = []
+    for row in rows:
+        passed.append(row)
+        if isinstance(row, dict):
+            for form in FORMATS.values():
+                if form.recognise(row):
+                    return form.parse, chain(passed, rows)
+    columns = next((list(row) for row in passed if isinstance(row, dict)), None)
+    if columns is None:
+        raise none_usable(cfg, len(passed), raw_text(passed[0]))
+    expected = "; ".join(f"{name}: {form.columns}" for name, form in FORMATS.items())
+    raise UserError(f"{cfg.path} holds no pairs of a known format: found {', '.join(columns)}; expected {expected}")
+
+
+def pair_row(row: Row | BadRow, parse: Parse, ids: Occurrences) -> dict[str, Any]:
+    """One row of `Pair`."""
+    if isinstance(row, BadRow):
+        raise UnusableRow("unreadable_row")
+    messages, chosen, rejected = parse(row)
+    given = (row.get("score_chosen"), row.get("score_rejected"))
+    scores = tuple(finite(score) for score in given)
+    # two nulls are a pair that nobody scored, as an export of unscored pairs writes them
+    is_scored = given != (None, None)
+    return {
+        "pair_id": ids.unique(pair_key(messages, chosen, rejected)),
+        "prompt_id": prompt_key(messages),
+        "group": prompt_group(messages),
+        "messages": messages,
+        "chosen": chosen,
+        "rejected": rejected,
+        "score_chosen": scores[0],
+        "score_rejected": scores[1],
+        "failed_score": is_scored and None in scores,
+        "scorer": "imported" if is_scored else None,
+        "origin": "real",
+        "flaw": row["flaw"] if row.get("flaw") in FLAWS else None,
+        "chosen_call": None,
+        "rejected_call": None,
+    }
+
+
+def finite(score: Any) -> float | None:
+    """A number as a finite float; None for anything else."""
+    if isinstance(score, bool) or not isinstance(score, int | float | Decimal):
+        return None
+    try:
+        value = float(score)
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def none_usable(cfg: RowsConfig, count: int, first: str) -> UserError:
+    """The error for a source in which every row is bad."""
+    return UserError(
+        f"none of the {count} rows read from {cfg.path} is usable; the first is {first[:200]!r}; "
+        f"a row should look like {EXAMPLE}"
+    )

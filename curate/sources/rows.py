@@ -1,0 +1,205 @@
+"""Raw rows of a file or a hub dataset, shuffled by seed, with every line that is not a row kept as it came."""
+
+import gzip
+import json
+import re
+import shutil
+import zlib
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+import numpy as np
+
+from curate.models import file_sha256
+from schemas.errors import UserError
+
+Row = dict[str, Any]
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:.+)?")
+
+
+@dataclass(frozen=True)
+class RowsConfig:
+    """Which rows of a source are read, and in what order."""
+
+    path: str = field(metadata={"key": False})
+    """A file, or a hub dataset as `owner/name:split`."""
+    sha256: str
+    """Digest of the file's bytes, or the fingerprint of the hub dataset."""
+    num_rows: int | None
+    """Rows read, counted after the shuffle; all of them where not given."""
+    seed: int
+    """Seed of the shuffle: the first 24 rows of a seed are the first 24 of its first 48."""
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """What stood where a row was expected."""
+
+    raw: str
+
+
+def rows_config(spec: str, num_rows: int | None, seed: int) -> RowsConfig:
+    """The config of a file or of a hub dataset `owner/name[:split]`, digested.
+
+    A file that exists comes first, then what ends as a file does, then what looks like a hub dataset;
+    such a name may also be a dataset folder below the working directory.
+    """
+    if num_rows is not None and num_rows < 1:
+        raise UserError("--num-prompts must be at least 1")
+    if seed < 0:
+        raise UserError("--seed must be at least 0")
+    if "://" in spec:
+        # not repeated: an address may hold a password
+        raise UserError("a source is a local file or a hub dataset as owner/name[:split], not an address")
+    path = Path(spec)
+    if not path.is_file() and not spec.endswith(tuple(READERS)) and HUB_ID.fullmatch(spec):
+        name, _, split = spec.partition(":")
+        source = f"{name}:{split or 'train'}"
+        return RowsConfig(source, hub_dataset(source)._fingerprint, num_rows, seed)
+    if path.is_dir():
+        raise UserError(f"{spec} is a folder; give one file, {expected_files()}")
+    if not path.exists():
+        raise UserError(f"no file {spec}; give a file, {expected_files()}, or a hub dataset as owner/name[:split]")
+    if not spec.endswith(tuple(READERS)):
+        raise UserError(f"cannot read {spec}: expected a file, {expected_files()}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{spec} is empty")
+    return RowsConfig(spec, file_sha256(path), num_rows, seed)
+
+
+def raw_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
+    """The first `num_rows` rows in the order of the seeded shuffle."""
+    reader = next((reader for suffix, reader in READERS.items() if cfg.path.endswith(suffix)), hub_rows)
+    return reader(cfg)
+
+
+def raw_text(row: Row | BadRow) -> str:
+    """A row as JSON, or what stood in its place; always text that can be saved as UTF-8."""
+    text = row.raw if isinstance(row, BadRow) else json.dumps(row, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def shuffled(cfg: RowsConfig, count: int) -> list[int]:
+    """Positions of the rows to read, of `count`.
+
+    The order is that of `Dataset.shuffle(seed)` of the datasets library, so that a recipe that
+    shuffles with a seed and takes the first N rows is reproduced.
+    """
+    if count == 0:
+        raise UserError(f"{cfg.path} has no rows")
+    order: list[int] = np.random.default_rng(cfg.seed).permutation(count)[: cfg.num_rows].tolist()
+    return order
+
+
+def line_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
+    """Rows of a file of one JSON object a line; only the positions of the lines are held in memory."""
+    with open_bytes(cfg.path) as stream:
+        starts = array("q")
+        position = 0
+        for line in stream:
+            if line.strip():
+                starts.append(position)
+            position += len(line)
+        for index in shuffled(cfg, len(starts)):
+            stream.seek(starts[index])
+            yield line_row(stream.readline().rstrip(b"\r\n"))
+
+
+def line_row(line: bytes) -> Row | BadRow:
+    """One line as a row; a byte order mark at its start is ignored."""
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return BadRow(line.decode("utf-8", "backslashreplace"))
+    return value if isinstance(value, dict) else BadRow(line.decode("utf-8"))
+
+
+def array_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
+    """Rows of a file that is one JSON array."""
+    with open_bytes(cfg.path) as stream:
+        content = stream.read()
+    try:
+        rows = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{cfg.path} is not a JSON array ({error}); one object a line is read from .jsonl") from error
+    if not isinstance(rows, list):
+        raise UserError(f"{cfg.path} holds one JSON {type(rows).__name__}, expected an array of objects")
+    for index in shuffled(cfg, len(rows)):
+        row = rows[index]
+        yield row if isinstance(row, dict) else BadRow(json.dumps(row, ensure_ascii=False))
+
+
+def parquet_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
+    """Rows of a parquet file; structs come as dicts, nulls as None."""
+    import polars as pl
+
+    try:
+        frame = pl.read_parquet(cfg.path)
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"{cfg.path} is not a whole parquet file: {first_line(error)}") from error
+    yield from frame[shuffled(cfg, frame.height)].iter_rows(named=True)
+
+
+def hub_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
+    """Rows of one split of a hub dataset."""
+    dataset = hub_dataset(cfg.path)
+    for index in shuffled(cfg, len(dataset)):
+        yield dataset[index]
+
+
+READERS: dict[str, Callable[[RowsConfig], Iterator[Row | BadRow]]] = {
+    ".jsonl": line_rows,
+    ".jsonl.gz": line_rows,
+    ".json": array_rows,
+    ".json.gz": array_rows,
+    ".parquet": parquet_rows,
+}
+
+
+def expected_files() -> str:
+    """The endings that can be read, in words."""
+    *most, last = READERS
+    return f"{', '.join(most)} or {last}"
+
+
+@contextmanager
+def open_bytes(path: str) -> Iterator[IO[bytes]]:
+    """A file to read and seek in; a .gz is unpacked to a temporary file, for its lines are read in any order."""
+    if not path.endswith(".gz"):
+        with open(path, "rb") as stream:
+            yield stream
+        return
+    with TemporaryFile() as unpacked:
+        try:
+            with gzip.open(path) as packed:
+                shutil.copyfileobj(packed, unpacked)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{path} is not a whole gzip file: {error}") from error
+        unpacked.seek(0)
+        yield unpacked
+
+
+def hub_dataset(source: str) -> Any:
+    """One split of a hub dataset, named `owner/name:split`."""
+    import datasets
+
+    name, _, split = source.partition(":")
+    try:
+        return datasets.load_dataset(name, split=split)
+    # RuntimeError: a dataset that is a script, which the library no longer runs
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"no file {name}, and no dataset {name} with a split '{split}' could be loaded: {first_line(error)}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line, without tokens or the user-info of an address."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"hf_\w+", "hf_***", re.sub(r"//[^/@\s]+@", "//***@", text))

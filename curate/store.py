@@ -1,0 +1,276 @@
+"""Run a stage or reuse its saved table, part by part; the manifest is the lineage."""
+
+import errno
+import hashlib
+import io
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import dataframely as dy
+import polars as pl
+
+from curate.backends.ledger import Recorder, Tally
+from curate.parts import Part
+from schemas.errors import UserError
+from schemas.ids import digest
+from schemas.manifest import Manifest, PartRecord, refuse_newer
+from schemas.tables import Dropped
+
+log = logging.getLogger(__name__)
+
+LIBRARIES = ("polars", "torch", "transformers", "sentence-transformers")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A saved table: `parts` files of rows, and as many of dropped rows."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def identity(self) -> str:
+        """Key and content: what the tables made from this one depend on."""
+        return f"{self.manifest.key}:{self.manifest.sha256}"
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.manifest.parts)
+
+    @property
+    def calls(self) -> int:
+        return sum(part.calls for part in self.manifest.parts)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Reason -> rows that this stage dropped."""
+        reasons: dict[str, int] = {}
+        for part in self.manifest.parts:
+            for reason, rows in part.dropped.items():
+                reasons[reason] = reasons.get(reason, 0) + rows
+        return reasons
+
+    def files(self) -> list[Path]:
+        """The Parquet files of the rows, in order."""
+        return [self.folder / part_name(i) for i in range(len(self.manifest.parts))]
+
+    def part(self, index: int) -> pl.DataFrame:
+        """The rows of one part."""
+        return pl.read_parquet(self.folder / part_name(index))
+
+    def scan(self) -> pl.LazyFrame:
+        """All rows, read as needed."""
+        return pl.scan_parquet(self.files())
+
+    def scan_dropped(self) -> pl.LazyFrame:
+        """All dropped rows, read as needed."""
+        return pl.scan_parquet([self.folder / dropped_name(i) for i in range(len(self.manifest.parts))])
+
+
+class Store:
+    """The folder of tables of one data directory."""
+
+    def __init__(self, data: Path, recorder: Recorder) -> None:
+        self.tables = data / "tables"
+        self._recorder = recorder
+
+    def read(self, stage: Callable[..., Iterator[Part]], cfg: Any, writes: type[dy.Schema]) -> Table:
+        """The table of a stage that has no input: `stage(cfg)` gives its parts one after another."""
+        pending = self._begin(stage.__name__, cfg, ())
+        return pending.saved or self._write(pending, stage(cfg), writes)
+
+    def map(self, stage: Callable[..., Part], cfg: Any, *inputs: Table, writes: type[dy.Schema], **tools: Any) -> Table:
+        """The table of a row-wise stage: part i comes from part i of every input and nothing else."""
+        pending = self._begin(stage.__name__, cfg, inputs)
+        if pending.saved:
+            return pending.saved
+        return self._write(pending, self._mapped(stage, cfg, inputs, pending, tools), writes)
+
+    def whole(
+        self, stage: Callable[..., pl.DataFrame], cfg: Any, *inputs: Table, writes: type[dy.Schema], **tools: Any
+    ) -> Table:
+        """The table of a stage that needs every row: `stage(*lazy_tables, cfg)` gives one part."""
+        pending = self._begin(stage.__name__, cfg, inputs)
+        if pending.saved:
+            return pending.saved
+        lazy = [table.scan() for table in inputs]
+        made = (Part(stage(*lazy, cfg, **tools), Dropped.create_empty()) for _ in range(1))
+        return self._write(pending, made, writes)
+
+    def open(self, stage: str, key: str) -> Table:
+        """A table that was saved before."""
+        table = load_table(self.tables / stage / key)
+        if table is None:
+            raise UserError(f"table {self.tables / stage / key} is missing; run the build again")
+        return table
+
+    def _begin(self, stage: str, cfg: Any, inputs: tuple[Table, ...]) -> "Pending":
+        told = {field.name: getattr(cfg, field.name) for field in fields(cfg) if field.metadata.get("key", True)}
+        config = json.loads(json.dumps(told, default=str))
+        identities = [table.identity for table in inputs]
+        key = digest({"stage": stage, "config": config, "inputs": identities})[:16]
+        folder = self.tables / stage / key
+        saved = load_table(folder)
+        if saved and any(part.failed_calls for part in saved.manifest.parts):
+            saved = None
+        folder.mkdir(parents=True, exist_ok=True)
+        return Pending(stage, key, config, identities, folder, saved)
+
+    def _mapped(
+        self, stage: Callable[..., Part], cfg: Any, inputs: tuple[Table, ...], pending: "Pending", tools: dict[str, Any]
+    ) -> Iterator[Part | None]:
+        """The parts of a row-wise stage; None where an interrupted run left a whole one."""
+        sizes = [part.rows for part in inputs[-1].manifest.parts]
+        for index, size in enumerate(sizes):
+            if self._saved_part(pending, index):
+                yield None
+                continue
+            self._recorder.progress.expect(sum(sizes[index:]) / max(1, size))
+            yield stage(*(table.part(index) for table in inputs), cfg, **tools)
+
+    def _saved_part(self, pending: "Pending", index: int) -> PartRecord | None:
+        """The record of a part that an interrupted run left whole."""
+        record = pending.folder / record_name(index)
+        if not record.exists():
+            return None
+        part = PartRecord(**json.loads(record.read_text()))
+        return None if part.failed_calls else part
+
+    def _write(self, pending: "Pending", made: Iterator[Part | None], writes: type[dy.Schema]) -> Table:
+        records: list[PartRecord] = []
+        with self._recorder.stage(pending.stage):
+            started, before = time.monotonic(), self._recorder.tally.copy()
+            for index, part in enumerate(made):
+                record = self._saved_part(pending, index) if part is None else None
+                if part is not None:
+                    spent = self._recorder.tally.since(before)
+                    record = save_part(pending.folder, index, part, writes, spent, time.monotonic() - started)
+                assert record is not None
+                records.append(record)
+                started, before = time.monotonic(), self._recorder.tally.copy()
+        content = hashlib.sha256("".join(r.sha256 + r.dropped_sha256 for r in records).encode()).hexdigest()
+        manifest = Manifest(
+            pending.stage, pending.key, pending.config, pending.inputs, content, records, library_versions()
+        )
+        write_atomically(pending.folder / "manifest.json", json.dumps(manifest.to_json(), indent=1).encode())
+        table = Table(pending.folder, manifest)
+        log.info(
+            "%s: %d rows%s, %.1f s",
+            pending.stage.replace("_", " "),
+            table.rows,
+            "".join(f", {count} {reason}" for reason, count in sorted(table.dropped.items())),
+            sum(record.seconds for record in records),
+        )
+        return table
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A table about to be made, or found whole."""
+
+    stage: str
+    key: str
+    config: dict[str, Any]
+    inputs: list[str]
+    folder: Path
+    saved: Table | None
+
+
+def load_table(folder: Path) -> Table | None:
+    """The table in `folder` if it is whole."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    value = json.loads(path.read_text())
+    refuse_newer(int(value["format"]), str(path))
+    return Table(folder, Manifest.from_json(value, str(path)))
+
+
+def save_part(
+    folder: Path, index: int, part: Part, writes: type[dy.Schema], spent: Tally, seconds: float
+) -> PartRecord:
+    """Check a part against its schema and write it; its record comes last and means that it is whole."""
+    rows, dropped = writes.validate(part.rows, cast=True), Dropped.validate(part.dropped, cast=True)
+    rows_bytes, dropped_bytes = parquet_bytes(rows), parquet_bytes(dropped)
+    counts = dropped.group_by("reason").len().sort("reason").rows()
+    record = PartRecord(
+        rows=rows.height,
+        sha256=hashlib.sha256(rows_bytes).hexdigest(),
+        dropped_sha256=hashlib.sha256(dropped_bytes).hexdigest(),
+        dropped={str(reason): int(count) for reason, count in counts},
+        calls=spent.calls + spent.reused_calls,
+        failed_calls=spent.failed_calls,
+        input_tokens=spent.input_tokens,
+        output_tokens=spent.output_tokens,
+        seconds=round(seconds, 3),
+    )
+    write_atomically(folder / part_name(index), rows_bytes)
+    write_atomically(folder / dropped_name(index), dropped_bytes)
+    write_atomically(folder / record_name(index), json.dumps(asdict(record)).encode())
+    return record
+
+
+def damaged_files(table: Table) -> list[Path]:
+    """Files of a table that are missing or differ from what was written."""
+    bad = []
+    for index, record in enumerate(table.manifest.parts):
+        for name, expected in ((part_name(index), record.sha256), (dropped_name(index), record.dropped_sha256)):
+            path = table.folder / name
+            if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+                bad.append(path)
+    return bad
+
+
+def parquet_bytes(rows: pl.DataFrame) -> bytes:
+    """A frame as Parquet; made in memory so that a full disk is met in one place."""
+    buffer = io.BytesIO()
+    rows.write_parquet(buffer, compression="zstd", compression_level=1, statistics=False)
+    return buffer.getvalue()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a name beside `path`, then rename: readers see all of it or nothing."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(scratch, path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(
+                f"no room to write {path} ({error.strerror}); free some space, then give the same command again: "
+                "everything so far is saved"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+            raise UserError(f"cannot write {path}: {error.strerror}; name another folder with --data") from error
+        raise
+
+
+def part_name(index: int) -> str:
+    return f"part-{index:05d}.parquet"
+
+
+def dropped_name(index: int) -> str:
+    return f"dropped-{index:05d}.parquet"
+
+
+def record_name(index: int) -> str:
+    return f"part-{index:05d}.json"
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that rows can depend on."""
+    return {name: version(name) for name in LIBRARIES}

@@ -1,0 +1,61 @@
+"""What a saved table says of itself."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from schemas.errors import UserError
+
+FORMAT = 1
+"""Raised when tables or manifests are written differently; a newer one is refused, never guessed at."""
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """One part of a table: its rows, its content and what it took to make."""
+
+    rows: int
+    sha256: str
+    """Of the bytes of the part's rows."""
+    dropped_sha256: str
+    dropped: dict[str, int]
+    """Reason -> rows."""
+    calls: int
+    """Calls to models behind the part, whether made for it or found in the ledger."""
+    failed_calls: int
+    """Calls that may go through another time; a part with any is made again on the next run."""
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A whole table: written last, so its presence means that nothing is missing."""
+
+    stage: str
+    key: str
+    config: dict[str, Any]
+    inputs: list[str]
+    """`key:sha256` of each table it was made from."""
+    sha256: str
+    """Of the digests of all parts, in order."""
+    parts: list[PartRecord]
+    versions: dict[str, str]
+    """Library -> version that made the rows."""
+    format: int = field(default=FORMAT)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], where: str) -> "Manifest":
+        """Read what `to_json` gave; `where` names the file in the error for a newer format."""
+        refuse_newer(int(value["format"]), where)
+        parts = [PartRecord(**part) for part in value["parts"]]
+        return cls(**{**value, "parts": parts})
+
+
+def refuse_newer(found: int, where: str) -> None:
+    """Stop at a file of a format this version does not know."""
+    if found > FORMAT:
+        raise UserError(f"{where} was written by a newer pairwright (format {found}, this one reads {FORMAT}); upgrade")
