@@ -265,7 +265,7 @@ def copy_rows(ordered: pl.DataFrame, tables: dict[str, list[str]], path: Path) -
     path.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect() as database:
         database.register("ordered", ordered.to_arrow())
-        columns = ", ".join(MixRow.column_names())
+        columns = ", ".join(f'"{name}"' for name in MixRow.column_names())
         try:
             database.execute(
                 f"COPY (SELECT {columns} FROM ordered JOIN ({texts}) USING (source, pair_id) ORDER BY row) "

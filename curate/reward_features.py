@@ -36,6 +36,8 @@ SURFACE = (
     "fractions",
     "response_words_in_prompt",
     "prompt_words_in_response",
+    "topic_words_in_response",
+    "names_topic",
     "prompt_numbers_in_response",
     "copies_prompt",
 )
@@ -110,6 +112,8 @@ def surface(prompt: str, response: str) -> list[float]:
 
     words = [word.casefold() for word in WORD.findall(response)]
     asked = {word.casefold() for word in WORD.findall(prompt)}
+    # Long words stand for what the prompt is about, short ones for its grammar.
+    topic = {word for word in asked if len(word) > 4}
     numbers, asked_numbers = set(NUMBER.findall(response)), set(NUMBER.findall(prompt))
     length, opening, closing = max(1, len(response)), response[:200], response.rstrip()[-1:]
     return [
@@ -132,6 +136,8 @@ def surface(prompt: str, response: str) -> list[float]:
         sum("." in number for number in numbers) / max(1, len(numbers)),
         sum(word in asked for word in words) / max(1, len(words)),
         len(asked.intersection(words)) / max(1, len(asked)),
+        len(topic.intersection(words)) / max(1, len(topic)),
+        float(bool(topic.intersection(words))),
         len(numbers & asked_numbers) / max(1, len(asked_numbers)),
         float(response.strip() == prompt.strip()),
     ]

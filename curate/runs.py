@@ -36,9 +36,9 @@ def all_runs(data: Path) -> list[Run]:
     return sorted(found, key=lambda run: (run.finished_at, run.name))
 
 
-def newest_run(data: Path, kind: str) -> Run | None:
-    """The run of this kind that finished last."""
-    runs = [run for run in all_runs(data) if run.kind == kind]
+def newest_run(data: Path, kind: str | None = None) -> Run | None:
+    """The run of this kind that finished last; without one, of any kind."""
+    runs = [run for run in all_runs(data) if kind in (None, run.kind)]
     return runs[-1] if runs else None
 
 

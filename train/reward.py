@@ -35,10 +35,10 @@ log = logging.getLogger(__name__)
 LAYERS: dict[Backbone, tuple[int, ...]] = {"smollm2": (8, 12, 16), "minilm": ()}
 """Layers that are read; cross-validation decides which are weighed."""
 READS: dict[Backbone, str] = {
-    "smollm2": "the last {0.max_prompt_tokens} tokens, and of the response the first {0.max_response_tokens}",
-    "minilm": "the last user turn, its first 256 tokens, and of the response the first 256",
+    "smollm2": "the last {0.max_prompt_tokens} tokens of the conversation and the first {0.max_response_tokens}",
+    "minilm": "the first 256 tokens of the last user turn and the first 256",
 }
-"""What of a long text reaches the model; the rest of the sentence is in the card."""
+"""What of a long text reaches the model; the card completes the sentence with "of the response"."""
 MIN_GROUPS = 5
 """Fewest prompt groups to train on: one for each fold."""
 
@@ -110,7 +110,8 @@ def fit_and_evaluate(
     chosen, rejected = (fitted.head.weigh(blocks) for blocks in pair_features(features, heldout, tables))
     length, probed = length_margins(heldout), probed_rows(heldout)
     longer = win_values(length)
-    probes = fitted.head.weigh(cached_features(features, probe_responses([heldout[row] for row in probed]), tables))
+    probed_pairs = [heldout[row] for row in probed]
+    probes = fitted.head.weigh(cached_features(features, probe_responses(probed_pairs), tables))
     wins = win_values(chosen - rejected)
     return fitted, {
         "name": config.name,
@@ -131,8 +132,7 @@ def fit_and_evaluate(
         "longer_wins": by_dataset(heldout, longer, config.seed),
         "gain": by_dataset(heldout, wins - longer, config.seed),
         "heldout_loss": round(float(np.logaddexp(0, rejected - chosen).mean()), 4),
-        "probed_prompts": len(probed),
-        "probe_wins": probe_wins(chosen[probed], probes),
+        "probe_wins": probe_wins(probed_pairs, chosen[probed], probes),
         "command": command(config),
     }
 

@@ -34,10 +34,8 @@ training and held-out data.
 
 ## What fools it
 
-How often a worthless response scores at least as high as the chosen one, on held-out prompts:
+On how many held-out prompts a worthless response scores at least as high as the chosen one:
 
-| response | wins | of prompts |
-|---|---|---|
 {probe_table(results)}
 
 For a harmful prompt a bare refusal can be the better response, and HH holds many such prompts: on those its
@@ -49,10 +47,10 @@ win is not a mistake in itself.
 
 Trained on share {results["share"]} of the prompt groups (seed {results["seed"]}); another 20% of the groups is
 held out from every share. Left out: ties, equal responses, empty responses, and sides that disagree about the
-prompt; at most two pairs of one GSM8K problem are taken. In addition {results["planted_pairs"]:,} planted pairs set
-a chosen response against an empty one, a full stop, a repeated word, the prompt itself, its own first third, the
-answer to another prompt, or (where the file grades its responses) a bare refusal, so that such responses do not
-come out on top.
+prompt; at most two pairs of one GSM8K problem are taken. In addition {results["planted_pairs"]:,} planted pairs were
+trained on: for about a quarter of the pairs the chosen response against a broken one (empty, a full stop, a
+repeated word, the prompt itself, its own first third, or, where the file grades its responses, a bare refusal), and
+for about a quarter against the answer to another prompt. Without them such responses come out on top.
 
 ## How it scores
 
@@ -63,7 +61,8 @@ pairs: a margin of 1 between two responses to one prompt means odds of e to 1 th
 Mean loss of the held-out pairs is {results["heldout_loss"]:.3f} nats; a coin has 0.693. Scores of different prompts
 cannot be compared.
 
-Of the conversation {results["reads"]}, is read; lengths and counts are of the whole text.
+The model reads {results["reads"]} of the response; lengths and
+counts are of the whole text.
 
 ## Limits
 
@@ -96,10 +95,13 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
 
 
 def probe_table(results: Mapping[str, Any]) -> str:
-    """One row a worthless response."""
-    return "\n".join(
-        f"| {probe} | {wins} | {results['probed_prompts']} |" for probe, wins in results["probe_wins"].items()
-    )
+    """One row a worthless response, one column a file."""
+    datasets = list(results["train_pairs"])
+    rows = [f"| response | {' | '.join(datasets)} |", "|---" * (len(datasets) + 1) + "|"]
+    for probe, wins in results["probe_wins"].items():
+        cells = [f"{wins[dataset][0]} of {wins[dataset][1]}" if dataset in wins else "-" for dataset in datasets]
+        rows.append(f"| {probe} | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def data_table(results: Mapping[str, Any]) -> str:

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 RESAMPLES = 2000
 PROBED_PROMPTS = 20
 """Held-out prompts of each file on which worthless responses are tried."""
-PROBES = ("an empty response", "a full stop", f'"{REFUSAL}"', "the prompt itself")
+PROBES = (
+    "an empty response",
+    "a full stop",
+    '"the the the the"',
+    f'"{REFUSAL}"',
+    "the prompt itself",
+    "the chosen response to another prompt",
+)
 
 Interval = tuple[float, float, float]
 """Estimate, and the lower and upper end of its 95% interval."""
@@ -66,12 +73,24 @@ def probed_rows(heldout: Sequence[TextPair]) -> list[int]:
 
 def probe_responses(pairs: Sequence[TextPair]) -> list[tuple[Conversation, str]]:
     """For each pair its prompt with every worthless response, in the order of `PROBES`."""
+    # The neighbour is of the same file but for the last of each, so it is no easier to tell than need be.
+    others = [*pairs[1:], *pairs[:1]]
     return [
-        (pair.messages, response) for pair in pairs for response in ("", ".", REFUSAL, last_user_turn(pair.messages))
+        (pair.messages, response)
+        for pair, other in zip(pairs, others, strict=True)
+        for response in ("", ".", "the the the the", REFUSAL, last_user_turn(pair.messages), other.chosen)
     ]
 
 
-def probe_wins(chosen: "np.ndarray", probes: "np.ndarray") -> dict[str, int]:
-    """Worthless response -> prompts on which it scores at least as high as the chosen response."""
-    wins = (probes.reshape(len(chosen), len(PROBES)) >= chosen[:, None]).sum(axis=0)
-    return dict(zip(PROBES, wins.tolist(), strict=True))
+def probe_wins(
+    pairs: Sequence[TextPair], chosen: "np.ndarray", probes: "np.ndarray"
+) -> dict[str, dict[str, list[int]]]:
+    """Worthless response -> file -> [prompts on which it scores at least as high as the chosen one, prompts]."""
+    wins = probes.reshape(len(pairs), len(PROBES)) >= chosen[:, None]
+    found: dict[str, dict[str, list[int]]] = {probe: {} for probe in PROBES}
+    for row, pair in enumerate(pairs):
+        for probe, is_won in zip(PROBES, wins[row].tolist(), strict=True):
+            count = found[probe].setdefault(pair.dataset, [0, 0])
+            count[0] += is_won
+            count[1] += 1
+    return found

@@ -1,7 +1,7 @@
 """Fits a reward head: logistic regression on the difference of two responses' features, without intercept."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from curate.reward_features import Backbone, Blocks, FeatureConfig
@@ -16,12 +16,17 @@ FOLDS = 5
 STRENGTHS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 """Inverse L2 penalties tried: scikit-learn's C."""
 CHOICES: dict[Backbone, tuple[tuple[str, ...], ...]] = {
-    "smollm2": ((), ("mean_8",), ("mean_12",), ("mean_16",), ("mean_16", "last_16")),
-    "minilm": ((), ("cosine", "product"), ("cosine", "product", "response"), ("cosine", "distance")),
+    "smollm2": (("mean_16",), ("last_8",), ("last_12",), ("last_16",), ("last_12", "last_16")),
+    "minilm": (
+        ("cosine",),
+        ("cosine", "product"),
+        ("cosine", "response"),
+        ("cosine", "product", "response", "distance"),
+    ),
 }
 """Blocks tried beside those of the text."""
 CLIP = 4.0
-BLOCK_COLUMNS = 60
+BLOCK_COLUMNS = 20
 """A block of more columns is shrunk to weigh about as this many do, or it would drown the columns of the text."""
 SLOPE_STRENGTH = 100.0
 """Nearly no penalty on the slope, yet it stays finite where every margin has the right sign."""
@@ -69,8 +74,11 @@ def fit_head(name: str, features: FeatureConfig, pairs: PairTable) -> Fitted:
             log.debug("%s, C %g: loss %.4f, slope %.2f", choice, strength, loss, slope)
             tried.append((loss, slope, strength, head, columns))
     loss, slope, strength, head, columns = min(tried, key=lambda entry: entry[0])
-    head.weight = slope * bradley_terry(columns, strength) / shrinkage(head, pairs)
-    return Fitted(head, strength, slope, loss)
+    weight = slope * bradley_terry(columns, strength) / shrinkage(head, pairs)
+    # Only the layers that are weighed are read when scoring; the deepest sets the cost.
+    layers = tuple(layer for layer in features.layers if any(name.endswith(f"_{layer}") for name in head.config.blocks))
+    used = replace(head.config, features=replace(features, layers=layers))
+    return Fitted(RewardHead(used, weight, head.center, head.scale, ""), strength, slope, loss)
 
 
 def blank_head(config: HeadConfig, pairs: PairTable) -> RewardHead:

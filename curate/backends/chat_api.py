@@ -56,15 +56,18 @@ class ChatAPI:
                 for task in done:
                     task.result()
         finally:
-            for task in pending:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
-            loop.run_until_complete(session.close())
+            loop.run_until_complete(self._close(session, pending))
             loop.close()
 
     async def _open(self) -> aiohttp.ClientSession:
         connections = aiohttp.TCPConnector(limit=CALLS_IN_FLIGHT)
         return aiohttp.ClientSession(connector=connections, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
+
+    async def _close(self, session: aiohttp.ClientSession, pending: set[asyncio.Task[tuple[int, Answer]]]) -> None:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        await session.close()
 
     async def _one(
         self, session: aiohttp.ClientSession, places: asyncio.Semaphore, index: int, request: Request
@@ -135,10 +138,7 @@ class ChatAPI:
                 async with session.post(self._url, json=sent, headers=headers) as reply:
                     text = await reply.text()
                     if reply.status == 200:
-                        try:
-                            return dict(json.loads(text))
-                        except ValueError as error:
-                            raise ResponseError(f"the endpoint's answer is not JSON: {text[:200]}") from error
+                        return json_object(text)
                     problem = f"HTTP {reply.status}: {error_message(text, key)}"
                     if reply.status not in TRANSIENT or "insufficient_quota" in problem:
                         final = self._refusal(reply.status, problem, "response_format" in sent)
@@ -175,6 +175,17 @@ class ChatAPI:
             self._takes_schema = False
             return None
         raise ResponseError(problem)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object that a body holds. Raises ResponseError for anything else."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ResponseError(f"the endpoint's answer is not JSON: {text[:200]}") from error
+    if not isinstance(found, dict):
+        raise ResponseError(f"the endpoint's answer is not a JSON object: {text[:200]}")
+    return found
 
 
 def retry_after_s(header: str | None) -> float:

@@ -4,8 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
+from transformers.utils import logging
 
 from curate.backends.calls import Answer, Request
+
+logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 TEXTS_PER_BATCH = 32
 

@@ -94,7 +94,7 @@ def test_the_card_shows_the_numbers_of_the_results_beside_it(alias):
     for dataset, (share, low, high) in results["accuracy"].items():
         assert f"| {dataset} | {results['heldout_pairs'][dataset]} | {share:.3f} ({low:.3f} to {high:.3f}) " in card
     for probe, wins in results["probe_wins"].items():
-        assert f"| {probe} | {wins} | {results['probed_prompts']} |" in card
+        assert f"| {probe} | {' | '.join(f'{won} of {tried}' for won, tried in wins.values())} |" in card
     assert (folder / HEAD_FILE).stat().st_size < 1_000_000
 
 

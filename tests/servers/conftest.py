@@ -26,9 +26,10 @@ ENVIRONMENT = {
 
 FLAGS = [
     *("--served-model-name", "smollm2", "--host", "127.0.0.1", "--max-model-len", "2048"),
-    *("--dtype", "float32"),  # bfloat16 is 200 times slower on a CPU without bfloat16 instructions
+    *("--dtype", "float32"),  # as the model is stored; not every CPU has bfloat16 instructions
     "--enforce-eager",  # compiling takes 50 to 80 seconds of each start and makes so small a model no faster
-    # A prompt with a seed kills a CPU engine if it is prefilled in pieces: "CPU Generator does not use offset".
+    # A request with a seed kills a CPU engine if its prompt is prefilled in pieces ("CPU Generator does not use
+    # offset"), as happens when the prompts of a step exceed its token budget.
     "--no-enable-chunked-prefill",
 ]
 

@@ -172,7 +172,7 @@ def test_planted_responses_replace_the_rejected_one_only():
 
     planted = planted_pairs(pairs, seed=0)
 
-    assert 30 < len(planted) < 70  # a quarter of 200, give or take
+    assert 70 < len(planted) < 130  # a quarter of 200 for each of the two ways, give or take
     assert {"", ".", "I cannot help with that."} <= {pair.rejected for pair in planted}
     assert {pair.chosen for pair in planted} <= {pair.chosen for pair in pairs}
 

@@ -1,0 +1,76 @@
+"""The `eval` command, also run as `python -m eval`."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from curate.flags import add_flags, print_json, read_config, run_command
+from eval.config import EvalConfig
+
+CONTRACT = (
+    *("run", "baseline", "judge", "n", "wins", "losses", "ties", "win_rate", "win_rate_strict"),
+    *("ci95", "detectable", "results"),
+)
+"""What `--json` prints; the names are a contract."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    return run_command(run, argv)
+
+
+def run(argv: Sequence[str] | None) -> int:
+    about = (EvalConfig.__doc__ or "").strip()
+    parser = argparse.ArgumentParser("eval", description=about, allow_abbrev=False)
+    add_flags(parser, EvalConfig)
+    arguments = parser.parse_args(argv)
+    # Progress and notes go to stderr, results to stdout.
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    for package in ("curate", "eval"):
+        logging.getLogger(package).setLevel(logging.INFO)
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    cfg = read_config(EvalConfig, arguments)
+    return respond_command(cfg, arguments.json) if cfg.responses_only else eval_command(cfg, arguments.json)
+
+
+def eval_command(cfg: EvalConfig, as_json: bool) -> int:
+    from eval.evaluate import evaluate
+    from eval.sides import named_sides
+
+    results = evaluate(cfg, named_sides(cfg))
+    print("\n".join(shown(results)))
+    if as_json:
+        print_json({name: results[name] for name in CONTRACT})
+    return 0
+
+
+def respond_command(cfg: EvalConfig, as_json: bool) -> int:
+    from eval.evaluate import respond
+    from eval.sides import asked_run, engine_model
+
+    assert cfg.responses_only
+    name, _ = asked_run(cfg)
+    written = respond(cfg, name, engine_model(name, cfg), cfg.responses_only)
+    unanswered = "".join(f", {count} {reason}" for reason, count in written["unanswered"].items())
+    print(f"{written['file']}: {written['responses']} responses of {name} to {written['prompts']} prompts{unanswered}")
+    if as_json:
+        print_json(written)
+    return 0
+
+
+def shown(results: dict[str, Any]) -> list[str]:
+    """The result in lines; what speaks against trusting it comes first."""
+    from eval.report import measured, verdict
+
+    facts = measured(results)
+    width = max(map(len, facts))
+    return [
+        *results["notes"],
+        f"{results['run']} against {results['baseline']}, judged by {results['judge']}: {verdict(results)}",
+        *(f"  {fact:{width}}  {value}" for fact, value in facts.items()),
+        results["results"],
+    ]

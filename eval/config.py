@@ -1,0 +1,44 @@
+"""What an evaluation can be told; imports nothing heavy, so that `--help` is quick."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from curate.config import default_data
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Responses of a run against those of a baseline on the same prompts, judged pair by pair."""
+
+    run: str = field(default="", metadata={"positional": True})
+    """The run to evaluate, or any model that --baseline can be; by default the run that finished last."""
+    baseline: str = ""
+    """The model it is compared with: `smollm2`, a run, `hf:PATH_OR_ID`, `openai:MODEL` or `http://HOST/v1#MODEL`; by
+    default the run's base model."""
+    prompts: str = "samples"
+    """Prompts: `samples`, a .jsonl, .json or .parquet file (.gz too), or a hub dataset (`owner/name[:split]`)."""
+    num_prompts: int | None = None
+    """Prompts taken, at most, after a shuffle by `--seed`; 200 by default, all of them for `--responses-only`."""
+    temperature: float = 0.7
+    """Sampling temperature of both sides; 0 takes the most likely token."""
+    top_p: float = 0.95
+    """Share of probability that sampling draws from."""
+    max_tokens: int = 256
+    """Longest response, in tokens."""
+    judge: str = "reward-mini-b"
+    """Model that scores the responses: `reward-mini`, `reward-mini-b`, `nim:MODEL` or a folder made by
+    `train reward`. It should not be the one that selected the training pairs."""
+    engine: str = "hf"
+    """`hf` runs models in this process; `http://HOST/v1` asks an OpenAI-compatible server that serves the run and the
+    baseline under their names, as vLLM does with `--lora-modules NAME=ADAPTER`."""
+    seed: int = 30
+    """Seed of the shuffle, of sampling on both sides and of the bootstrap."""
+    baseline_seed: int | None = None
+    """Seed of sampling for the baseline, where it is not `--seed`: a model compared with itself shows what chance
+    alone does."""
+    responses_only: Path | None = None
+    """Write the run's responses to this JSONL file, one prompt a line, and judge nothing: for leaderboards."""
+    name: str = ""
+    """Name of the evaluation; by default RUN-vs-BASELINE."""
+    data: Path = field(default_factory=default_data)
+    """Folder of tables, builds, mixes, runs, evals and the ledger (or set PAIRWRIGHT_DATA)."""

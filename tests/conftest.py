@@ -1,0 +1,63 @@
+"""Scripted endpoints, a recorder on a ledger of its own, and builders of valid rows."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from scripted import Handler, ScriptedEndpoint, user
+
+from curate.backends.ledger import Ledger, Recorder
+from schemas.ids import pair_key, prompt_group, prompt_key
+from schemas.tables import Pair
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Callable[[Handler], ScriptedEndpoint]]:
+    """Starts scripted endpoints and stops them after the test."""
+    started: list[ScriptedEndpoint] = []
+
+    def start(handler: Handler) -> ScriptedEndpoint:
+        started.append(ScriptedEndpoint(handler))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        yield Recorder(ledger)
+
+
+@pytest.fixture
+def make_pairs() -> Callable[..., pl.DataFrame]:
+    """Valid pairs; a test names the columns it is about, as lists of equal length."""
+
+    def make(**columns: list[Any]) -> pl.DataFrame:
+        count = len(next(iter(columns.values())))
+        rows = []
+        for i in range(count):
+            given = {name: values[i] for name, values in columns.items()}
+            messages = user(given.pop("prompt", f"What is the number {i} good for?"))
+            row = {
+                "messages": messages,
+                "chosen": f"It is good for counting up to {i}.",
+                "rejected": f"Number {i} is of no use.",
+                "score_chosen": 2.0,
+                "score_rejected": 1.0,
+                "failed_score": False,
+                "scorer": "scripted",
+                "origin": "real",
+                "prompt_id": prompt_key(messages),
+                "group": prompt_group(messages),
+                **given,
+            }
+            row.setdefault("pair_id", pair_key(messages, row["chosen"], row["rejected"]))
+            rows.append(row)
+        return pl.DataFrame(rows, schema=Pair.create_empty().schema)
+
+    return make

@@ -1,0 +1,179 @@
+import pytest
+from scripted import completion, user
+
+from curate.backends import chat_api
+from curate.backends.calls import Request
+from curate.backends.chat_api import ChatAPI, error_message, retry_after_s
+from schemas.errors import UserError
+
+SAMPLING = {"temperature": 0.7, "top_p": 0.95, "max_tokens": 16, "seed": 30}
+
+
+def ask(server, *requests, key_name="PAIRWRIGHT_API_KEY"):
+    api = ChatAPI("test", server.url, "tiny", key_name)
+    found = {}
+    for group in api.answer(requests, set(range(len(requests)))):
+        found.update(group)
+    return [found[i] for i in range(len(requests))]
+
+
+def request(text="Hi", n=1, schema=None):
+    return Request("generate", user(text), schema=schema, n=n, sampling=SAMPLING)
+
+
+def test_the_call_carries_the_model_the_conversation_and_the_sampling_and_no_seed(endpoint):
+    server = endpoint(lambda body: (200, completion("Hello", "Hey")))
+
+    answers = ask(server, request(n=2))
+
+    assert server.bodies == [
+        {"model": "tiny", "messages": user("Hi"), "n": 2, "temperature": 0.7, "top_p": 0.95, "max_tokens": 16}
+    ]
+    assert [response.text for response in answers[0].responses] == ["Hello", "Hey"]
+    assert (answers[0].input_tokens, answers[0].output_tokens) == (7, 10)
+
+
+def test_a_server_that_gives_fewer_choices_is_asked_for_the_rest(endpoint):
+    server = endpoint(lambda body: (200, completion("one")))
+
+    answers = ask(server, request(n=3))
+
+    assert len(answers[0].responses) == 3
+    assert [body.get("n", 1) for body in server.bodies] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_passing_failure_is_tried_again(endpoint, status):
+    replies = iter([(status, {"error": {"message": "busy"}}), (200, completion("fine"))])
+    server = endpoint(lambda body: next(replies))
+
+    assert ask(server, request())[0].responses[0].text == "fine"
+
+
+def test_a_failure_that_stays_is_a_failed_call_with_the_endpoints_words(endpoint, monkeypatch):
+    monkeypatch.setattr(chat_api, "LONGEST_WAIT_S", 0.01)
+    server = endpoint(lambda body: (500, {"error": {"message": "disk on fire"}}))
+
+    answer = ask(server, request())[0]
+
+    assert answer.failure == "failed_call"
+    assert answer.error == "HTTP 500: disk on fire, after 6 tries"
+    assert len(server.bodies) == 6
+
+
+def test_an_endpoint_without_json_schemas_is_asked_without_one(endpoint):
+    def handler(body):
+        if "response_format" in body:
+            return 400, {"error": {"message": "response_format json_schema is not supported"}}
+        return 200, completion("{}")
+
+    server = endpoint(handler)
+
+    assert ask(server, request(schema={"type": "object"}))[0].responses[0].text == "{}"
+
+
+def test_a_json_schema_is_sent_where_the_endpoint_takes_it(endpoint):
+    server = endpoint(lambda body: (200, completion("{}")))
+
+    ask(server, request(schema={"type": "object"}))
+
+    assert server.bodies[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+def test_a_prompt_over_the_context_is_named_so(endpoint):
+    message = "This model's maximum context length is 2048 tokens. However, you requested 5000 tokens"
+    server = endpoint(lambda body: (400, {"error": {"message": message}}))
+
+    assert ask(server, request())[0].failure == "prompt_too_long"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        completion(None, refusal="I cannot help with that."),
+        completion("", finish_reason="content_filter"),
+    ],
+)
+def test_a_refusal_is_an_answer_of_its_own_kind(endpoint, body):
+    server = endpoint(lambda _: (200, body))
+
+    assert ask(server, request())[0].failure == "refused"
+
+
+def test_an_empty_response_stays_an_empty_response(endpoint):
+    server = endpoint(lambda body: (200, completion(None)))
+
+    answer = ask(server, request())[0]
+
+    assert (answer.failure, answer.responses[0].text) == (None, "")
+
+
+@pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": [{}]}, b"<html>busy</html>", b"[1]", {"choices": 3}])
+def test_a_body_that_is_no_completion_is_a_failed_call(endpoint, body):
+    server = endpoint(lambda _: (200, body))
+
+    assert ask(server, request())[0].failure == "failed_call"
+
+
+def test_a_refused_key_stops_at_once_and_is_never_shown(endpoint, monkeypatch):
+    monkeypatch.setenv("PAIRWRIGHT_API_KEY", "sk-secret-123")
+    server = endpoint(lambda body: (401, {"error": {"message": "Incorrect API key provided: sk-secret-123"}}))
+
+    with pytest.raises(UserError, match="PAIRWRIGHT_API_KEY is set") as caught:
+        ask(server, request())
+
+    assert "sk-secret-123" not in str(caught.value)
+    assert server.headers[0]["Authorization"] == "Bearer sk-secret-123"
+
+
+def test_an_unknown_model_stops_at_once(endpoint):
+    server = endpoint(lambda body: (404, {"error": {"message": "The model `tiny` does not exist."}}))
+
+    with pytest.raises(UserError, match="does not know the model 'tiny'"):
+        ask(server, request())
+
+    assert len(server.bodies) == 1
+
+
+def test_an_account_without_credit_stops_at_once(endpoint):
+    server = endpoint(lambda body: (429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}))
+
+    with pytest.raises(UserError, match="no credit left"):
+        ask(server, request())
+
+    assert len(server.bodies) == 1
+
+
+def test_a_server_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(chat_api, "LONGEST_WAIT_S", 0.01)
+    api = ChatAPI("test", "http://127.0.0.1:9/v1", "tiny", "PAIRWRIGHT_API_KEY")
+
+    with pytest.raises(UserError, match=r"cannot connect to http://127.0.0.1:9/v1"):
+        list(api.answer([request()], {0}))
+
+
+def test_only_what_is_needed_is_asked(endpoint):
+    server = endpoint(lambda body: (200, completion(body["messages"][0]["content"])))
+    api = ChatAPI("test", server.url, "tiny", "PAIRWRIGHT_API_KEY")
+
+    answers = [pair for group in api.answer([request("a"), request("b"), request("c")], {1}) for pair in group]
+
+    assert [(i, answer.responses[0].text) for i, answer in answers] == [(1, "b")]
+
+
+def test_many_calls_come_back_each_to_its_request(endpoint):
+    server = endpoint(lambda body: (200, completion(body["messages"][0]["content"])))
+
+    answers = ask(server, *(request(str(i)) for i in range(100)))
+
+    assert [answer.responses[0].text for answer in answers] == [str(i) for i in range(100)]
+
+
+@pytest.mark.parametrize(("header", "seconds"), [(None, 0), ("2", 2), ("0.5", 0.5), ("-1", 0), ("9999", 30), ("soon", 0)])
+def test_retry_after_is_read_in_seconds_and_bounded(header, seconds):
+    assert retry_after_s(header) == seconds
+
+
+@pytest.mark.parametrize("text", ['{"error": "plain"}', "not json", "", "[1, 2]", '{"detail": {"a": 1}}'])
+def test_any_error_body_gives_one_line(text):
+    assert "\n" not in error_message(text, "")

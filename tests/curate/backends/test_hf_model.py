@@ -1,0 +1,154 @@
+"""A transformers model in process: random weights of a true architecture, a real tokenizer."""
+
+import json
+
+import pytest
+from scripted import user
+
+from curate.backends.calls import Request
+from curate.backends.hf_model import HFGenerator
+from curate.models import embedded_folder
+from schemas.errors import UserError
+
+CONTEXT = 64
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A two-layer Llama with random weights, the tokenizer of the embedded model and a short context."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model")
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder("smollm2"))
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=CONTEXT,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def generator(folder):
+    return HFGenerator("tiny", "digest", folder)
+
+
+def request(text, n=2, temperature=0.7, max_tokens=6, seed=30):
+    sampling = {"temperature": temperature, "top_p": 0.95, "max_tokens": max_tokens, "seed": seed}
+    return Request("generate", user(text), n=n, sampling=sampling)
+
+
+def answers(generator, requests, needed=None):
+    found = {}
+    for group in generator.answer(requests, set(range(len(requests))) if needed is None else needed):
+        found.update(group)
+    return found
+
+
+def test_each_prompt_gets_n_responses_and_its_token_counts(generator):
+    found = answers(generator, [request("Hi"), request("Name a colour.")])
+
+    assert [len(found[i].responses) for i in (0, 1)] == [2, 2]
+    assert found[0].input_tokens < found[1].input_tokens
+    assert 2 <= found[0].output_tokens <= 12
+
+
+def test_the_same_call_gives_the_same_responses_and_another_seed_gives_others(generator):
+    first, again, other = (answers(generator, [request("Hi", seed=seed)])[0] for seed in (1, 1, 2))
+
+    assert first == again != other
+
+
+def test_going_on_after_an_interruption_gives_the_responses_of_an_undisturbed_run(generator):
+    # Nine prompts of two responses make two batches of at most eight prompts.
+    requests = [request("word " * (i + 1)) for i in range(9)]
+    groups = list(generator.answer(requests, set(range(9))))
+    undisturbed = {i: answer for group in groups for i, answer in group}
+
+    first = dict(groups[0])
+    rest = answers(generator, requests, set(range(9)) - set(first))
+
+    assert len(groups) == 2
+    assert {**first, **rest} == undisturbed
+
+
+def test_a_response_cut_at_the_limit_says_so(generator):
+    found = answers(generator, [request("Hi", n=8, max_tokens=2)])[0]
+
+    assert {response.finish_reason for response in found.responses} == {"length"}
+
+
+def test_a_prompt_without_room_for_a_response_is_too_long_and_the_others_are_answered(generator):
+    found = answers(generator, [request("word " * CONTEXT), request("Hi")])
+
+    assert found[0].failure == "prompt_too_long"
+    assert f"the context of {CONTEXT}" in found[0].error
+    assert found[1].failure is None
+
+
+def test_only_too_long_prompts_are_no_reason_to_fail(generator):
+    assert answers(generator, [request("word " * CONTEXT)])[0].failure == "prompt_too_long"
+
+
+def test_temperature_zero_is_the_most_likely_text(generator):
+    first, again = (answers(generator, [request("Hi", temperature=0, seed=seed)])[0] for seed in (1, 2))
+
+    assert first.responses == again.responses
+
+
+def test_a_model_folder_without_a_chat_template_is_refused(folder, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(folder, tmp_path / "model")
+    (copy / "chat_template.jinja").unlink()
+
+    with pytest.raises(UserError, match="no chat template"):
+        HFGenerator("tiny", "digest", copy)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"hello": 1}))
+
+    with pytest.raises(UserError, match="not a transformers model folder"):
+        HFGenerator("tiny", "digest", tmp_path)
+
+
+def test_a_turn_ends_at_the_template_the_tokenizer_and_the_model_token(folder):
+    from transformers import AutoTokenizer, GenerationConfig
+
+    from curate.backends.hf_model import end_tokens
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = "<|endoftext|>"
+
+    ends = end_tokens(tokenizer, GenerationConfig(eos_token_id=[5, 7]))
+
+    assert ends == [tokenizer.convert_tokens_to_ids("<|im_end|>"), 5, 7, tokenizer.convert_tokens_to_ids("<|endoftext|>")]
+
+
+def test_a_lora_adapter_changes_the_responses(folder, tmp_path):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), LoraConfig(target_modules=["q_proj", "v_proj"]))
+    for name, weights in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=2.0)
+    tuned.save_pretrained(tmp_path / "adapter")
+
+    plain = answers(HFGenerator("tiny", "digest", folder), [request("Hi", temperature=0, n=1)])
+    adapted = answers(HFGenerator("tiny", "digest", folder, tmp_path / "adapter"), [request("Hi", temperature=0, n=1)])
+
+    assert plain[0].responses != adapted[0].responses

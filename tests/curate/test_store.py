@@ -1,0 +1,148 @@
+import json
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import polars as pl
+import pytest
+from scripted import ScriptedModel, responses, user
+
+from curate.backends.calls import Answer, Request
+from curate.parts import Part, drop, frame, part
+from curate.store import Store, damaged_files, write_atomically
+from schemas.errors import UserError
+from schemas.ids import short_id
+from schemas.tables import Dropped, Prompt
+
+
+@dataclass(frozen=True)
+class CountConfig:
+    parts: int = 3
+    label: str = "row"
+    where: str = field(default="here", metadata={"key": False})
+
+
+def rows(label: str, index: int) -> list[dict[str, object]]:
+    return [{"prompt_id": f"{label}{index}", "messages": user(label), "group": short_id(label)}]
+
+
+def count_up(cfg: CountConfig) -> Iterator[Part]:
+    for index in range(cfg.parts):
+        yield part(Prompt, rows(cfg.label, index), [drop("count_up", "bad_prompt", "?")] if index == 0 else [])
+
+
+def copy_rows(prompts: pl.DataFrame, cfg: CountConfig, *, made: list[str]) -> Part:
+    made += prompts["prompt_id"].to_list()
+    return Part(prompts, Dropped.create_empty())
+
+
+@pytest.fixture
+def store(tmp_path, recorder):
+    return Store(tmp_path, recorder)
+
+
+def test_a_table_without_parts_is_whole(store):
+    table = store.read(count_up, CountConfig(parts=0), writes=Prompt)
+
+    assert (table.rows, table.dropped) == (0, {})
+
+
+def test_unchanged_work_is_a_read(store):
+    source, made = store.read(count_up, CountConfig(), writes=Prompt), []
+
+    first = store.map(copy_rows, CountConfig(), source, writes=Prompt, made=made)
+    second = store.map(copy_rows, CountConfig(), source, writes=Prompt, made=made)
+
+    assert made == ["row0", "row1", "row2"]
+    assert first.identity == second.identity
+
+
+def test_a_config_field_outside_the_key_does_not_make_another_table(store):
+    one = store.read(count_up, CountConfig(where="here"), writes=Prompt)
+    two = store.read(count_up, CountConfig(where="there"), writes=Prompt)
+    other = store.read(count_up, CountConfig(label="line"), writes=Prompt)
+
+    assert one.folder == two.folder != other.folder
+
+
+def test_an_interrupted_table_goes_on_at_the_first_missing_part_with_the_same_bytes(store):
+    source, made = store.read(count_up, CountConfig(), writes=Prompt), []
+    whole = store.map(copy_rows, CountConfig(), source, writes=Prompt, made=made)
+    for name in ("manifest.json", "part-00002.json", "part-00002.parquet", "part-00001.json"):
+        (whole.folder / name).unlink()
+    made.clear()
+
+    again = store.map(copy_rows, CountConfig(), source, writes=Prompt, made=made)
+
+    assert made == ["row1", "row2"]
+    assert again.manifest.sha256 == whole.manifest.sha256
+
+
+def test_rows_and_dropped_rows_are_counted(store):
+    table = store.read(count_up, CountConfig(), writes=Prompt)
+
+    assert (table.rows, table.dropped) == (3, {"bad_prompt": 1})
+    assert table.scan_dropped().collect()["raw"].to_list() == ["?"]
+
+
+def test_a_part_that_breaks_its_schema_is_not_written(store):
+    def broken(cfg: CountConfig) -> Iterator[Part]:
+        yield Part(frame(Prompt, rows("a", 0) * 2), Dropped.create_empty())
+
+    with pytest.raises(Exception, match="primary_key"):
+        store.read(broken, CountConfig(), writes=Prompt)
+
+    assert not list(store.tables.glob("broken/*/part-*"))
+
+
+def test_a_table_with_failed_calls_is_made_again_and_only_they_are_asked(store, recorder):
+    is_down = True
+
+    def reply(request: Request) -> Answer:
+        if is_down and request.messages[0]["content"] == "3":
+            return Answer(failure="failed_call", error="HTTP 503")
+        return responses("x")
+
+    model = ScriptedModel(reply)
+
+    def ask_all(prompts: pl.DataFrame, cfg: CountConfig) -> Part:
+        answers = recorder.ask(model, [Request("generate", user(str(i))) for i in range(9)])
+        failed = [drop("ask_all", answer.failure, "") for answer in answers if answer.failure]
+        return Part(prompts, frame(Dropped, failed))
+
+    source = store.read(count_up, CountConfig(parts=1), writes=Prompt)
+    first = store.map(ask_all, CountConfig(), source, writes=Prompt)
+    is_down = False
+    second = store.map(ask_all, CountConfig(), source, writes=Prompt)
+
+    assert (first.dropped, second.dropped) == ({"failed_call": 1}, {})
+    assert len(model.asked) == 10
+    assert first.identity != second.identity
+
+
+def test_a_table_of_a_newer_format_is_refused(store):
+    table = store.read(count_up, CountConfig(), writes=Prompt)
+    path = table.folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+
+    with pytest.raises(UserError, match="newer pairwright"):
+        store.read(count_up, CountConfig(), writes=Prompt)
+
+
+def test_a_damaged_part_is_found(store):
+    table = store.read(count_up, CountConfig(), writes=Prompt)
+    table.files()[1].write_bytes(b"")
+
+    assert damaged_files(table) == [table.files()[1]]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(UserError, match="no room to write"):
+            write_atomically(tmp_path / "part.parquet", b"x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert list(tmp_path.iterdir()) == []
