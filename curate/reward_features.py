@@ -36,8 +36,6 @@ SURFACE = (
     "fractions",
     "response_words_in_prompt",
     "prompt_words_in_response",
-    "topic_words_in_response",
-    "names_topic",
     "prompt_numbers_in_response",
     "copies_prompt",
 )
@@ -87,9 +85,8 @@ def backbone_blocks(config: FeatureConfig, conversations: Sequence[Conversation]
     """What the embedded model sees.
 
     smollm2 gives `mean_L` and `last_L` (576 columns: state over the response, and at its last token)
-    for each layer L. minilm gives `response`, `product` and `distance` (384 columns: the response's
-    vector, and its elementwise product with and absolute difference from that of the last user turn)
-    and `cosine`.
+    for each layer L. minilm gives `response` (384 columns: its vector) and `cosine` (1 column: to the
+    vector of the last user turn).
     """
     spoken = [[{**turn, "content": readable(turn["content"])} for turn in turns] for turns in conversations]
     texts = [readable(response) for response in responses]
@@ -112,8 +109,6 @@ def surface(prompt: str, response: str) -> list[float]:
 
     words = [word.casefold() for word in WORD.findall(response)]
     asked = {word.casefold() for word in WORD.findall(prompt)}
-    # Long words stand for what the prompt is about, short ones for its grammar.
-    topic = {word for word in asked if len(word) > 4}
     numbers, asked_numbers = set(NUMBER.findall(response)), set(NUMBER.findall(prompt))
     length, opening, closing = max(1, len(response)), response[:200], response.rstrip()[-1:]
     return [
@@ -136,8 +131,6 @@ def surface(prompt: str, response: str) -> list[float]:
         sum("." in number for number in numbers) / max(1, len(numbers)),
         sum(word in asked for word in words) / max(1, len(words)),
         len(asked.intersection(words)) / max(1, len(asked)),
-        len(topic.intersection(words)) / max(1, len(topic)),
-        float(bool(topic.intersection(words))),
         len(numbers & asked_numbers) / max(1, len(asked_numbers)),
         float(response.strip() == prompt.strip()),
     ]
@@ -220,19 +213,16 @@ def minilm() -> Any:
 
 
 def minilm_blocks(config: FeatureConfig, conversations: Sequence[Conversation], responses: Sequence[str]) -> Blocks:
-    """Vectors of the response and of how it relates to the last user turn."""
+    """The response's vector, and how near it is to that of the last user turn."""
     import numpy as np
 
-    encoder = minilm()
     prompts = [last_user_turn(turns) for turns in conversations]
     texts = list(dict.fromkeys([*prompts, *responses]))
-    vectors = encoder.encode(texts, batch_size=32, convert_to_numpy=True, show_progress_bar=False)
+    vectors = minilm().encode(texts, batch_size=32, convert_to_numpy=True, show_progress_bar=False).astype(np.float32)
     place = {text: row for row, text in enumerate(texts)}
-    asked = vectors[[place[text] for text in prompts]].astype(np.float32)
-    answered = vectors[[place[text] for text in responses]].astype(np.float32)
-    product = asked * answered
-    cosine = product.sum(axis=1, keepdims=True)
-    return {"response": answered, "product": product, "distance": np.abs(asked - answered), "cosine": cosine}
+    asked = vectors[[place[text] for text in prompts]]
+    answered = vectors[[place[text] for text in responses]]
+    return {"response": answered, "cosine": (asked * answered).sum(axis=1, keepdims=True)}
 
 
 BACKBONE_BLOCKS = {"smollm2": smollm2_blocks, "minilm": minilm_blocks}

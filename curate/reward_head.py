@@ -75,12 +75,13 @@ class RewardHead:
 
     def save(self, folder: Path) -> None:
         """Write the head file; equal heads give equal bytes."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"weight": self.weight, "center": self.center, "scale": self.scale}
         # One metadata entry: safetensors does not keep the order of several.
-        save_file(tensors, folder / HEAD_FILE, {"head": json.dumps(asdict(self.config), sort_keys=True)})
+        described = save(tensors, {"head": json.dumps(asdict(self.config), sort_keys=True)})
+        (folder / HEAD_FILE).write_bytes(described)
 
     def score(self, conversations: Sequence[Conversation], responses: Sequence[str]) -> list[float]:
         """One finite number a row; higher is better. Meant for batches of 8 to 32 rows."""

@@ -129,7 +129,9 @@ def test_a_group_held_out_stays_held_out_in_a_larger_mix(data):
     _, small = published(data, "small", "real:0.5", heldout=0.3)
     _, large = published(data, "large", "real", "other", heldout=0.3)
 
-    sides = small.join(large, on="pair_id").filter((pl.col("split") == "heldout") & (pl.col("split_right") != "heldout"))
+    sides = small.join(large, on="pair_id").filter(
+        (pl.col("split") == "heldout") & (pl.col("split_right") != "heldout")
+    )
     # The group that is held out only because a mix must hold something out may move.
     assert sides.height <= 1
 

@@ -99,7 +99,11 @@ def test_fewer_than_two_responses_with_text_drop_the_prompt_as_empty():
     assert made.dropped["reason"].to_list() == ["empty"]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["", " ", "a", "b", "c"]), st.none() | st.integers(-3, 3).map(float)), min_size=1))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", " ", "a", "b", "c"]), st.none() | st.integers(-3, 3).map(float)), min_size=1
+    )
+)
 def test_every_prompt_becomes_one_pair_or_one_dropped_row_and_chosen_scores_at_least_rejected(candidates):
     made = make_pairs(*tables(*candidates), PairConfig())
 

@@ -21,10 +21,9 @@ ROWS = [
     (QUESTION, ""),
     (QUESTION, "Paris is the capital of France."),
     (QUESTION, "🙂🙃 \ud800"),
-    (QUESTION, "word " * 2000),
     (QUESTION, "<|im_end|>\n<|im_start|>user\nThanks!"),
     (MULTI_TURN, "Air scatters blue light more than red light."),
-    ([{"role": "user", "content": "x" * 10_000}], "y" * 10_000),
+    ([{"role": "user", "content": "x" * 10_000}], "word " * 2000),
     ([{"role": "user", "content": ""}], "?"),
 ]
 
@@ -38,20 +37,26 @@ def head(request):
     return RewardHead.load(head_folder(request.param))
 
 
-def test_any_text_has_a_finite_score_and_the_same_one_again(head):
-    first = head.score(*columns(ROWS))
-    second = head.score(*columns(ROWS))
-
-    assert all(math.isfinite(score) for score in first)
-    assert first == second
-    assert len(set(first)) == len(ROWS)
+@pytest.fixture(scope="module")
+def scores(head):
+    return head.score(*columns(ROWS))
 
 
-def test_a_batch_scores_as_its_rows_do_one_by_one(head):
-    together = head.score(*columns(ROWS))
+def test_any_text_has_a_finite_score(scores):
+    assert all(math.isfinite(score) for score in scores)
+    assert len(set(scores)) == len(ROWS)
+
+
+def test_a_batch_scores_as_its_rows_do_one_by_one(head, scores):
     alone = [head.score([conversation], [response])[0] for conversation, response in ROWS]
 
-    assert together == pytest.approx(alone, abs=1e-4)
+    assert scores == pytest.approx(alone, abs=1e-4)
+
+
+def test_the_same_rows_score_exactly_the_same_again(head):
+    short = columns(ROWS[:4])
+
+    assert head.score(*short) == head.score(*short)
 
 
 def test_no_rows_give_no_scores(head):
@@ -66,13 +71,13 @@ def test_an_answer_beats_silence_and_junk(head):
     assert answer > max(junk)
 
 
-def test_the_end_of_a_very_long_response_only_counts_by_its_surface(head):
-    # Both are cut to the same tokens, and differ in no count: "aa" for "bb" after 10,000 characters.
-    start = "Paris has many museums. " * 420
+def test_the_end_of_a_long_response_reaches_only_the_counts(head):
+    # Cut to the same tokens, and alike in every count but the rarest letters: "aa." for "bb." at the end.
+    start = "Paris has many museums. " * 100
 
     one, other = head.score([QUESTION] * 2, [f"{start}aa.", f"{start}bb."])
 
-    assert one == pytest.approx(other, abs=0.2)
+    assert one == pytest.approx(other, abs=1e-4)
 
 
 def test_the_heads_have_names_and_digests_of_their_own():

@@ -136,7 +136,9 @@ def test_an_unknown_model_stops_at_once(endpoint):
 
 
 def test_an_account_without_credit_stops_at_once(endpoint):
-    server = endpoint(lambda body: (429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}))
+    server = endpoint(
+        lambda body: (429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
+    )
 
     with pytest.raises(UserError, match="no credit left"):
         ask(server, request())
@@ -169,7 +171,9 @@ def test_many_calls_come_back_each_to_its_request(endpoint):
     assert [answer.responses[0].text for answer in answers] == [str(i) for i in range(100)]
 
 
-@pytest.mark.parametrize(("header", "seconds"), [(None, 0), ("2", 2), ("0.5", 0.5), ("-1", 0), ("9999", 30), ("soon", 0)])
+@pytest.mark.parametrize(
+    ("header", "seconds"), [(None, 0), ("2", 2), ("0.5", 0.5), ("-1", 0), ("9999", 30), ("soon", 0)]
+)
 def test_retry_after_is_read_in_seconds_and_bounded(header, seconds):
     assert retry_after_s(header) == seconds
 

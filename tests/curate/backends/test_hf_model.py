@@ -133,7 +133,12 @@ def test_a_turn_ends_at_the_template_the_tokenizer_and_the_model_token(folder):
 
     ends = end_tokens(tokenizer, GenerationConfig(eos_token_id=[5, 7]))
 
-    assert ends == [tokenizer.convert_tokens_to_ids("<|im_end|>"), 5, 7, tokenizer.convert_tokens_to_ids("<|endoftext|>")]
+    assert ends == [
+        tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        5,
+        7,
+        tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+    ]
 
 
 def test_a_lora_adapter_changes_the_responses(folder, tmp_path):
@@ -142,7 +147,9 @@ def test_a_lora_adapter_changes_the_responses(folder, tmp_path):
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(1)
-    tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), LoraConfig(target_modules=["q_proj", "v_proj"]))
+    tuned = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(folder), LoraConfig(target_modules=["q_proj", "v_proj"])
+    )
     for name, weights in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weights, std=2.0)

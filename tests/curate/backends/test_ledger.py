@@ -94,7 +94,9 @@ def test_a_failed_call_is_made_again_next_time_but_a_refusal_is_an_answer(record
 
 def test_an_endpoint_that_mostly_fails_stops_the_run_and_keeps_what_was_answered(recorder):
     model = ScriptedModel(
-        lambda request: responses("x") if request.messages[0]["content"] == "0" else Answer(failure="failed_call", error="HTTP 500")
+        lambda request: (
+            responses("x") if request.messages[0]["content"] == "0" else Answer(failure="failed_call", error="HTTP 500")
+        )
     )
 
     with pytest.raises(UserError, match="5 of 6 calls to scripted failed, the last with: HTTP 500"):

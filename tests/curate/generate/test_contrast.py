@@ -1,8 +1,10 @@
+from contextlib import suppress
+
 import polars as pl
 import pytest
-from scripted import ScriptedModel, responses, user
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import ScriptedModel, responses, user
 
 from curate.backends.calls import Answer
 from curate.generate.contrast import ContrastConfig, parse_pair, write_contrasts
@@ -16,9 +18,7 @@ CFG = ContrastConfig("scripted", "scripted-weights", 0.7, 0.95, 256, 30)
 
 def prompts(*texts: str) -> pl.DataFrame:
     conversations = [user(text) for text in texts]
-    return frame(
-        Prompt, [{"prompt_id": prompt_key(c), "messages": c, "group": prompt_group(c)} for c in conversations]
-    )
+    return frame(Prompt, [{"prompt_id": prompt_key(c), "messages": c, "group": prompt_group(c)} for c in conversations])
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,8 @@ def test_anything_else_is_refused(text):
 
 @given(st.text(max_size=200))
 def test_no_text_makes_the_parser_fail_in_another_way(text):
-    try:
+    with suppress(ResponseError):
         parse_pair(text)
-    except ResponseError:
-        pass
 
 
 def test_malformed_json_is_a_dropped_row_with_its_raw_text_and_the_sums_agree(recorder):

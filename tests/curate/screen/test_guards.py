@@ -5,7 +5,18 @@ from curate.screen.guards import is_empty
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "\n\t", "\u00a0\u200b\ufeff", "<|im_end|>", " <|im_start|> <|im_end|>\n", "</s>", "[INST] [/INST]", "\x00"]
+    "text",
+    [
+        "",
+        " ",
+        "\n\t",
+        "\u00a0\u200b\ufeff",
+        "<|im_end|>",
+        " <|im_start|> <|im_end|>\n",
+        "</s>",
+        "[INST] [/INST]",
+        "\x00",
+    ],
 )
 def test_white_space_and_template_tokens_alone_are_empty(text):
     assert pl.DataFrame({"a": [text]}).select(is_empty("a")).item()

@@ -1,0 +1,218 @@
+"""The whole line on the embedded models, and what is left of it after kill -9."""
+
+import hashlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scripted import ScriptedModel, completion
+
+from curate.backends.calls import Answer
+from curate.build import build
+from curate.config import BuildConfig
+from curate.screen.screen import ScreenConfig, screen_pairs
+from curate.sources.pairs import read_pairs
+from curate.sources.rows import rows_config
+
+DATASETS = Path(__file__).parents[2].parent / "shared" / "datasets"
+SMALL = ["--source", "sft", "--num-prompts", "6", "--max-tokens", "8", "--json"]
+
+
+def command(data: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "curate.cli", "build", *SMALL, *words, "--data", str(data)]
+
+
+def run(data: Path, *words: str) -> dict:
+    done = subprocess.run(command(data, *words), capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def kill_when(data: Path, calls: int) -> None:
+    """Start a build and kill it -9 once the ledger has `calls` answers."""
+    process = subprocess.Popen(command(data), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while answered(data / "ledger.sqlite") < calls:
+        assert process.poll() is None, "the build ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def answered(path: Path) -> int:
+    if not path.exists():
+        return 0
+    database = sqlite3.connect(path)
+    try:
+        return database.execute("SELECT count(*) FROM calls WHERE state = 'answered'").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+    finally:
+        database.close()
+
+
+def table_bytes(data: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(data)): path.read_bytes() for path in sorted(data.glob("tables/**/*.parquet"))}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, dict]:
+    data = tmp_path_factory.mktemp("undisturbed")
+    return data, run(data)
+
+
+def test_prompts_become_screened_pairs_and_the_sums_agree(undisturbed):
+    _, summary = undisturbed
+
+    assert summary["rows_in"] == 6 == summary["kept"] + sum(summary["dropped"].values())
+    assert summary["candidates"] == 24
+    assert (summary["generator"], summary["scorer"]) == ("smollm2", "reward-mini")
+    assert summary["reused_calls"] == 0 < summary["calls"]
+
+
+def test_an_identical_build_makes_no_call(undisturbed):
+    data, summary = undisturbed
+
+    again = run(data)
+
+    assert (again["calls"], again["reused_calls"]) == (0, summary["calls"])
+    assert again["table"] == summary["table"]
+
+
+def test_no_machine_path_and_no_time_is_part_of_a_table(undisturbed, tmp_path):
+    data, _ = undisturbed
+
+    run(tmp_path)
+
+    assert table_bytes(tmp_path) == table_bytes(data)
+
+
+@pytest.mark.parametrize("calls", [1, 7, 20])
+def test_a_build_killed_anywhere_goes_on_to_the_same_bytes(undisturbed, tmp_path, calls):
+    data, summary = undisturbed
+
+    kill_when(tmp_path, calls)
+    resumed = run(tmp_path)
+
+    assert table_bytes(tmp_path) == table_bytes(data)
+    assert resumed["reused_calls"] >= calls
+    assert resumed["calls"] + resumed["reused_calls"] == summary["calls"]
+
+
+def test_more_prompts_reuse_the_calls_of_fewer(undisturbed):
+    data, summary = undisturbed
+
+    more = run(data, "--num-prompts", "8", "--name", "more")
+
+    # Six generations and their scores and vectors are known; two prompts are new.
+    assert more["reused_calls"] >= summary["calls"] - 1
+    assert more["calls"] < summary["calls"]
+
+
+def test_the_newest_sft_run_is_the_default_generator(tmp_path):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from curate.models import embedded_folder
+
+    base = AutoModelForCausalLM.from_pretrained(embedded_folder("smollm2"))
+    torch.manual_seed(0)
+    folder = tmp_path / "runs" / "my-sft"
+    get_peft_model(base, LoraConfig(r=1, target_modules=["q_proj"])).save_pretrained(folder / "adapter")
+    manifest = {"format": 1, "kind": "sft", "base": "smollm2", "finished_at": "2026-01-01T00:00:00Z"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    built = build(BuildConfig(source="sft", num_prompts=2, n=2, max_tokens=4, data=tmp_path))
+
+    assert built.summary()["generator"] == "my-sft"
+
+
+def test_a_scorer_that_prefers_empty_responses_never_gets_one_chosen(endpoint, tmp_path, monkeypatch):
+    replies = iter(["", "A fine long answer.", "  ", "A short one."] * 2)
+    chat = endpoint(lambda body: (200, completion(*(next(replies) for _ in range(body["n"])))))
+    nim = endpoint(lambda body: (200, completion(f"reward:{-len(body['messages'][-1]['content'].strip())}")))
+    monkeypatch.setenv("NIM_BASE_URL", nim.url)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Why is the sky blue?"}\n{"prompt": "How do I boil an egg?"}\n')
+
+    built = build(
+        BuildConfig(
+            source="sft", generator=f"{chat.url}#m", scorer="nim:nemotron", prompts=str(prompts), data=tmp_path / "data"
+        )
+    )
+
+    pairs = built.pairs.scan().collect()
+    assert pairs["chosen"].to_list() == ["A short one."] * 2
+    assert pairs["rejected"].to_list() == ["A fine long answer."] * 2
+    assert built.summary()["kept"] == 2
+
+
+def test_a_score_that_could_not_be_read_drops_the_prompt_and_is_asked_again(endpoint, tmp_path, monkeypatch):
+    is_down = True
+
+    def judge(body):
+        text = body["messages"][-1]["content"]
+        return 200, completion("broken" if is_down and text.startswith("sky") else f"reward:{len(text)}")
+
+    chat = endpoint(
+        lambda body: (200, completion(*(f"{body['messages'][0]['content']}{'!' * i}" for i in range(body["n"]))))
+    )
+    monkeypatch.setenv("NIM_BASE_URL", endpoint(judge).url)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": word}) + "\n" for word in ("sky", "egg", "tree", "sea")))
+    cfg = BuildConfig(
+        source="sft", generator=f"{chat.url}#m", scorer="nim:nemotron", prompts=str(prompts), data=tmp_path / "data"
+    )
+
+    first = build(cfg).summary()
+    is_down = False
+    second = build(cfg).summary()
+
+    assert first["dropped"] == {"failed_score": 1}
+    assert (second["dropped"], second["kept"]) == ({}, 4)
+
+
+@pytest.mark.skipif(not DATASETS.exists(), reason="the shared datasets are not here")
+@pytest.mark.parametrize(
+    ("file", "rows_in", "flaws"),
+    [
+        ("ultrafeedback_pairs.parquet", 614, {"tie": 74, "identical": 2}),
+        ("hh_harmless_pairs.jsonl.gz", 1390, {"prompt_mismatch": 2, "empty": 2}),
+        ("llamafactory_dpo_en.json", 300, {"duplicate_pair": 5}),
+    ],
+)
+def test_real_pair_files_end_with_their_known_flaws(recorder, file, rows_in, flaws):
+    # Vectors by hash: what is looked for here is in the texts and scores, and embedding takes minutes.
+    embedder = ScriptedModel(lambda request: Answer(values=one_of_many(request.messages[0]["content"])))
+    parts = list(read_pairs(rows_config(str(DATASETS / file), None, 30)))
+    pairs, dropped = (pl.concat(frames) for frames in zip(*parts, strict=True))
+
+    cfg = ScreenConfig(0.0, 1.0, embedder.model, embedder.digest)
+    screened = screen_pairs(pairs.lazy(), cfg, embedder=embedder, recorder=recorder)
+
+    reasons = [*dropped["reason"], *screened["dropped_by"].drop_nulls()]
+    counts = Counter(reason for reason in reasons if reason != "near_duplicate_prompt")
+    assert pairs.height + dropped.height == rows_in
+    assert counts == flaws
+
+
+def one_of_many(text: str) -> tuple[float, ...]:
+    """A unit vector that is another one for another text, all but surely."""
+    signs = np.frombuffer(hashlib.sha512(text.encode()).digest(), dtype=np.int8).astype(float)
+    return tuple(signs / np.linalg.norm(signs))
+
+
+@pytest.mark.skipif(not DATASETS.exists(), reason="the shared datasets are not here")
+def test_imported_scores_are_kept_and_multi_turn_prompts_stay_whole(tmp_path):
+    built = build(BuildConfig(source=str(DATASETS / "llamafactory_dpo_en.json"), num_prompts=20, data=tmp_path))
+
+    turns = built.pairs.scan().select(pl.col("messages").list.len()).collect()["messages"]
+    assert turns.max() > 2

