@@ -179,6 +179,8 @@ def check(cfg: BuildConfig) -> None:
         raise UserError("--source gpt needs --generator, for example openai:gpt-4o-mini or http://HOST:PORT/v1#MODEL")
     if cfg.source not in GENERATED and cfg.generator:
         raise UserError(f"--generator writes responses for --source sft or gpt; '{cfg.source}' holds ready pairs")
+    if cfg.num_prompts is not None and cfg.num_prompts < 1:
+        raise UserError("--num-prompts must be at least 1")
     if cfg.max_tokens < 1:
         raise UserError(f"--max-tokens {cfg.max_tokens} leaves no room for a response")
     if not 0 <= cfg.temperature <= 2:

@@ -107,10 +107,15 @@ def show_lists(found: dict[str, Any]) -> None:
     for kind, rows in found.items():
         print(kind)
         for row in rows:
-            facts = [f"{key} {value}" for key, value in row.items() if key != "name" and not isinstance(value, dict)]
-            print(f"  {row['name']:16} {'  '.join(facts)}")
+            facts = [f"{key} {shown(row[key])}" for key in LISTED if row.get(key) is not None]
+            print(f"  {row['name']:16} {'  '.join(facts)}".rstrip())
         if not rows:
             print("  none yet")
+
+
+def shown(value: Any) -> str:
+    """A digest by its first digits, anything else as it is."""
+    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
 
 
 def doctor_command(cfg: DoctorConfig, as_json: bool) -> int:
@@ -125,6 +130,9 @@ def doctor_command(cfg: DoctorConfig, as_json: bool) -> int:
         print_json({"good": all(check.is_good for check in checks), "checks": [asdict(check) for check in checks]})
     return 0 if all(check.is_good for check in checks) else 1
 
+
+LISTED = ("rows_in", "kept", "generator", "scorer", "rows", "train", "heldout", "sha256", "kind", "base")
+"""What `curate show` tells of a build, a mix or a run in one line."""
 
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
     "build": (BuildConfig, build_command),

@@ -63,8 +63,10 @@ def models() -> list[Check]:
         except UserError as error:
             checks.append(Check(alias, False, str(error)))
     for name in HEADS:
-        head = RewardHead.load(head_folder(name))
-        checks.append(Check(name, True, f"digest {head.digest[:12]}"))
+        try:
+            checks.append(Check(name, True, f"digest {RewardHead.load(head_folder(name)).digest[:12]}"))
+        except UserError as error:
+            checks.append(Check(name, False, str(error)))
     checks.append(Check("cache", True, str(cache_folder())))
     return checks
 

