@@ -32,6 +32,7 @@ def evaluate(cfg: EvalConfig, sides: Sides) -> dict[str, Any]:
     if sides.is_same_model and baseline_seed == cfg.seed:
         raise UserError(f"'{sides.run}' is on both sides with one seed; give --baseline-seed to see what chance does")
     name = cfg.name or default_name(sides.run, sides.baseline)
+    notes = selections(sides, cfg.data)
     started = time.monotonic()
     with Ledger(cfg.data / "ledger.sqlite") as ledger:
         recorder = Recorder(ledger)
@@ -54,7 +55,7 @@ def evaluate(cfg: EvalConfig, sides: Sides) -> dict[str, Any]:
     results = {
         "format": FORMAT,
         "name": name,
-        "notes": selections(sides, cfg.data),
+        "notes": notes,
         "run": sides.run,
         "baseline": sides.baseline,
         "judge": sides.judge.model,
@@ -123,11 +124,11 @@ def check(cfg: EvalConfig) -> None:
 
 
 def can_show(n: int) -> str:
-    """What `n` prompts can show, in words."""
+    """The smallest difference that `n` prompts can show, in words."""
     half_width, found = detectable(n), detectable_at_80_power(n)
-    if half_width is None or found is None:
-        return "no prompts"
-    least = f"{n} prompts: a win rate shows a difference from {100 * half_width:.1f} points off 50%"
+    if half_width is None or found is None or half_width > 0.5:
+        return f"{n} prompts are too few to show any difference"
+    least = f"the smallest difference {n} prompts can show is {100 * half_width:.1f} points from 50%"
     if found > 0.5:
-        return f"{least}; too few to find any true difference 4 times in 5"
-    return f"{least}; a true difference of {100 * found:.1f} points is found 4 times in 5"
+        return f"{least}, and even a side that always wins is missed more than 1 time in 5"
+    return f"{least}; a true one of {100 * found:.1f} points is found 4 times in 5"

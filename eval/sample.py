@@ -4,9 +4,10 @@ Sampling and scoring are curate's own stages, so every call is in the ledger: an
 evaluation goes on from there, and one that is repeated asks nobody.
 
 Both sides are sent the same seed with each prompt. What it fixes depends on the engine. In this
-process a batch of prompts has one seed, made from its calls: it repeats on the same machine, and
-no prompt has a seed of its own. A server's sampling is recorded, not repeated, and no seed is sent.
-So the two sides are independent draws, which the interval allows for.
+process a batch of prompts has one seed, made from what is asked and not of whom: two models of one
+tokenizer draw with the same luck, prompt by prompt and token by token, so an adapter that does
+nothing gives the baseline's very responses. A server's sampling is recorded, not repeated, and no
+seed is sent: there the two sides are independent draws, which the interval allows for.
 """
 
 import polars as pl

@@ -76,23 +76,33 @@ def selections(sides: Sides, data: Path) -> list[str]:
     """
     found = []
     for name in dict.fromkeys((sides.run, sides.baseline)):
-        if (run := find_run(data, name)) is None:
-            continue
-        mix = json.loads((run.adapter.parent / "manifest.json").read_text()).get("mix")
-        if mix is None:
-            continue
-        path = data / "mixes" / f"{mix}.parquet"
-        if not path.exists():
-            found.append(
-                f"careful: whether judge {sides.judge.model} selected training pairs of '{name}' is unknown, "
-                f"for {path} is gone"
-            )
-        elif sides.judge.model in scorers(path):
-            found.append(
-                f"careful: judge {sides.judge.model} also selected training pairs of '{name}' (mix {mix}), "
-                "so it favours that side; name another with --judge"
-            )
+        for mix in mixes_behind(name, data):
+            path = data / "mixes" / f"{mix}.parquet"
+            if not path.exists():
+                found.append(
+                    f"careful: whether judge {sides.judge.model} selected training pairs of '{name}' is unknown, "
+                    f"for mix {mix} is gone"
+                )
+            elif sides.judge.model in scorers(path):
+                found.append(
+                    f"careful: judge {sides.judge.model} also selected training pairs of '{name}' (mix {mix}), "
+                    "so it favours that side; name another with --judge"
+                )
     return found
+
+
+def mixes_behind(name: str, data: Path) -> list[str]:
+    """Mixes that a model was trained on: its own if it is a run, then those of the run it started from."""
+    found: list[str] = []
+    seen: set[str] = set()
+    # A run that was trained again may have started from a run that started from it.
+    while name not in seen and (run := find_run(data, name)):
+        seen.add(name)
+        manifest = json.loads((run.adapter.parent / "manifest.json").read_text())
+        mix = manifest.get("data", {}).get("mix")
+        found += [mix] if mix else []
+        name = manifest.get("policy", {}).get("name", "")
+    return list(dict.fromkeys(found))
 
 
 def scorers(mix: Path) -> set[str]:

@@ -31,6 +31,13 @@ class ScriptedModel:
             yield [(i, self._reply(requests[i]))]
 
 
+class Server(ThreadingHTTPServer):
+    """Takes as many connections at once as a client opens."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+
 class ScriptedEndpoint:
     """An HTTP server on 127.0.0.1; `handler` maps a request body to a status and a body."""
 
@@ -58,7 +65,7 @@ class ScriptedEndpoint:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Reply)
+        self.server = Server(("127.0.0.1", 0), Reply)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()

@@ -65,7 +65,7 @@ def train_reward(config: RewardConfig) -> dict[str, Any]:
     started = time.monotonic()
     if not config.pairs:
         raise UserError("--pairs must be given: a file of preference pairs")
-    if not config.name or Path(config.name).name != config.name:
+    if not config.name or config.name.startswith(".") or Path(config.name).name != config.name:
         raise UserError(f"--name must be a plain folder name, found '{config.name}'")
     pairs = read_reward_pairs([Path(path) for path in config.pairs])
     train, heldout = split_pairs(pairs, config.share, config.seed)

@@ -32,6 +32,10 @@ training and held-out data.
 |---|---|---|---|---|---|
 {accuracy_table(results)}
 
+{pooled_verdict(results)} The design of the fit (features, planted pairs) was settled with
+held-out numbers of earlier variants in view, so the table may flatter a little; columns and penalty were chosen by
+cross-validation on training pairs alone.
+
 ## What fools it
 
 On how many held-out prompts a worthless response scores at least as high as the chosen one:
@@ -39,7 +43,8 @@ On how many held-out prompts a worthless response scores at least as high as the
 {probe_table(results)}
 
 For a harmful prompt a bare refusal can be the better response, and HH holds many such prompts: on those its
-win is not a mistake in itself.
+win is not a mistake in itself. Word salad was not planted: a response with its words shuffled often scores as high as
+the response itself.
 
 ## Data
 
@@ -47,10 +52,10 @@ win is not a mistake in itself.
 
 Trained on share {results["share"]} of the prompt groups (seed {results["seed"]}); another 20% of the groups is
 held out from every share. Left out: ties, equal responses, empty responses, and sides that disagree about the
-prompt; at most two pairs of one GSM8K problem are taken. In addition {results["planted_pairs"]:,} planted pairs were
-trained on: for about a quarter of the pairs the chosen response against a broken one (empty, a full stop, a
-repeated word, the prompt itself, its own first third, or, where the file grades its responses, a bare refusal), and
-for about a quarter against the answer to another prompt. Without them such responses come out on top.
+prompt; at most two pairs of one GSM8K problem are taken. About a quarter of the pairs is trained on a second time
+with a planted rejected response ({results["planted_pairs"]:,} pairs): an empty one, a full stop, a repeated word, the
+prompt itself, the first third of the chosen one, the answer to another prompt or, where the file grades its
+responses (not HH), a bare refusal. Without them such responses come out on top.
 
 ## How it scores
 
@@ -77,6 +82,13 @@ disjoint prompts with features of different models for that reason.
 {results["command"]}
 ```
 """
+
+
+def pooled_verdict(results: Mapping[str, Any]) -> str:
+    """Whether the head is shown to beat a coin, and "longer wins", over all files."""
+    coin = "beats a coin" if results["accuracy"]["all"][1] > 0.5 else "is **not shown to beat a coin**"
+    longer = "beats" if results["gain"]["all"][1] > 0 else "is **not shown to beat**"
+    return f'Over all files it {coin} and {longer} "longer wins".'
 
 
 def accuracy_table(results: Mapping[str, Any]) -> str:

@@ -17,12 +17,7 @@ STRENGTHS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 """Inverse L2 penalties tried: scikit-learn's C."""
 CHOICES: dict[Backbone, tuple[tuple[str, ...], ...]] = {
     "smollm2": (("mean_16",), ("last_8",), ("last_12",), ("last_16",), ("last_12", "last_16")),
-    "minilm": (
-        ("cosine",),
-        ("cosine", "product"),
-        ("cosine", "response"),
-        ("cosine", "product", "response", "distance"),
-    ),
+    "minilm": (("cosine",), ("cosine", "response")),
 }
 """Blocks tried beside those of the text."""
 CLIP = 4.0

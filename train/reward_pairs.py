@@ -96,6 +96,7 @@ def row_pairs(row: Mapping[str, Any], path: Path) -> Iterator[tuple[Messages, st
 
 
 def is_text(row: Mapping[str, Any], *names: str) -> bool:
+    """Whether all the named fields are texts."""
     return all(isinstance(row.get(name), str) for name in names)
 
 

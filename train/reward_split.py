@@ -10,12 +10,10 @@ from train.reward_pairs import TextPair
 
 Share = Literal["a", "b", "both"]
 
-BROKEN_SHARE = 0.25
-"""Training pairs of which a copy is added whose rejected response is broken."""
-UNRELATED_SHARE = 0.25
-"""Training pairs of which a copy is added whose rejected response answers another prompt."""
+PLANTED_SHARE = 0.25
+"""Training pairs of which a copy is added whose rejected response is a planted one."""
 REFUSAL = "I cannot help with that."
-BROKEN = ("empty", "full_stop", "repeated", "prompt", "cut_off", "refusal")
+PLANTED = ("empty", "full_stop", "repeated", "prompt", "cut_off", "other_answer", "refusal")
 
 
 def split_pairs(pairs: Sequence[TextPair], share: Share, seed: int) -> tuple[list[TextPair], list[TextPair]]:
@@ -39,20 +37,25 @@ def planted_pairs(train: Sequence[TextPair], seed: int) -> list[TextPair]:
     planted = []
     for row, pair in enumerate(train):
         key = [seed, pair.group, pair.chosen, pair.rejected]
-        responses = []
-        if fraction("broken", *key) < BROKEN_SHARE:
-            # Where a file does not grade its responses, a refusal may be right.
-            kinds = BROKEN if pair.is_graded else BROKEN[:-1]
-            responses.append(broken_response(kinds[int(fraction("kind", *key) * len(kinds))], pair))
-        if fraction("unrelated", *key) < UNRELATED_SHARE:
-            responses.append(other_answer(train, row))
-        for response in responses:
-            if response is not None and response.strip() != pair.chosen.strip():
-                planted.append(replace(pair, rejected=response))
+        if fraction("planted", *key) >= PLANTED_SHARE:
+            continue
+        # Where a file does not grade its responses, a refusal may be right.
+        kinds = PLANTED if pair.is_graded else PLANTED[:-1]
+        kind = kinds[int(fraction("kind", *key) * len(kinds))]
+        rejected = planted_response(kind, pair, other_answer(train, row))
+        if rejected is not None and rejected.strip() != pair.chosen.strip():
+            planted.append(replace(pair, rejected=rejected))
     return planted
 
 
-def broken_response(kind: str, pair: TextPair) -> str | None:
+def other_answer(train: Sequence[TextPair], row: int) -> str | None:
+    """The chosen response of the next pair of the same file about another prompt."""
+    pair = train[row]
+    following = [*train[row + 1 :], *train[:row]]
+    return next((p.chosen for p in following if p.dataset == pair.dataset and p.group != pair.group), None)
+
+
+def planted_response(kind: str, pair: TextPair, other: str | None) -> str | None:
     """A response nobody would choose; None where the pair allows none of this kind."""
     if kind == "cut_off":
         return pair.chosen[: len(pair.chosen) // 3] if len(pair.chosen) >= 60 else None
@@ -61,12 +64,6 @@ def broken_response(kind: str, pair: TextPair) -> str | None:
         "full_stop": ".",
         "repeated": " ".join(["the"] * 20),
         "prompt": last_user_turn(pair.messages),
+        "other_answer": other,
         "refusal": REFUSAL,
     }[kind]
-
-
-def other_answer(train: Sequence[TextPair], row: int) -> str | None:
-    """The chosen response of the next pair of the same file about another prompt."""
-    pair = train[row]
-    following = [*train[row + 1 :], *train[:row]]
-    return next((p.chosen for p in following if p.dataset == pair.dataset and p.group != pair.group), None)

@@ -1,6 +1,5 @@
 """Responses from a transformers model in this process, optionally with a LoRA adapter."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from curate.backends.calls import Answer, Request, Response
-from curate.backends.ledger import call_key
+from curate.backends.ledger import request_content
 from schemas.errors import UserError
+from schemas.ids import digest
 
 # transformers talks on stderr about what its defaults are; what matters is checked here.
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -94,8 +94,9 @@ class HFGenerator:
         sampling = requests[0].sampling
         n, max_tokens = requests[0].n, int(sampling["max_tokens"])
         padded = self._tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.device)
-        keys = "".join(call_key(self, request) for request in requests)
-        torch.manual_seed(int.from_bytes(hashlib.sha256(keys.encode()).digest()[:8], "big", signed=True))
+        # Of what is asked, not of whom: two models that are compared then draw with the same luck.
+        asked = digest([[request_content(request), request.sampling] for request in requests])
+        torch.manual_seed(int(asked[:15], 16))
         drawn = (
             {"do_sample": True, "temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": 0}
             if sampling["temperature"] > 0

@@ -55,7 +55,9 @@ def test_the_pairs_are_scored_when_a_scorer_is_named(vllm_server, tmp_path):
 
 def test_four_responses_a_prompt_come_from_the_server_too(vllm_server, tmp_path):
     generator = f"{vllm_server}#smollm2"
-    cfg = BuildConfig(source="sft", generator=generator, scorer="reward-mini-b", num_prompts=4, max_tokens=24, data=tmp_path)
+    cfg = BuildConfig(
+        source="sft", generator=generator, scorer="reward-mini-b", num_prompts=4, max_tokens=24, data=tmp_path
+    )
 
     assert build(cfg).summary()["candidates"] == 16
 

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.reward_head import RewardHead
+from curate.reward_head import HEADS, RewardHead, head_folder
 from schemas.errors import UserError
 from train.cli import main
 from train.reward import RewardConfig, train_reward
+from train.reward_card import reward_card
 from train.reward_evaluate import by_group_bootstrap, length_margins
 from train.reward_pairs import TextPair, read_reward_pairs
 from train.reward_split import planted_pairs, split_pairs
@@ -30,8 +31,8 @@ def write_lines(path, rows):
     return path
 
 
-@pytest.fixture
-def separable(tmp_path):
+@pytest.fixture(scope="module")
+def separable(tmp_path_factory):
     """30 prompts; the chosen response is a full sentence about the topic, the rejected one shouts about nothing."""
     rows = [
         {
@@ -41,42 +42,56 @@ def separable(tmp_path):
         }
         for topic in TOPICS.split()
     ]
-    return write_lines(tmp_path / "separable.jsonl", rows)
+    return write_lines(tmp_path_factory.mktemp("pairs") / "separable.jsonl", rows)
+
+
+@pytest.fixture(scope="module")
+def fitted(separable, tmp_path_factory):
+    """The config of a fit on the separable set, and what it returned."""
+    data = tmp_path_factory.mktemp("data")
+    config = RewardConfig(pairs=(str(separable),), backbone="minilm", name="tiny", data=data)
+    return config, train_reward(config)
 
 
 def make_pair(prompt="Why?", chosen="Because.", rejected="No.", group="g", dataset="d"):
     return TextPair(dataset, ({"role": "user", "content": prompt},), chosen, rejected, group, True)
 
 
-def test_a_separable_set_is_learnt_and_the_saved_head_scores_the_same(separable, tmp_path, capsys):
-    flags = ["--pairs", str(separable), "--backbone", "minilm", "--name", "tiny", "--data", str(tmp_path / "data")]
+def test_a_separable_set_is_learnt(fitted):
+    config, result = fitted
+
+    assert result["accuracy"]["separable"][0] > 0.9
+    assert result["train_pairs"] + result["heldout_pairs"] == 30
+    assert Path(result["folder"]) == config.data / "models" / "tiny"
+
+
+def test_a_saved_head_loads_and_scores_the_same(fitted):
+    folder = Path(fitted[1]["folder"])
+    asked = [[{"role": "user", "content": "Tell me about sugar."}]] * 2
+    responses = ["Here is something about sugar: it is sweet.", "NO NO NO!!! 999"]
+
+    good, bad = RewardHead.load(folder).score(asked, responses)
+    again = RewardHead.load(folder).score(asked, responses)
+
+    assert good > bad
+    assert again == [good, bad]
+
+
+def test_the_same_command_gives_the_same_bytes_and_one_json_object(fitted, capsys):
+    config, result = fitted
+    folder = Path(result["folder"])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    flags = ["--pairs", *config.pairs, "--backbone", "minilm", "--name", "tiny", "--data", str(config.data)]
 
     code = main(["reward", *flags, "--json"])
 
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert code == 0
-    assert {"name", "features", "train_pairs", "heldout_pairs", "accuracy", "longer_wins", "folder", "seconds"} <= set(
-        printed
-    )
-    assert printed["accuracy"]["separable"][0] > 0.9
-    folder = Path(printed["folder"])
-    assert folder == tmp_path / "data" / "models" / "tiny"
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "head.safetensors", "results.json"]
-    asked = [[{"role": "user", "content": "Tell me about sugar."}]] * 2
-    responses = ["Here is something about sugar: it is sweet.", "NO NO NO!!! 999"]
-    head, again = RewardHead.load(folder), RewardHead.load(folder)
-    good, bad = head.score(asked, responses)
-    assert good > bad
-    assert again.score(asked, responses) == [good, bad]
-
-
-def test_the_same_command_gives_the_same_bytes(separable, tmp_path):
-    config = {"pairs": (str(separable),), "backbone": "minilm", "name": "tiny"}
-
-    folders = [Path(train_reward(RewardConfig(**config, data=tmp_path / run))["folder"]) for run in ("one", "two")]
-
-    for name in ("README.md", "head.safetensors", "results.json"):
-        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert set(before) == {"README.md", "head.safetensors", "results.json"}
+    del printed["seconds"], result["seconds"]
+    assert printed == json.loads(json.dumps(result))
+    assert [path.name for path in (config.data / "models").iterdir()] == ["tiny"]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +100,7 @@ def test_the_same_command_gives_the_same_bytes(separable, tmp_path):
         ([], "--pairs must be given"),
         (["--pairs", "nowhere.jsonl"], "no pair file nowhere.jsonl"),
         (["--pairs", "SET", "--name", "../up"], "--name must be a plain folder name"),
+        (["--pairs", "SET", "--name", ".."], "--name must be a plain folder name"),
     ],
 )
 def test_bad_flags_are_refused_in_one_sentence(flags, message, separable, tmp_path, capsys):
@@ -172,7 +188,7 @@ def test_planted_responses_replace_the_rejected_one_only():
 
     planted = planted_pairs(pairs, seed=0)
 
-    assert 70 < len(planted) < 130  # a quarter of 200 for each of the two ways, give or take
+    assert 30 < len(planted) < 70  # a quarter of 200, give or take
     assert {"", ".", "I cannot help with that."} <= {pair.rejected for pair in planted}
     assert {pair.chosen for pair in planted} <= {pair.chosen for pair in pairs}
 
@@ -188,6 +204,15 @@ def test_one_prompt_with_many_pairs_widens_the_interval():
 
 def test_equal_lengths_are_a_tie_for_longer_wins():
     assert length_margins([make_pair(chosen="abc", rejected="xyz")]).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("alias", HEADS)
+def test_a_shipped_card_is_what_its_results_give(alias):
+    folder = head_folder(alias)
+
+    card = reward_card(json.loads((folder / "results.json").read_text()))
+
+    assert (folder / "README.md").read_text() == card
 
 
 @needs_datasets
