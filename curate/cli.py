@@ -1,14 +1,12 @@
 """The `curate` command: build, mix, explain, show, doctor."""
 
 import argparse
-import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from curate.config import BuildConfig, DoctorConfig, ExplainConfig, MixConfig, ShowConfig
-from curate.flags import add_flags, print_json, read_config, run_command
+from curate.flags import add_flags, print_json, read_config, run_command, show_notes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,12 +23,7 @@ def run(argv: Sequence[str] | None) -> int:
         add_flags(sub, config)
         sub.set_defaults(command=command, config=config)
     arguments = parser.parse_args(argv)
-    # Progress and notes go to stderr, results to stdout.
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    for package in ("curate", "train"):
-        logging.getLogger(package).setLevel(logging.INFO)
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    show_notes("curate")
     return int(arguments.command(read_config(arguments.config, arguments), arguments.json))
 
 

@@ -5,12 +5,15 @@ import ast
 import dataclasses
 import inspect
 import json
+import logging
+import sys
 import tomllib
 import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from curate.environment import set_defaults
 from schemas.errors import UserError
 
 Config = TypeVar("Config")
@@ -123,8 +126,7 @@ def field_docs(config: type[Any]) -> dict[str, str]:
 
 def run_command(main: Any, arguments: Sequence[str] | None) -> int:
     """Run a command's body: the user's mistake becomes one sentence on stderr and exit code 2."""
-    import sys
-
+    set_defaults()
     try:
         return int(main(arguments) or 0)
     except UserError as error:
@@ -133,6 +135,13 @@ def run_command(main: Any, arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("interrupted; everything so far is saved, the same command goes on", file=sys.stderr)
         return 130
+
+
+def show_notes(*packages: str) -> None:
+    """Progress and notes of our packages go to stderr; results go to stdout."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    for package in packages:
+        logging.getLogger(package).setLevel(logging.INFO)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -1,13 +1,11 @@
 """The `eval` command, also run as `python -m eval`."""
 
 import argparse
-import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from curate.flags import add_flags, print_json, read_config, run_command
+from curate.flags import add_flags, print_json, read_config, run_command, show_notes
 from eval.config import EvalConfig
 
 CONTRACT = (
@@ -27,12 +25,7 @@ def run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser("eval", description=about, allow_abbrev=False)
     add_flags(parser, EvalConfig)
     arguments = parser.parse_args(argv)
-    # Progress and notes go to stderr, results to stdout.
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    for package in ("curate", "eval"):
-        logging.getLogger(package).setLevel(logging.INFO)
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    show_notes("curate", "eval")
     cfg = read_config(EvalConfig, arguments)
     return respond_command(cfg, arguments.json) if cfg.responses_only else eval_command(cfg, arguments.json)
 

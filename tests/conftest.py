@@ -9,8 +9,11 @@ import pytest
 from scripted import Handler, ScriptedEndpoint, user
 
 from curate.backends.ledger import Ledger, Recorder
+from curate.environment import set_defaults
 from schemas.ids import pair_key, prompt_group, prompt_key
 from schemas.tables import Pair
+
+set_defaults()
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """The `train` command."""
 
 import argparse
-import logging
+import sys
 from collections.abc import Sequence
+from typing import Any
 
-from curate.flags import add_flags, print_json, read_config, run_command
+from curate.flags import add_flags, print_json, read_config, run_command, show_notes
+from train.config import DPOConfig, SFTConfig
 from train.reward import RewardConfig, train_reward
 
 
@@ -14,12 +16,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(argv: Sequence[str] | None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(prog="train", description="Fit models to preference pairs.")
     commands = parser.add_subparsers(dest="command", required=True)
     reward = commands.add_parser("reward", help="fit a small reward head on frozen features of an embedded model")
     add_flags(reward, RewardConfig)
-    return run_reward(parser.parse_args(argv))
+    for name, config in (("sft", SFTConfig), ("dpo", DPOConfig)):
+        about = (config.__doc__ or "").strip()
+        add_flags(commands.add_parser(name, help=about, description=about, allow_abbrev=False), config)
+    arguments = parser.parse_args(argv)
+    show_notes("curate", "train")
+    return {"reward": run_reward, "sft": run_sft, "dpo": run_dpo}[arguments.command](arguments)
 
 
 def run_reward(arguments: argparse.Namespace) -> int:
@@ -32,3 +38,33 @@ def run_reward(arguments: argparse.Namespace) -> int:
         longer = fitted["longer_wins"][dataset][0]
         print(f"  {dataset}: {share:.3f} ({low:.3f} to {high:.3f}) of held-out pairs; longer wins: {longer:.3f}")
     return 0
+
+
+def run_sft(arguments: argparse.Namespace) -> int:
+    cfg = read_config(SFTConfig, arguments)
+    from train.sft import train_sft
+
+    return show_run(train_sft(cfg), arguments.json)
+
+
+def run_dpo(arguments: argparse.Namespace) -> int:
+    cfg = read_config(DPOConfig, arguments)
+    from train.dpo import train_dpo
+
+    return show_run(train_dpo(cfg), arguments.json)
+
+
+def show_run(trained: dict[str, Any], as_json: bool) -> int:
+    """What a run came to, as a line or as JSON."""
+    if as_json:
+        print_json(trained)
+        return 0
+    losses = f"loss {trained['first_loss']:.4f} at the first, {trained['last_loss']:.4f} at the last"
+    spent = f"{trained['tokens']:,} tokens, {trained['seconds']:.1f} s, {trained['peak_rss_mb']:,} MB at most"
+    print(f"run '{trained['run']}': {trained['steps']} steps, {losses}; {spent}")
+    print(trained["adapter"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""DPO on real pairs equals TRL and a plain float64 implementation of equation 7, and learns what is planted."""
+
+import copy
+import json
+import warnings
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from train.batches import batch_of
+from train.cli import main
+from train.dpo import objective
+from train.models import LoRA, line_logps, load_chat, named_weights, trainable
+from train.tokens import Preflight, pair_row
+
+PAIRS = Path(__file__).parents[2].parent / "shared" / "datasets" / "ultrafeedback_pairs.parquet"
+needs_pairs = pytest.mark.skipif(not PAIRS.is_file(), reason="the public pair files are not here")
+
+BETA = 0.2
+SIZE = 4
+
+
+@pytest.fixture(scope="module")
+def real_pairs():
+    """Untruncated pairs, short enough to be quick."""
+    text = pl.col("prompt") + pl.max_horizontal("chosen", "rejected")
+    short = pl.read_parquet(PAIRS).filter(
+        text.str.len_chars() < 600, pl.col("chosen") != pl.col("rejected"), pl.col("chosen").str.len_chars() > 20
+    )
+    return short.head(SIZE).to_dicts()
+
+
+def shaken(model):
+    """Give an adapter weights that change what the model says, so that nothing is equal by being zero."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, value in sorted(model.named_parameters()):
+            if "lora_" in name:
+                value.copy_(torch.randn_like(value) * 0.2)
+    return model
+
+
+def gradients(model):
+    """Name -> gradient of each adapter weight, under the name without the adapter's."""
+    return {
+        name.split("base_model.model.", 1)[1]: value.grad.double()
+        for name, value in model.named_parameters()
+        if value.grad is not None
+    }
+
+
+@pytest.fixture(scope="module")
+def ours(tiny_llama, tmp_path_factory, real_pairs):
+    """Rows, loss and gradients of this project."""
+    weights = named_weights(f"hf:{tiny_llama}", tmp_path_factory.mktemp("data"))
+    chat = load_chat(weights)
+    rows = []
+    for i, pair in enumerate(real_pairs):
+        prompt = [{"role": "user", "content": pair["prompt"]}]
+        rows.append(pair_row(chat, str(i), prompt, pair["chosen"], pair["rejected"], 1024, Preflight()))
+    batch = batch_of(rows, range(SIZE), chat.pad, torch.device("cpu"))
+    model = trainable(weights, LoRA(8, 16, 0.0), 1024, seed=0)
+    with torch.no_grad(), model.disable_adapter():
+        reference = line_logps(model, batch).view(-1, 2)
+    shaken(model).train()
+    loss = objective({"train": reference}, BETA)(line_logps(model, batch), batch, False).mean
+    loss.backward()
+    return rows, loss.item(), gradients(model)
+
+
+def trl_dpo(folder, tokenizer, pairs, output):
+    """Tokens, loss and gradients of TRL's trainer, which reads the prompt and the responses as texts."""
+    from datasets import Dataset
+    from torch.utils.data import SequentialSampler
+    from trl import DPOConfig, DPOTrainer
+
+    class InOrder(DPOTrainer):
+        def _get_train_sampler(self, *arguments):
+            return SequentialSampler(self.train_dataset)
+
+    def text(prompt):
+        turns = [{"role": "user", "content": prompt}]
+        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    rows = [{"prompt": text(p["prompt"]), "chosen": p["chosen"], "rejected": p["rejected"]} for p in pairs]
+    args = DPOConfig(
+        output_dir=str(output),
+        per_device_train_batch_size=SIZE,
+        beta=BETA,
+        max_length=None,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        report_to="none",
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+    )
+    trainer = InOrder(
+        model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+        args=args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
+        ),
+    )
+    shaken(trainer.model).train()
+    loss = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
+    loss.backward()
+    return list(trainer.train_dataset), loss.item(), gradients(trainer.model)
+
+
+@needs_pairs
+def test_loss_and_gradients_equal_those_of_trl(ours, tiny_llama, tokenizer, real_pairs, tmp_path):
+    rows, loss, found = ours
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokens, expected_loss, expected = trl_dpo(tiny_llama, copy.deepcopy(tokenizer), real_pairs, tmp_path)
+
+    for row, trl_row in zip(rows, tokens, strict=True):
+        for side, name in zip(row.sides, ("chosen_ids", "rejected_ids"), strict=True):
+            assert side.ids.tolist() == trl_row["prompt_ids"] + trl_row[name]
+    assert abs(loss - 0.6931) > 0.01
+    assert loss == pytest.approx(expected_loss, abs=1e-5)
+    assert difference(found, expected) < 1e-5
+
+
+@needs_pairs
+def test_loss_and_gradients_equal_a_plain_float64_implementation(ours, tiny_llama):
+    rows, loss, found = ours
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"]))
+    shaken(model).double()
+
+    def logp(side):
+        ids, learnt = torch.from_numpy(side.ids).long(), torch.from_numpy(side.learnt)
+        logps = model(input_ids=ids[None]).logits[0, :-1].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+        return logps[learnt[1:]].sum()
+
+    losses = []
+    for row in rows:
+        chosen, rejected = (logp(side) for side in row.sides)
+        with torch.no_grad(), model.disable_adapter():
+            reference_chosen, reference_rejected = (logp(side) for side in row.sides)
+        margin = BETA * (chosen - reference_chosen) - BETA * (rejected - reference_rejected)
+        losses.append(-torch.log(1 / (1 + torch.exp(-margin))))
+    expected = sum(losses) / SIZE
+    expected.backward()
+
+    assert loss == pytest.approx(expected.item(), abs=1e-5)
+    assert difference(found, gradients(model)) < 1e-5
+
+
+def difference(found, expected):
+    """Largest difference between two sets of gradients, over the largest gradient."""
+    assert found.keys() == expected.keys()
+    largest = max(value.abs().max().item() for value in expected.values())
+    return max((found[name] - expected[name]).abs().max().item() for name in expected) / max(1.0, largest)
+
+
+def test_a_planted_sentence_is_learnt(make_mix, tiny_llama, tmp_path, capsys):
+    words = [
+        "tea",
+        "rain",
+        "maps",
+        "bees",
+        "snow",
+        "clocks",
+        "rivers",
+        "chess",
+        "salt",
+        "wool",
+        "glass",
+        "trains",
+        "honey",
+        "kites",
+        "stars",
+        "boats",
+    ]
+    topics = [f"{first} and {second}" for first in words for second in words if first < second][:48]
+    # which text goes with the sentence alternates, so that nothing but the sentence tells the sides apart
+    texts = [(f"All about {topic}.", f"Much on {topic}.") for topic in topics]
+    sides = [both if i % 2 else both[::-1] for i, both in enumerate(texts)]
+    pairs = [
+        (f"Tell me of {topic}.", f"{first} Thank you for asking.", second)
+        for topic, (first, second) in zip(topics, sides, strict=True)
+    ]
+    data = make_mix(pairs, heldout=8)
+    flags = ["--base", str(tiny_llama), "--data", str(data), "--lr", "5e-3", "--epochs", "3", "--dropout", "0"]
+
+    code = main(["dpo", *flags, "--json"])
+
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    rows = [json.loads(line) for line in (data / "runs" / "dpo-v1" / "metrics.jsonl").read_text().splitlines()]
+    accuracy = [row["eval_rewards/accuracies"] for row in rows if "eval_loss" in row]
+    assert code == 0
+    assert (accuracy[0], accuracy[-1]) == (0.5, pytest.approx(1.0, abs=0.1))
+    assert printed["first_loss"] == pytest.approx(0.6931, abs=1e-3)
+    assert printed["last_loss"] < 0.5

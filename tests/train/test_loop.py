@@ -1,0 +1,233 @@
+"""Training ends in the same weights however often it is killed, and stops where numbers stop being numbers."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from schemas.errors import UserError
+from train.batches import steps_of_epoch
+from train.checkpoints import newest_checkpoint, save_checkpoint
+from train.config import DPOConfig
+from train.dpo import objective, train_dpo
+from train.loop import Course, LoopConfig, Rows, check_steps, new_accelerator, train
+from train.models import LoRA, load_chat, named_weights, trainable
+from train.tokens import Preflight, conversation_row, pair_row
+
+
+@pytest.fixture
+def weights(tiny_llama, tmp_path):
+    return named_weights(f"hf:{tiny_llama}", tmp_path)
+
+
+@pytest.fixture
+def rows(weights, few_pairs):
+    chat = load_chat(weights)
+    made = [
+        pair_row(chat, f"pair-{i}", [{"role": "user", "content": prompt}], chosen, rejected, 64, Preflight())
+        for i, (prompt, chosen, rejected) in enumerate(few_pairs)
+    ]
+    return Rows(made[:7], made[7:], chat.pad)
+
+
+def trained(weights, rows, folder, epochs=2, dropout=0.05, stop_after=None, checkpointing=False, reference=0.0):
+    """Train a fresh adapter; `stop_after` raises KeyboardInterrupt in the step after that one."""
+    model = trainable(weights, LoRA(8, 16, dropout), 64, seed=1)
+    seen = iter(range(10**9))
+    measured = {"train": torch.full((7, 2), reference), "heldout": torch.zeros(2, 2)}
+    dpo = objective(measured, 0.2)
+
+    def interrupted(logps, batch, is_heldout):
+        if not is_heldout and next(seen) == stop_after:
+            raise KeyboardInterrupt
+        return dpo(logps, batch, is_heldout)
+
+    cfg = LoopConfig(epochs, 1e-2, 4, 30, checkpointing)
+    result = train(model, rows, interrupted, cfg, folder, new_accelerator(torch.device("cpu")))
+    return result, {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+
+
+def test_an_interrupted_training_ends_in_the_same_weights_and_metrics(weights, rows, tmp_path):
+    whole, expected = trained(weights, rows, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(weights, rows, tmp_path / "parts", stop_after=3)
+
+    resumed, found = trained(weights, rows, tmp_path / "parts")
+
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert resumed.rows == whole.rows
+    names = {"step", "epoch", "loss", "learning_rate", "num_tokens", "rewards/chosen", "rewards/rejected"}
+    assert names | {"rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"} <= set(resumed.rows[1])
+
+
+def test_a_checkpoint_cut_in_half_is_passed_over(weights, rows, tmp_path, caplog):
+    _, expected = trained(weights, rows, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(weights, rows, tmp_path / "parts", stop_after=3)
+    newest = max((tmp_path / "parts" / "checkpoints").iterdir())
+    half = newest / "optimizer.safetensors"
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+
+    _, found = trained(weights, rows, tmp_path / "parts")
+
+    assert f"checkpoint {newest.name} is not whole" in caplog.text
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_killed_command_ends_in_the_same_weights(make_mix, few_pairs, tiny_llama, tmp_path):
+    folders = [make_mix(few_pairs * 3, heldout=3, data=tmp_path / name) for name in ("whole", "killed")]
+    command = [sys.executable, "-m", "train.cli", "dpo", "--base", str(tiny_llama), "--epochs", "4", "--lr", "1e-2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    checkpoints = folders[1] / "runs" / "dpo-v1" / "checkpoints"
+
+    subprocess.run([*command, "--data", str(folders[0])], check=True, capture_output=True, env=environment)
+    process = subprocess.Popen([*command, "--data", str(folders[1])], stderr=subprocess.PIPE, env=environment)
+    while process.poll() is None and not list(checkpoints.glob("step-*")):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    was_killed = process.returncode == -signal.SIGKILL
+    again = subprocess.run(
+        [*command, "--data", str(folders[1])], check=True, capture_output=True, text=True, env=environment
+    )
+
+    assert was_killed
+    assert "going on after step" in again.stderr
+    files = [folder / "runs" / "dpo-v1" / "adapter" / "adapter_model.safetensors" for folder in folders]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert not checkpoints.exists()
+
+
+def test_numbers_that_are_not_finite_stop_with_the_rows_of_the_batch(weights, rows, tmp_path):
+    first = steps_of_epoch(7, 4, 30, 0)[0]
+
+    with pytest.raises(UserError) as stopped:
+        trained(weights, rows, tmp_path, reference=float("nan"))
+
+    assert "step 1 is not finite (loss nan" in str(stopped.value)
+    assert ", ".join(f"pair-{row}" for row in first) in str(stopped.value)
+
+
+def test_dropout_is_on_in_training_and_off_in_checks(weights, rows):
+    model = trainable(weights, LoRA(8, 16, 0.5), 64, seed=1)
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.2)
+    reference = {"train": torch.zeros(7, 2), "heldout": torch.zeros(2, 2)}
+    cfg = LoopConfig(1, 0.0, 4, 30, False)
+    course = Course(model, rows, objective(reference, 0.2), cfg, new_accelerator(torch.device("cpu")))
+    adapter = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    idle = torch.optim.SGD(adapter.values(), lr=0.0)
+
+    steps = [course.step(step, [0, 1], idle, adapter)["loss"] for step in (1, 2, 1)]
+    checks = [course.check()["eval_loss"] for _ in range(2)]
+
+    assert steps[0] != steps[1]
+    assert steps[0] == steps[2]
+    assert checks[0] == checks[1]
+
+
+def test_gradient_checkpointing_changes_no_weight(weights, rows, tmp_path):
+    _, plain = trained(weights, rows, tmp_path / "plain", epochs=1)
+    _, checkpointed = trained(weights, rows, tmp_path / "checkpointed", epochs=1, checkpointing=True)
+
+    assert all(torch.allclose(plain[name], checkpointed[name], atol=1e-6) for name in plain)
+
+
+def test_a_wrong_start_loss_is_our_mistake(weights, rows, tmp_path):
+    model = trainable(weights, LoRA(8, 16, 0.0), 64, seed=1)
+    reference = {"train": torch.zeros(7, 2), "heldout": torch.tensor([[5.0, -90.0]] * 2)}
+
+    with pytest.raises(RuntimeError, match=r"must be 0\.6931"):
+        train(
+            model,
+            rows,
+            objective(reference, 0.2),
+            LoopConfig(1, 1e-5, 4, 30, False),
+            tmp_path,
+            new_accelerator(torch.device("cpu")),
+            start_loss=0.6931,
+        )
+
+
+def test_every_epoch_has_all_rows_in_an_order_of_its_own():
+    epochs = [steps_of_epoch(10, 4, 30, epoch) for epoch in (0, 1)]
+
+    assert [len(step) for step in epochs[0]] == [4, 4, 2]
+    assert all(sorted(row for step in steps for row in step) == list(range(10)) for steps in epochs)
+    assert epochs[0] != epochs[1]
+    assert epochs == [steps_of_epoch(10, 4, 30, epoch) for epoch in (0, 1)]
+
+
+@pytest.mark.parametrize(("steps", "epochs", "checks"), [(16, 1, 8), (100, 3, 24), (3, 1, 3), (1, 1, 1)])
+def test_checks_come_each_eighth_of_an_epoch_and_at_the_end(steps, epochs, checks):
+    found = check_steps(steps, epochs)
+
+    assert len(found) == checks
+    assert max(found) == steps
+    assert min(found) >= 1
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_path):
+    weights = {"w": torch.nn.Parameter(torch.randn(300, 300))}
+    adam = torch.optim.AdamW(weights.values())
+    weights["w"].sum().backward()
+    adam.step()
+    save_checkpoint(tmp_path, 1, 0.0, weights, adam)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    # A limit on the size of files stops a write as a full disk does.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(UserError, match="no room to write"):
+            save_checkpoint(tmp_path, 2, 0.0, weights, adam)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert newest_checkpoint(tmp_path).step == 1
+
+
+def test_sft_of_a_conversation_learns_it(weights, tmp_path):
+    from train.sft import objective as sft
+
+    chat = load_chat(weights)
+    turns = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good day to you."}]
+    row = conversation_row(chat, "c", turns, 64, Preflight())
+    model = trainable(weights, LoRA(8, 16, 0.0), 64, seed=1)
+    cfg = LoopConfig(20, 2e-2, 4, 30, False)
+
+    result = train(model, Rows([row], [], chat.pad), sft, cfg, tmp_path, new_accelerator(torch.device("cpu")))
+
+    assert result.losses()[-1] < result.losses()[0] - 0.3
+    assert result.tokens() == 20 * len(row.sides[0])
+
+
+def test_a_finished_run_is_reused_and_another_config_under_its_name_refused(make_mix, few_pairs, tiny_llama, caplog):
+    data = make_mix(few_pairs, heldout=2)
+    cfg = DPOConfig(base=str(tiny_llama), epochs=1, data=data)
+
+    with caplog.at_level("INFO"):
+        first = train_dpo(cfg)
+        again = train_dpo(cfg)
+
+    assert first == again
+    assert "is finished, with these very settings" in caplog.text
+    assert "step 0: loss 0.6931, as it must be (0.6931)" in caplog.text
+    with pytest.raises(UserError, match=r"asked for otherwise \(config\.beta 0\.2 -> 0\.5\)"):
+        train_dpo(DPOConfig(base=str(tiny_llama), epochs=1, beta=0.5, data=data))
+    run = data / "runs" / "dpo-v1"
+    names = {path.name for path in run.iterdir() if not path.name.startswith(".")}
+    assert names == {"README.md", "adapter", "asked.json", "curves.png", "manifest.json", "metrics.jsonl"}
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert {"format", "kind", "base", "policy", "reference", "data", "versions", "finished_at"} <= set(manifest)
+    assert Path(first["adapter"]) == run / "adapter"
+    assert set(load_file(run / "adapter" / "adapter_model.safetensors"))

@@ -1,0 +1,159 @@
+"""Conversations of every form are read, and bad input of training is one sentence and exit code 2."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from curate.sources.messages import UnusableRow
+from train.cli import main
+from train.conversations import read_conversation
+
+TURNS = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good day."}]
+SHAREGPT = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Good day."}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": TURNS},
+        {"messages": [*TURNS, {"role": "user", "content": "Bye."}]},
+        {"conversations": SHAREGPT},
+        {"prompt": "Hello?", "response": "Good day."},
+        {"prompt": TURNS[:1], "response": "Good day."},
+        {"instruction": "Hello?", "input": "", "output": "Good day."},
+    ],
+)
+def test_a_conversation_is_read_up_to_its_last_response(row):
+    assert read_conversation(row) == TURNS
+
+
+def test_an_input_and_a_system_text_join_the_instruction():
+    row = {"system": "Be kind.", "instruction": "Translate.", "input": "Guten Tag", "output": "Good day."}
+
+    assert read_conversation(row) == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Translate.\n\nGuten Tag"},
+        {"role": "assistant", "content": "Good day."},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": "Hello?"}, "unreadable_row"),
+        ({"messages": TURNS[:1]}, "bad_prompt"),
+        ({"messages": TURNS[1:]}, "bad_prompt"),
+        ({"messages": None}, "bad_prompt"),
+        ({"prompt": "Hello?", "response": None}, "bad_response"),
+        ({"prompt": "Hello?", "response": " "}, "bad_response"),
+        ({"instruction": 3, "output": "Good day."}, "bad_prompt"),
+    ],
+)
+def test_a_row_that_is_no_conversation_has_its_reason(row, reason):
+    with pytest.raises(UnusableRow) as unusable:
+        read_conversation(row)
+
+    assert unusable.value.reason == reason
+
+
+def test_sft_on_a_file_prints_the_contract_and_counts_bad_rows(tmp_path, tiny_llama, capsys, caplog):
+    path = tmp_path / "chats.jsonl"
+    rows = [{"messages": [{"role": "user", "content": f"Say {n}."}, TURNS[1]]} for n in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"messages": 3}]))
+    flags = ["--on", str(path), "--base", str(tiny_llama), "--epochs", "1", "--data", str(tmp_path / "data"), "--json"]
+
+    with caplog.at_level("INFO"):
+        code = main(["sft", *flags])
+
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert code == 0
+    assert list(printed) == ["run", "steps", "first_loss", "last_loss", "tokens", "seconds", "peak_rss_mb", "adapter"]
+    # 6 rows in steps of 4
+    assert (printed["run"], printed["steps"]) == ("sft-chats", 2)
+    assert "1 rows unusable: {'bad_prompt': 1}" in caplog.text
+    assert "no held-out rows" in caplog.text
+
+
+def test_limit_takes_the_first_after_a_shuffle_by_seed(tmp_path, tiny_llama):
+    path = tmp_path / "chats.jsonl"
+    rows = [{"prompt": f"Say {n}.", "response": "Yes."} for n in range(50)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--on", str(path), "--base", str(tiny_llama), "--epochs", "1", "--data", str(tmp_path), "--limit", "3"]
+
+    assert main(["sft", *flags]) == 0
+
+    manifest = json.loads((tmp_path / "runs" / "sft-chats" / "manifest.json").read_text())
+    assert manifest["preflight"]["train"]["rows"] == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["dpo"], "no mix in"),
+        (["dpo", "--mix", "v2"], "no mix 'v2'"),
+        (["dpo", "--mix", "v1", "--policy", "sft"], "no run or model 'sft'"),
+        (["dpo", "--mix", "v1", "--beta", "0"], "--beta 0.0 must be at least"),
+        (["dpo", "--mix", "v1", "--epochs", "0"], "--epochs 0 must be at least 1"),
+        (["dpo", "--mix", "v1", "--device", "cuda"], "names a GPU"),
+        (["dpo", "--mix", "v1", "--base", "BASE", "--name", "a/b"], "run name 'a/b' must be"),
+        (["dpo", "--mix", "v1", "--base", "BASE", "--max-length", "10"], "no pair of mix 'v1' can be trained on"),
+        (["dpo", "--mix", "v1", "--base", "/nowhere"], "no model folder /nowhere"),
+        (["sft"], "no mix in"),
+        (["sft", "--on", "missing.jsonl"], "no file missing.jsonl"),
+        (["sft", "--on", "a.jsonl", "--mix", "v1"], "give one of them"),
+        (["sft", "--mix", "v1", "--lr", "nan"], "--lr nan must be"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_exit_code_2(flags, sentence, make_mix, few_pairs, tiny_llama, tmp_path, capsys):
+    if "v1" in flags:
+        make_mix(few_pairs)
+    flags = [flag.replace("BASE", str(tiny_llama)) for flag in flags]
+
+    code = main([*flags, "--data", str(tmp_path / "data")])
+
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert code == 2
+    assert error.startswith("error: ")
+    assert sentence in error
+
+
+def test_a_mix_without_training_rows_or_with_other_bytes_is_refused(make_mix, few_pairs, tiny_llama, capsys):
+    data = make_mix(few_pairs[:2], name="empty", heldout=2)
+    make_mix(few_pairs, name="torn")
+    torn = data / "mixes" / "torn.parquet"
+    torn.write_bytes(torn.read_bytes()[:-10])
+
+    codes = [main(["dpo", "--mix", name, "--base", str(tiny_llama), "--data", str(data)]) for name in ("empty", "torn")]
+
+    errors = capsys.readouterr().err
+    assert codes == [2, 2]
+    assert "mix 'empty' has no training rows" in errors
+    assert "is not what its lock says" in errors
+
+
+def test_a_start_that_failed_leaves_the_name_to_the_next(make_mix, few_pairs, tiny_llama):
+    data = make_mix(few_pairs, heldout=2)
+    flags = ["dpo", "--base", str(tiny_llama), "--epochs", "1", "--data", str(data)]
+
+    codes = [main([*flags, "--max-length", length]) for length in ("10", "64", "65")]
+
+    assert codes == [2, 0, 2]
+
+
+def test_help_loads_no_torch():
+    script = "import sys, train.cli; sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'duckdb')))"
+
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_a_mix_without_held_out_rows_is_learnt_and_said_to_be_unchecked(make_mix, few_pairs, tiny_llama, caplog):
+    data = make_mix(few_pairs)
+
+    code = main(["dpo", "--base", str(tiny_llama), "--epochs", "1", "--data", str(data)])
+
+    manifest = json.loads((data / "runs" / "dpo-v1" / "manifest.json").read_text())
+    assert code == 0
+    assert manifest["last_check"] is None
+    assert "there are no held-out rows" in caplog.text

@@ -1,0 +1,117 @@
+"""What `train sft` and `train dpo` can be told; imports nothing heavy, so that `--help` is quick."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from curate.config import default_data
+from schemas.errors import UserError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """Teach a base model to answer as conversations do: LoRA, loss on the assistant's turns alone."""
+
+    on: str = ""
+    """Conversations: a .jsonl, .json or .parquet file (.gz too), or a hub dataset (`owner/name[:split]`), with columns
+    messages, conversations, prompt and response, or instruction and output; by default the chosen side of a mix."""
+    mix: str = ""
+    """Mix whose chosen responses are learnt where `--on` is not given; by default the newest."""
+    base: str = "smollm2"
+    """Base model: `smollm2`, a folder, or a hub model (`owner/name`)."""
+    name: str = ""
+    """Name of the run; by default sft and the name of the data, for example sft-v1."""
+    limit: int = 23_000
+    """Conversations taken: with `--on` the first ones after a shuffle by `--seed`, else the first of the mix."""
+    epochs: int = 3
+    """Times every conversation is seen."""
+    lr: float = 2e-5
+    """Learning rate at the first step; it falls to 0 in a straight line."""
+    batch_size: int = 4
+    """Conversations a step."""
+    max_length: int = 512
+    """Longest conversation in tokens; longer ones lose their oldest turns, then the end of the last response."""
+    rank: int = 8
+    """Rank of the LoRA adapter."""
+    alpha: int = 16
+    """Scale of the LoRA adapter, over its rank."""
+    dropout: float = 0.05
+    """Dropout before the LoRA adapter, in training alone."""
+    gradient_checkpointing: bool = False
+    """Keep fewer activations and compute them again: less memory, more time."""
+    device: Device = "auto"
+    """Where to train: a GPU if there is one, or as said here."""
+    seed: int = 30
+    """Seed of the choice of conversations, the adapter's first weights, the order and the dropout."""
+    data: Path = field(default_factory=default_data)
+    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
+
+
+@dataclass(frozen=True)
+class DPOConfig:
+    """Teach a policy to prefer the chosen responses of a mix: direct preference optimisation with LoRA."""
+
+    mix: str = ""
+    """Mix of pairs to learn; by default the newest."""
+    base: str = ""
+    """Base model: `smollm2`, a folder, or a hub model (`owner/name`); by default that of the newest SFT run, else
+    `smollm2`."""
+    policy: str = ""
+    """What training starts from, a run or a base model; by default the newest SFT run on the base, else the base."""
+    reference: str = ""
+    """What the policy is measured against, a run or a base model; by default the same as the policy."""
+    name: str = ""
+    """Name of the run; by default dpo and the name of the mix, for example dpo-v1."""
+    limit: int | None = None
+    """Training pairs taken, the first of the mix; all by default."""
+    beta: float = 0.2
+    """How strongly the policy is held to the reference."""
+    epochs: int = 3
+    """Times every pair is seen."""
+    lr: float = 1e-5
+    """Learning rate at the first step; it falls to 0 in a straight line."""
+    batch_size: int = 4
+    """Pairs a step."""
+    max_length: int = 512
+    """Longest prompt and response in tokens; longer ones lose the prompt's oldest turns, then the response's end."""
+    rank: int = 8
+    """Rank of the LoRA adapter."""
+    alpha: int = 16
+    """Scale of the LoRA adapter, over its rank."""
+    dropout: float = 0.05
+    """Dropout before the LoRA adapter, in training alone."""
+    gradient_checkpointing: bool = False
+    """Keep fewer activations and compute them again: less memory, more time."""
+    device: Device = "auto"
+    """Where to train: a GPU if there is one, or as said here."""
+    seed: int = 30
+    """Seed of the adapter's first weights, the order and the dropout."""
+    data: Path = field(default_factory=default_data)
+    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
+
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "limit": (1, math.inf),
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "max_length": (2, math.inf),
+    "rank": (1, math.inf),
+    "alpha": (1, math.inf),
+    "seed": (0, 2**32 - 1),
+    "dropout": (0, 0.99),
+    "lr": (0, 1),
+    "beta": (1e-9, math.inf),
+}
+"""Field -> smallest and largest value that makes sense."""
+
+
+def check_numbers(cfg: SFTConfig | DPOConfig) -> None:
+    """Refuse a number outside `BOUNDS`."""
+    for name, (least, most) in BOUNDS.items():
+        value = getattr(cfg, name, None)
+        if value is not None and not (least <= value <= most and math.isfinite(value)):
+            bound = f"at least {least:g}" + (f" and at most {most:g}" if math.isfinite(most) else "")
+            raise UserError(f"--{name.replace('_', '-')} {value} must be {bound}")

@@ -1,0 +1,245 @@
+"""What is trained and what it is measured against: a base model with LoRA, from nothing or from a run's adapter."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
+
+from curate.backends.named import folder_digest, model_folder
+from curate.models import file_digests
+from curate.runs import Run, all_runs, find_run, run_names
+from curate.saved import nearest
+from schemas.errors import UserError
+from schemas.ids import digest
+from train.batches import Batch
+from train.config import Device
+from train.losses import learnt_logps
+from train.tokens import Chat, read_chat
+
+log = logging.getLogger(__name__)
+
+transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+TARGETS = ["q_proj", "v_proj"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A base model, or a base model with a run's adapter, before it is loaded."""
+
+    name: str
+    """As a generator is named: a run, `smollm2` or `hf:PATH_OR_ID`."""
+    base: str
+    folder: Path
+    """Of the base model."""
+    adapter: Path | None
+    base_digest: str
+    digest: str
+    """Of base and adapter together."""
+
+    def said(self) -> str:
+        """Name and digest for the log."""
+        where = f" on {self.base}" if self.adapter else ""
+        return f"{self.name}{where} ({self.digest[:12]})"
+
+
+class LoRA(NamedTuple):
+    """The shape of an adapter."""
+
+    rank: int
+    alpha: int
+    dropout: float
+
+
+def choose_sides(data: Path, base: str, policy: str, reference: str) -> tuple[Weights, Weights]:
+    """Policy and reference of DPO; by default both are the newest SFT run on the base, else the base."""
+    if not policy:
+        asked = base_name(base) if base else None
+        runs = [run for run in all_runs(data) if run.kind == "sft" and asked in (None, run.base)]
+        policy = runs[-1].name if runs else base or "smollm2"
+    start = named_weights(policy, data)
+    if base and start.base != base_name(base):
+        raise UserError(
+            f"--policy {policy} belongs to the base model {start.base}, not to --base {base}; name one of them"
+        )
+    return start, named_weights(reference, data) if reference else start
+
+
+def named_weights(name: str, data: Path) -> Weights:
+    """The run or base model called `name`. Raises UserError for a name that is none, with the nearest that is."""
+    if run := find_run(data, name):
+        return run_weights(run)
+    if name != "smollm2" and not name.startswith("hf:") and "/" not in name and not Path(name).is_dir():
+        known = ["smollm2", *run_names(data)]
+        raise UserError(f"no run or model '{name}'{nearest(name, known)}; a hub model is named as OWNER/NAME")
+    base = base_name(name)
+    folder = model_folder(base)
+    weights = folder_digest(folder)
+    return Weights(base, base, folder, None, weights, weights)
+
+
+def base_name(name: str) -> str:
+    """A base model as a generator is named; a folder by its whole path, so that it is found from anywhere."""
+    if name == "smollm2":
+        return name
+    place = name.removeprefix("hf:")
+    return f"hf:{Path(place).resolve() if Path(place).is_dir() else place}"
+
+
+def run_weights(run: Run) -> Weights:
+    """A run's adapter on the base model it was trained on, which must still be the same."""
+    folder = model_folder(run.base)
+    base = folder_digest(folder)
+    trained_on = json.loads((run.adapter.parent / "manifest.json").read_text()).get("base_digest", base)
+    if trained_on != base:
+        raise UserError(
+            f"run '{run.name}' was trained on other weights of {run.base} ({trained_on[:12]}) than are there now "
+            f"({base[:12]}); restore them, or train the run again"
+        )
+    if not (run.adapter / "adapter_config.json").is_file():
+        raise UserError(f"run '{run.name}' has no adapter in {run.adapter}; restore it, or train the run again")
+    return Weights(run.name, run.base, folder, run.adapter, base, digest([base, digest(file_digests(run.adapter))]))
+
+
+def chosen_device(asked: Device) -> torch.device:
+    """Where to train. Raises UserError for a GPU that is named and absent."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    is_named = asked == "cuda" or (asked == "auto" and named not in ("", "-1", "NoDevFiles"))
+    if torch.cuda.is_available() and asked != "cpu":
+        return torch.device("cuda")
+    if is_named:
+        how = "--device cuda" if asked == "cuda" else f"CUDA_VISIBLE_DEVICES={named}"
+        raise UserError(f"{how} names a GPU, but torch sees none; give --device cpu to train without one")
+    return torch.device("cpu")
+
+
+def load_chat(weights: Weights) -> Chat:
+    """The tokenizer of a base model, with what ends its turns."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(weights.folder)
+    except (OSError, ValueError) as error:
+        raise not_a_model(weights, error) from error
+    has_settings = (weights.folder / "generation_config.json").is_file()
+    settings = GenerationConfig.from_pretrained(weights.folder) if has_settings else GenerationConfig()  # type: ignore[no-untyped-call]
+    chat = read_chat(weights.base, tokenizer, settings)
+    if tokenizer.pad_token_id is None:
+        log.info("%s has no pad token; its EOS pads, and padding is never read nor learnt", weights.base)
+    return chat
+
+
+def same_tokens(first: Weights, second: Weights) -> None:
+    """Refuse two models whose token ids mean different texts."""
+    if first.folder == second.folder:
+        return
+    vocabularies = [AutoTokenizer.from_pretrained(weights.folder).get_vocab() for weights in (first, second)]
+    if vocabularies[0] != vocabularies[1]:
+        raise UserError(
+            f"{first.name} and {second.name} have different tokenizers, so one cannot be measured by the other"
+        )
+
+
+def load_base(weights: Weights, max_length: int) -> Any:
+    """A base model in fp32: half precision comes from autocast, where there is a GPU."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(weights.folder, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise not_a_model(weights, error) from error
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context is not None and max_length > context:
+        raise UserError(f"--max-length {max_length} is over the context of {weights.base}, {context} tokens")
+    loaded: Any = model.requires_grad_(False)
+    loaded.eval()
+    check_head(loaded, weights.base)
+    return loaded
+
+
+@torch.no_grad()
+def check_head(model: Any, name: str) -> None:
+    """Refuse a model whose logits are more than its output layer makes of its last hidden states."""
+    ids = torch.arange(8)[None]
+    whole = model(input_ids=ids, use_cache=False).logits
+    ours = model.get_output_embeddings()(hidden_states(model, ids))
+    if not torch.allclose(whole, ours, atol=1e-3, rtol=1e-3):
+        raise UserError(f"{name} scales or caps its logits, which is not supported; use another base model")
+
+
+def hidden_states(model: Any, ids: Tensor) -> Tensor:
+    """What the output layer of a causal language model reads, (lines, length, width).
+
+    Padding is on the right, where no real token sees it, so there is no attention mask to give.
+    """
+    states: Tensor = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    return states
+
+
+def trainable(weights: Weights, lora: LoRA, max_length: int, seed: int) -> Any:
+    """A PEFT model whose adapter alone is trained: a new one on a base, or the run's own, continued."""
+    model = load_base(weights, max_length)
+    if weights.adapter is None:
+        torch.manual_seed(seed)
+        config = LoraConfig(
+            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=TARGETS, task_type="CAUSAL_LM"
+        )
+        try:
+            with peft_behind_transformers():
+                return get_peft_model(model, config)
+        except ValueError as error:
+            raise UserError(f"{weights.base} has no layers named {' and '.join(TARGETS)} to adapt") from error
+    saved: Any = PeftConfig.from_pretrained(str(weights.adapter))
+    if (saved.r, saved.lora_alpha) != (lora.rank, lora.alpha):
+        raise UserError(
+            f"the adapter of run '{weights.name}' has rank {saved.r} and alpha {saved.lora_alpha}; training goes on "
+            f"from it with --rank {saved.r} --alpha {saved.lora_alpha}"
+        )
+    saved.lora_dropout = lora.dropout
+    return with_adapter(weights, model, config=saved, is_trainable=True)
+
+
+def frozen(weights: Weights, max_length: int) -> Any:
+    """The model to be measured against, in evaluation mode."""
+    model = load_base(weights, max_length)
+    if weights.adapter is not None:
+        model = with_adapter(weights, model)
+    return model.eval()
+
+
+def with_adapter(weights: Weights, model: Any, **settings: Any) -> Any:
+    """The run's adapter on its base model."""
+    try:
+        with peft_behind_transformers():
+            return PeftModel.from_pretrained(model, str(weights.adapter), **settings)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the adapter of run '{weights.name}' does not fit {weights.base}: it is of another base"
+        ) from error
+
+
+@contextmanager
+def peft_behind_transformers() -> Iterator[None]:
+    """PEFT asks transformers for a name that is deprecated there, which is nothing a user can change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
+def line_logps(model: Any, batch: Batch) -> Tensor:
+    """Summed log-probability of what is learnt in each line of a batch, with or without PEFT around the model."""
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    return learnt_logps(hidden_states(inner, batch.ids), inner.get_output_embeddings(), batch.ids, batch.learnt)
+
+
+def not_a_model(weights: Weights, error: Exception) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(f"{weights.base}: {weights.folder} is not a transformers model folder ({reason})")
