@@ -1,7 +1,6 @@
 """The `eval` command, also run as `python -m eval`."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any
 

@@ -112,7 +112,7 @@ def split_logps(model: Any, rows: list[Row], pad: int, size: int, accelerator: A
     """(rows, 2) on the CPU."""
     measured = torch.zeros(len(rows), 2, dtype=torch.float64)
     batches = steps_by_length(rows, size)
-    for chosen in tqdm(batches, desc="reference", unit="batch", delay=1.0, leave=False, mininterval=0.5):
+    for chosen in tqdm(batches, desc="reference", unit="batch", delay=1.0, leave=False, disable=None):
         batch = batch_of(rows, chosen, pad, accelerator.device)
         with accelerator.autocast():
             measured[chosen] = line_logps(model, batch).view(-1, 2).cpu()

@@ -146,6 +146,9 @@ def train(
                         warned.add(kind)
             bar.set_postfix(shown(log_rows), refresh=False)
             bar.update()
+            if bar.disable and step in checks:
+                said = ", ".join(f"{name} {value}" for name, value in shown(log_rows).items())
+                log.info("step %d of %d: %s", step, len(steps), said)
     return Trained(log_rows, len(steps), time.monotonic() - begun, warnings_of(log_rows))
 
 
@@ -210,7 +213,8 @@ class Course:
             for name, values in loss.metrics.items():
                 sums[name] = sums.get(name, 0.0) + float(values.sum())
         count = sum(map(len, batches))
-        return {"eval_loss": total / weight, **{f"eval_{name}": value / count for name, value in sums.items()}}
+        means = {f"eval_{name}": value / count for name, value in sums.items()}
+        return {"eval_loss": total / weight, "eval_rows": count, **means}
 
 
 def check_steps(steps: int, epochs: int) -> set[int]:
@@ -226,9 +230,9 @@ def read_metrics(path: Path, last_step: int) -> list[Metrics]:
 
 
 def live_line(total: int, done: int) -> "tqdm[Any]":
-    """A bar in a terminal, a line every ten seconds elsewhere."""
-    interval = 0.5 if sys.stderr.isatty() else 10.0
-    return tqdm(total=total, initial=done, desc="training", unit="step", file=sys.stderr, mininterval=interval)
+    """A bar in a terminal; elsewhere each held-out check is a line."""
+    is_shown = sys.stderr.isatty()
+    return tqdm(total=total, initial=done, desc="training", unit="step", file=sys.stderr, disable=not is_shown)
 
 
 def shown(rows: Sequence[Metrics]) -> dict[str, str]:

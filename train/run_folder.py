@@ -149,7 +149,7 @@ def save_adapter(model: Any, folder: Path, base: str) -> None:
     settings = {name: list(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
     settings |= {"base_model_name_or_path": base.removeprefix("hf:"), "inference_mode": True}
     settings["target_modules"] = sorted(settings["target_modules"])
-    weights = {name: value.detach().cpu().contiguous() for name, value in get_peft_model_state_dict(model).items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in adapter_weights(model).items()}
     try:
         write_atomically(scratch / "adapter_model.safetensors", safetensors.save(weights, {"format": "pt"}))
         write_atomically(scratch / "adapter_config.json", json.dumps(settings, indent=2, sort_keys=True).encode())
@@ -157,6 +157,12 @@ def save_adapter(model: Any, folder: Path, base: str) -> None:
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def adapter_weights(model: Any) -> dict[str, Any]:
+    """The LoRA weights under PEFT's names; embeddings are frozen here, so none are looked for."""
+    found: dict[str, Any] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return found
 
 
 def summary(run: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:

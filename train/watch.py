@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import sqrt
 from typing import Any
 
 Metrics = dict[str, Any]
@@ -46,19 +47,30 @@ def held_out(rows: Sequence[Metrics], checks: Sequence[int]) -> dict[str, str]:
 
 
 def accuracy_turn(rows: Sequence[Metrics], checks: Sequence[int]) -> str:
-    """A warning if the last two checks lie below the best one before them, and training above what it was then."""
+    """A warning if the last two checks lie below the best one before them, and training above what it was then.
+
+    The fall must be more than `chance` makes of as many pairs: of five held-out pairs one that turns is 20 points.
+    """
     held = [rows[i]["eval_rewards/accuracies"] for i in checks[1:]]
     trained = [window_mean(rows[a:b]) for a, b in pairwise(checks)]
     if len(held) < 3:
         return ""
     best = max(range(len(held) - 2), key=held.__getitem__)
-    if max(held[-2:]) >= held[best] or min(trained[-2:]) <= trained[best]:
+    if held[best] - max(held[-2:]) <= chance(held[best], held[-1], rows[checks[-1]]["eval_rows"]):
+        return ""
+    if min(trained[-2:]) <= trained[best]:
         return ""
     return (
         f"held-out accuracy fell from {held[best]:.3f} at step {rows[checks[best + 1]]['step']} to {held[-1]:.3f} "
         f"at step {rows[checks[-1]]['step']}, while training's rose from {trained[best]:.3f} to {trained[-1]:.3f}: "
         "pairs are learnt by heart"
     )
+
+
+def chance(one: float, other: float, pairs: int) -> float:
+    """How far two shares of `pairs` lie apart by chance in 19 of 20 cases: 1.96 * sqrt(2 * p * (1 - p) / pairs)."""
+    p = (one + other) / 2
+    return 1.96 * sqrt(2 * p * (1 - p) / pairs)
 
 
 def chosen_drop(logps: Sequence[float], split: str) -> str:

@@ -1,5 +1,6 @@
 """Responses from a transformers model in this process, optionally with a LoRA adapter."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,7 @@ class HFGenerator:
                 f"{name}: {folder} has no chat template, so it cannot hold a conversation; use a chat model"
             )
         if adapter:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, str(adapter))
+            model = with_adapter(model, adapter)
         self._model = model.to(self.device).eval()
         self._context = int(getattr(model.config, "max_position_embeddings", 0)) or None
         self._ends = end_tokens(self._tokenizer, model.generation_config)
@@ -133,6 +132,16 @@ class HFGenerator:
         # Special tokens inside a response stay visible, so that screening can see them.
         text = str(self._tokenizer.decode(row[:end], skip_special_tokens=False))
         return Response(text, "length" if end is None else "stop"), len(row) if end is None else end + 1
+
+
+def with_adapter(model: Any, adapter: Path) -> Any:
+    """The model with a PEFT adapter on it."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        # PEFT asks transformers for a name that is deprecated there, which is nothing a user can change.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return PeftModel.from_pretrained(model, str(adapter))
 
 
 def end_tokens(tokenizer: Any, generation_config: Any) -> list[int]:

@@ -3,11 +3,12 @@
 from train.watch import warnings_of
 
 
-def check(step, loss, accuracy=0.5, chosen=-100.0):
+def check(step, loss, accuracy=0.5, chosen=-100.0, rows=400):
     return {
         "step": step,
         "epoch": step / 8,
         "eval_loss": loss,
+        "eval_rows": rows,
         "eval_rewards/accuracies": accuracy,
         "eval_logps/chosen": chosen,
     }
@@ -40,6 +41,13 @@ def test_held_out_accuracy_that_falls_while_training_rises():
     assert "fell from 0.800 at step 1 to 0.600 at step 3" in warnings_of([*start, *fallen])["heldout_accuracy"]
     assert warnings_of([*start, *fallen[:2]]) == {}
     assert warnings_of([*start, *steady]) == {}
+
+
+def test_a_fall_that_a_few_held_out_pairs_can_show_by_chance_is_no_warning():
+    fallen = [check(0, 0.69, rows=5), step(1, 0.25), check(1, 0.6, 1.0, rows=5), step(2, 0.5)]
+    fallen += [check(2, 0.59, 0.8, rows=5), step(3, 0.5), check(3, 0.58, 0.8, rows=5)]
+
+    assert warnings_of(fallen) == {}
 
 
 def test_a_chosen_log_probability_that_falls_by_more_than_a_tenth():
