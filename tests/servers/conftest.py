@@ -21,12 +21,14 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",  # a test adds the adapter it has trained
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB: 23,000 tokens of SmolLM2-135M in float32
 }
 
 FLAGS = [
     *("--served-model-name", "smollm2", "--host", "127.0.0.1", "--max-model-len", "2048"),
     *("--dtype", "float32"),  # as the model is stored; not every CPU has bfloat16 instructions
+    *("--enable-lora", "--max-lora-rank", "8"),
     "--enforce-eager",  # compiling takes 50 to 80 seconds of each start and makes so small a model no faster
     # A request with a seed kills a CPU engine if its prompt is prefilled in pieces ("CPU Generator does not use
     # offset"), as happens when the prompts of a step exceed its token budget.
