@@ -19,7 +19,7 @@ demo: setup
 	BIN=$(BIN) ./scripts/demo $(DEMO)
 
 test: setup
-	HF_HUB_OFFLINE=1 $(BIN)/pytest
+	$(BIN)/pytest
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -26,8 +26,8 @@ class BuildConfig:
     num_prompts: int | None = None
     """Rows taken from the source, after a shuffle by `--seed`; all by default."""
     generator: str = ""
-    """Model that writes responses: `smollm2`, a run, `hf:PATH_OR_ID`, `openai:MODEL` or `http://HOST/v1#MODEL`; by
-    default the newest SFT run, else `smollm2`. Needed for `gpt`."""
+    """Model that writes responses: `smollm2`, a run, `hf:PATH`, a hub model (`owner/name`), `openai:MODEL` or
+    `http://HOST/v1#MODEL`; by default the newest SFT run, else `smollm2`. Needed for `gpt`."""
     scorer: str = ""
     """Model that scores responses: `reward-mini`, `reward-mini-b`, `nim:MODEL` or a folder made by `train reward`;
     by default `reward-mini` for `sft`, and none for other sources."""

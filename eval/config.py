@@ -13,8 +13,8 @@ class EvalConfig:
     run: str = field(default="", metadata={"positional": True})
     """The run to evaluate, or any model that --baseline can be; by default the run that finished last."""
     baseline: str = ""
-    """The model it is compared with: `smollm2`, a run, `hf:PATH_OR_ID`, `openai:MODEL` or `http://HOST/v1#MODEL`; by
-    default the run's base model."""
+    """The model it is compared with: `smollm2`, a run, `hf:PATH`, a hub model (`owner/name`), `openai:MODEL` or
+    `http://HOST/v1#MODEL`; by default the run's base model."""
     prompts: str = "samples"
     """Prompts: `samples`, a .jsonl, .json or .parquet file (.gz too), or a hub dataset (`owner/name[:split]`)."""
     num_prompts: int | None = None

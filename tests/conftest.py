@@ -1,5 +1,6 @@
 """Scripted endpoints, a recorder on a ledger of its own, and builders of valid rows."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from schemas.ids import pair_key, prompt_group, prompt_key
 from schemas.tables import Pair
 
 set_defaults()
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from schemas.errors import UserError
 from schemas.ids import digest
 
 OPENAI_URL = "https://api.openai.com/v1"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 NIM_URL = "https://integrate.api.nvidia.com/v1"
 
 
@@ -35,7 +37,7 @@ class NamedModel:
 
 
 def named_generator(name: str, data: Path) -> NamedModel:
-    """The generator called `name`; without a name the newest SFT run, else `smollm2`.
+    """The generator called `name`; without a name the newest SFT run, else `smollm2`. `OWNER/NAME` is a hub model.
 
     Raises UserError for a name that is none, with the nearest that is.
     """
@@ -53,6 +55,8 @@ def named_generator(name: str, data: Path) -> NamedModel:
         folder = model_folder(run.base)
         together = digest([base.digest, digest(file_digests(run.adapter))])
         return hf_generator(name, folder, together, run.adapter)
+    if HUB_ID.fullmatch(name):
+        return hub_or_folder(f"hf:{name}", name)
     raise unknown("generator", name, ["smollm2", *run_names(data)], GENERATORS)
 
 

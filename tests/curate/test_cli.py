@@ -122,6 +122,7 @@ def test_show_of_an_empty_folder_has_nothing_and_creates_nothing(run, tmp_path):
         (["build", "--source", "sft", "--prompts", "nowhere.jsonl"], "nowhere.jsonl"),
         (["build", "--source", "sft", "--generator", "smolm2"], "did you mean 'smollm2'"),
         (["build", "--source", "sft", "--generator", "hf:./nowhere"], "no model folder ./nowhere"),
+        (["build", "--source", "sft", "--generator", "no-such/model"], "no reachable hub model 'no-such/model'"),
         (["build", "--source", "sft", "--scorer", "reward-mni"], "did you mean 'reward-mini'"),
         (["build", "--source", "sft", "--top-p", "2"], "--top-p 2.0 is outside 0 to 1"),
         (["build", "--source", "sft", "--max-tokens", "0"], "no room for a response"),
