@@ -18,9 +18,12 @@ def explain(cfg: ExplainConfig) -> dict[str, Any]:
 
     Raises UserError for an id that no build of the data directory has.
     """
+    names = build_names(cfg.data)
+    if not names:
+        raise UserError(f"there is no build in {cfg.data} yet, so no pair '{cfg.pair_id}'; make one with: curate build")
     with Ledger(cfg.data / "ledger.sqlite") as ledger:
         store = Store(cfg.data, Recorder(ledger))
-        for name in build_names(cfg.data):
+        for name in names:
             built = read_build(cfg.data, name)
             tables = {stage: store.open(stage, key) for stage, key in built["tables"].items()}
             pairs = [table for stage, table in tables.items() if stage != "screen_pairs"][-1]

@@ -121,7 +121,6 @@ class Store:
         saved = load_table(folder)
         if saved and any(part.failed_calls for part in saved.manifest.parts):
             saved = None
-        folder.mkdir(parents=True, exist_ok=True)
         return Pending(stage, key, config, identities, folder, saved)
 
     def _mapped(

@@ -142,7 +142,7 @@ def test_show_of_an_empty_folder_has_nothing_and_creates_nothing(run, tmp_path):
         (["mix", "v1", "--add", "samples", "--heldout", "1"], "--heldout 1.0"),
         (["mix"], "NAME must be given"),
         (["show", "nothing"], "no build or mix 'nothing'"),
-        (["explain", "0123456789abcdef"], "no build in data has a pair"),
+        (["explain", "0123456789abcdef"], "no build in data yet"),
     ],
 )
 def test_the_users_mistake_is_one_sentence_and_exit_code_2(run, monkeypatch, words, sentence):
