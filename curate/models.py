@@ -14,14 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from schemas.errors import UserError
+from schemas.ids import digest
 
 log = logging.getLogger(__name__)
 
 DIGESTS = "digests.json"
+
+VOLATILE = {"_name_or_path", "is_local", "local_files_only", "transformers_version"}
+"""Settings that say who wrote a model folder, and not what it answers."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,27 @@ def file_digests(folder: Path) -> dict[str, str]:
     """Relative path -> SHA-256 of every file of a model folder but the list itself."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+
+
+def folder_digest(folder: Path) -> str:
+    """What identifies a model: the revision of a hub snapshot, else the digest of all that its answers depend on.
+
+    Settings count by their content, without what the libraries that wrote them say of themselves.
+    """
+    if folder.parent.name == "snapshots":
+        return folder.name
+    unpacked = folder / DIGESTS
+    files = json.loads(unpacked.read_text()) if unpacked.exists() else file_digests(folder)
+    counted: dict[str, Any] = {}
+    for name, sha256 in files.items():
+        if name.endswith("config.json"):
+            counted[name] = json.loads(
+                (folder / name).read_text(),
+                object_pairs_hook=lambda pairs: {key: value for key, value in pairs if key not in VOLATILE},
+            )
+        elif not name.endswith((".md", ".gitattributes")):
+            counted[name] = sha256
+    return digest(counted)
 
 
 def changed_files(alias: str) -> list[str]:

@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from curate.backends.named import folder_digest, model_folder
-from curate.models import file_digests
+from curate.backends.named import model_folder
+from curate.models import file_digests, folder_digest
 from curate.runs import Run, all_runs, find_run, run_names
 from curate.saved import nearest
 from schemas.errors import UserError

@@ -1,7 +1,6 @@
 """Models by name: an embedded alias, a run, or a prefix that says which kind of engine it is."""
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from curate.backends.calls import Answer, Backend, Request
-from curate.models import DIGESTS, embedded_folder, file_digests
+from curate.models import embedded_folder, file_digests, folder_digest
 from curate.reward_head import HEAD_FILE, HEADS, RewardHead, head_folder
 from curate.runs import find_run, newest_run, run_names
 from schemas.errors import UserError
@@ -181,15 +180,6 @@ def model_folder(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"no folder and no reachable hub model '{place}' ({reason})") from error
-
-
-def folder_digest(folder: Path) -> str:
-    """What identifies weights: the revision of a hub snapshot, the digests of an embedded model, else the files."""
-    if folder.parent.name == "snapshots":
-        return folder.name
-    if (folder / DIGESTS).exists():
-        return digest(json.loads((folder / DIGESTS).read_text()))
-    return digest(file_digests(folder))
 
 
 def require_key(name: str, key_name: str, needed: bool) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from curate import models
-from curate.models import DIGESTS, EMBEDDED, EmbeddedModel, changed_files, copy_folder, embedded_folder
+from curate.models import DIGESTS, EMBEDDED, EmbeddedModel, changed_files, copy_folder, embedded_folder, folder_digest
 from schemas.errors import UserError
 
 WEIGHTS = b"weights of a very small model"
@@ -72,6 +72,21 @@ def test_a_changed_file_is_found(tiny):
     (folder / "new.json").touch()
 
     assert changed_files("tiny") == ["model.safetensors", "new.json"]
+
+
+def test_the_digest_of_a_model_is_not_about_who_wrote_its_folder(tiny):
+    folder = embedded_folder("tiny")
+    (folder / "config.json").write_text('{"hidden_size": 8, "transformers_version": "5.0"}')
+    (folder / DIGESTS).unlink()
+    first = folder_digest(folder)
+
+    (folder / "config.json").write_text('{"transformers_version": "6.0", "hidden_size": 8}')
+    (folder / "README.md").write_text("A card.")
+    same = folder_digest(folder)
+    (folder / "config.json").write_text('{"hidden_size": 9}')
+    other = folder_digest(folder)
+
+    assert first == same != other
 
 
 def test_two_processes_at_once_unpack_it_once(tiny):
