@@ -14,7 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(run, argv)
 
 
-def run(argv: Sequence[str] | None) -> int:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser("curate", description="Make, screen and mix preference pairs.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (config, command) in COMMANDS.items():
@@ -22,7 +23,11 @@ def run(argv: Sequence[str] | None) -> int:
         sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         add_flags(sub, config)
         sub.set_defaults(command=command, config=config)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: Sequence[str] | None) -> int:
+    arguments = make_parser().parse_args(argv)
     show_notes("curate")
     return int(arguments.command(read_config(arguments.config, arguments), arguments.json))
 

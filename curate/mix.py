@@ -97,7 +97,6 @@ def mix(cfg: MixConfig) -> Mixed:
         lock = write_mix(recipe, sources, store, folder / f"{cfg.name}.parquet")
     write_atomically(folder / f"{cfg.name}.toml", recipe.to_toml().encode())
     write_atomically(lock_path, json.dumps(lock, indent=1).encode())
-    log.info("mix %s: %d rows, %d of them held out", recipe.name, lock["rows"], lock["heldout"])
     return Mixed(recipe, lock, folder / f"{cfg.name}.parquet")
 
 

@@ -19,11 +19,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(run, argv)
 
 
-def run(argv: Sequence[str] | None) -> int:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     about = (EvalConfig.__doc__ or "").strip()
     parser = argparse.ArgumentParser("eval", description=about, allow_abbrev=False)
     add_flags(parser, EvalConfig)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: Sequence[str] | None) -> int:
+    arguments = make_parser().parse_args(argv)
     show_notes("curate", "eval")
     cfg = read_config(EvalConfig, arguments)
     return respond_command(cfg, arguments.json) if cfg.responses_only else eval_command(cfg, arguments.json)

@@ -15,7 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(run, argv)
 
 
-def run(argv: Sequence[str] | None) -> int:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(prog="train", description="Fit models to preference pairs.")
     commands = parser.add_subparsers(dest="command", required=True)
     reward = commands.add_parser("reward", help="fit a small reward head on frozen features of an embedded model")
@@ -23,7 +24,11 @@ def run(argv: Sequence[str] | None) -> int:
     for name, config in (("sft", SFTConfig), ("dpo", DPOConfig)):
         about = (config.__doc__ or "").strip()
         add_flags(commands.add_parser(name, help=about, description=about, allow_abbrev=False), config)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: Sequence[str] | None) -> int:
+    arguments = make_parser().parse_args(argv)
     show_notes("curate", "train")
     return {"reward": run_reward, "sft": run_sft, "dpo": run_dpo}[arguments.command](arguments)
 

@@ -1,0 +1,51 @@
+"""The README says what the commands take, and its transcript is that of the demo."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import curate.cli
+import train.cli
+from eval.cli import make_parser as eval_parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PARSERS = {
+    "curate": curate.cli.make_parser,
+    "train": train.cli.make_parser,
+    "eval": eval_parser,
+    "evaluate": eval_parser,
+}
+
+
+def commands() -> list[str]:
+    """Every command of ours in a fenced block, continued lines joined; in a transcript those after a `$`."""
+    found = []
+    for block in re.findall(r"^```\w*\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL):
+        prompt = r"\$ " if re.search(r"^\$ ", block, flags=re.MULTILINE) else ""
+        found += re.findall(rf"^{prompt}((?:{'|'.join(PARSERS)}) .*)$", block.replace("\\\n", " "), flags=re.MULTILINE)
+    return found
+
+
+def test_the_readme_shows_every_command():
+    assert {shlex.split(line)[0] for line in commands()} >= {"curate", "train", "evaluate"}
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_in_the_readme_is_one_that_is_taken(line):
+    name, *words = shlex.split(line, comments=True)
+
+    PARSERS[name]().parse_args(words)
+
+
+def test_the_transcript_is_that_of_the_demo():
+    demo = (ROOT / "scripts" / "demo").read_text(encoding="utf-8")
+    shown = [line.removeprefix("show ") for line in demo.splitlines() if line.startswith("show ")]
+
+    printed = [line.removeprefix("$ ") for line in README.splitlines() if line.startswith("$ ")]
+
+    assert [line.replace('"$pair"', "") for line in shown] == [
+        re.sub(r"^(curate explain )[0-9a-f]{16}$", r"\1", line) for line in printed
+    ]
