@@ -17,6 +17,7 @@ from curate.config import BuildConfig
 from curate.generate.contrast import ContrastConfig, write_contrasts
 from curate.generate.self_sample import SampleConfig, sample_responses
 from curate.pairs import PairConfig, make_pairs
+from curate.saved import read_build
 from curate.score import ScoreConfig, score_pairs, score_responses
 from curate.screen.screen import ScreenConfig, screen_pairs
 from curate.sources.pairs import read_pairs
@@ -93,17 +94,20 @@ def build(cfg: BuildConfig) -> Built:
     """Prompts or pairs of one source, all the way to screened pairs; saved as `builds/NAME.json`."""
     started = time.monotonic()
     check(cfg)
-    name = cfg.name or default_name(cfg.source)
+    name = build_name(cfg)
+    is_generated = cfg.source in GENERATED
+    rows = (
+        source_rows(cfg.prompts, "prompts.jsonl", cfg) if is_generated else source_rows(cfg.source, "pairs.jsonl", cfg)
+    )
     tables: dict[str, Table] = {}
     with Ledger(cfg.data / "ledger.sqlite") as ledger:
         recorder = Recorder(ledger)
         store = Store(cfg.data, recorder)
-        generator = named_generator(cfg.generator, cfg.data) if cfg.source in GENERATED else None
+        generator = named_generator(cfg.generator, cfg.data) if is_generated else None
         scorer_name = cfg.scorer or ("reward-mini" if cfg.source == "sft" else "")
         scorer = named_scorer(scorer_name) if scorer_name else None
         if generator:
             log.info("generator %s, scorer %s", generator.model, scorer.model if scorer else "none")
-            rows = source_rows(cfg.prompts, "prompts.jsonl", cfg)
             prompts = tables["read_prompts"] = store.read(read_prompts, rows, writes=Prompt)
         if cfg.source == "sft" and generator and scorer:
             pairs = best_and_worst(cfg, store, recorder, prompts, generator, scorer, tables)
@@ -113,7 +117,6 @@ def build(cfg: BuildConfig) -> Built:
                 write_contrasts, asked, prompts, writes=Pair, generator=generator, recorder=recorder
             )
         else:
-            rows = source_rows(cfg.source, "pairs.jsonl", cfg)
             pairs = tables["read_pairs"] = store.read(read_pairs, rows, writes=Pair)
         if scorer and cfg.source != "sft":
             judged = ScoreConfig(scorer.model, scorer.digest)
@@ -197,12 +200,22 @@ def check(cfg: BuildConfig) -> None:
         raise UserError(f"--name '{cfg.name}' must be letters, digits, '.', '_' and '-' (at most 64)")
 
 
-def default_name(source: str) -> str:
-    """`sft`, `gpt`, `samples`, or the stem of a file or hub id."""
-    if source in (*GENERATED, "samples"):
-        return source
-    stem = Path(source.partition(":")[0]).name.partition(".")[0]
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:64] or "pairs"
+def build_name(cfg: BuildConfig) -> str:
+    """The name given, else the source's. A source never takes the name of another one unasked."""
+    own = (*GENERATED, "samples")
+    if cfg.name in own and cfg.name != cfg.source:
+        raise UserError(f"--name {cfg.name} belongs to --source {cfg.name}; choose another")
+    if cfg.name or cfg.source in own:
+        return cfg.name or cfg.source
+    stem = Path(cfg.source.partition(":")[0]).name.partition(".")[0]
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:64] or "pairs"
+    if name in own:
+        return f"{name}-pairs"
+    if build_path(cfg.data, name).exists():
+        other = read_build(cfg.data, name)["config"]["source"]
+        if other != cfg.source:
+            raise UserError(f"build '{name}' was made from {other}; give this one a --name")
+    return name
 
 
 def build_path(data: Path, name: str) -> Path:

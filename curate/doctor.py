@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from curate.config import DoctorConfig
 from curate.mix import read_lock
 from curate.models import EMBEDDED, cache_folder, changed_files, embedded_folder, file_sha256
 from curate.reward_head import HEADS, RewardHead, head_folder
+from curate.runs import run_names
 from curate.saved import build_names, mix_names, read_build
-from curate.store import damaged_files, library_versions, load_table
+from curate.store import damaged_files, library_versions, open_table
 from schemas.errors import UserError
 
 KEYS = ("OPENAI_API_KEY", "NVIDIA_API_KEY", "PAIRWRIGHT_API_KEY", "HF_TOKEN")
@@ -78,24 +80,47 @@ def keys() -> list[Check]:
 
 def store(data: Path) -> list[Check]:
     """The ledger and every table and mix hash to what was written."""
-    checks = []
-    if (data / "ledger.sqlite").exists():
-        with Ledger(data / "ledger.sqlite") as ledger:
-            faults = ledger.faults()
-            counts = ", ".join(f"{count} {state}" for state, count in ledger.counts().items()) or "no calls"
-        checks.append(Check("ledger", not faults, "; ".join(faults) or counts))
-    for name in build_names(data):
-        built = read_build(data, name)
-        missing, bad = [], []
-        for stage, key in built["tables"].items():
-            table = load_table(data / "tables" / stage / key)
-            missing += [] if table else [f"{stage}/{key}"]
-            bad += [path.name for path in damaged_files(table)] if table else []
-        problem = "; ".join([*(f"no table {name}" for name in missing), *(f"damaged {name}" for name in bad)])
-        fix = f"{problem}: delete the table's folder and give the build command again" if problem else "whole"
-        checks.append(Check(f"build {name}", not problem, fix))
-    for name in mix_names(data):
-        path = data / "mixes" / f"{name}.parquet"
-        good = path.exists() and file_sha256(path) == read_lock(path.with_name(f"{name}.lock.json"))["sha256"]
-        checks.append(Check(f"mix {name}", good, "whole" if good else f"make it again with: curate mix {name}"))
+    checks = [checked("ledger", ledger, data)] if (data / "ledger.sqlite").exists() else []
+    checks += [checked(f"build {name}", build_tables, data, name) for name in build_names(data)]
+    checks += [checked(f"mix {name}", mix_table, data, name) for name in mix_names(data)]
+    checks.append(checked("runs", runs, data))
     return checks
+
+
+def checked(what: str, look: Callable[..., str], *where: object) -> Check:
+    """What a look found, or the error it met."""
+    try:
+        return Check(what, True, look(*where))
+    except UserError as error:
+        return Check(what, False, str(error))
+
+
+def ledger(data: Path) -> str:
+    """Calls by state. Raises UserError for a damaged file."""
+    with Ledger(data / "ledger.sqlite") as opened:
+        if faults := opened.faults():
+            raise UserError("; ".join(faults))
+        return ", ".join(f"{count} {state}" for state, count in opened.counts().items()) or "no calls"
+
+
+def build_tables(data: Path, name: str) -> str:
+    """Raises UserError where a table of the build is missing or damaged."""
+    for stage, key in read_build(data, name)["tables"].items():
+        table = open_table(data, stage, key)
+        if bad := damaged_files(table):
+            raise UserError(f"{bad[0]} is damaged; delete {table.folder} and give the build command again")
+    return "whole"
+
+
+def mix_table(data: Path, name: str) -> str:
+    """Raises UserError where the table of the mix is not what its lock says."""
+    path = data / "mixes" / f"{name}.parquet"
+    lock = read_lock(path.with_name(f"{name}.lock.json"))
+    if not path.exists() or file_sha256(path) != lock["sha256"]:
+        raise UserError(f"{path} is not what it was; make it again with: curate mix {name}")
+    return "whole"
+
+
+def runs(data: Path) -> str:
+    """Raises UserError for a damaged manifest."""
+    return ", ".join(run_names(data)) or "none yet"

@@ -5,11 +5,11 @@ from typing import Any
 
 import polars as pl
 
-from curate.backends.ledger import Ledger, Recorder
+from curate.backends.ledger import Ledger
 from curate.config import ExplainConfig
 from curate.mix import read_lock
 from curate.saved import build_names, mix_names, read_build
-from curate.store import Store, Table
+from curate.store import Table, open_table
 from schemas.errors import UserError
 
 
@@ -22,10 +22,9 @@ def explain(cfg: ExplainConfig) -> dict[str, Any]:
     if not names:
         raise UserError(f"there is no build in {cfg.data} yet, so no pair '{cfg.pair_id}'; make one with: curate build")
     with Ledger(cfg.data / "ledger.sqlite") as ledger:
-        store = Store(cfg.data, Recorder(ledger))
         for name in names:
             built = read_build(cfg.data, name)
-            tables = {stage: store.open(stage, key) for stage, key in built["tables"].items()}
+            tables = {stage: open_table(cfg.data, stage, key) for stage, key in built["tables"].items()}
             pairs = [table for stage, table in tables.items() if stage != "screen_pairs"][-1]
             if pair := one(pairs, "pair_id", cfg.pair_id):
                 return way_back(cfg, name, built, tables, pair, ledger)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import logging
+import re
 import sys
 import tomllib
 import types
@@ -78,6 +79,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"no config file {path}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 def coerce(value: Any, kind: Any, where: str) -> Any:
@@ -130,11 +133,16 @@ def run_command(main: Any, arguments: Sequence[str] | None) -> int:
     try:
         return int(main(arguments) or 0)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; everything so far is saved, the same command goes on", file=sys.stderr)
         return 130
+
+
+def without_secrets(text: str) -> str:
+    """A text without the user-info of addresses and without hub tokens."""
+    return re.sub(r"\bhf_\w+", "hf_***", re.sub(r"//[^/@\s]+@", "//***@", text))
 
 
 def show_notes(*packages: str) -> None:

@@ -1,8 +1,9 @@
 """Builds put together into a versioned dataset: a recipe, its lock, and one table with a held-out split.
 
 Shares, order and split come from hashes of the seed and of ids, never from row numbers. So a larger
-share contains the smaller one, and a prompt group held out under a seed stays held out in every
-later mix with that seed and share.
+share contains the smaller one, and a prompt group held out under a seed and a `heldout` stays held out
+in every later mix with both. The one exception is a mix so small that nothing would be held out: there
+one group is taken all the same.
 
 A share is not what other tools call so: TRL's `fraction` takes the first rows of a dataset, and the
 alignment handbook's weights take the first rows after a shuffle of each split. Here `NAME:0.5` is a
@@ -20,16 +21,15 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from curate.backends.ledger import Ledger, Recorder
 from curate.build import NAME, build, build_path
 from curate.config import BuildConfig, MixConfig
 from curate.flags import read_toml
 from curate.models import file_sha256
-from curate.saved import nearest, read_build
-from curate.store import Store, Table, write_atomically
+from curate.saved import nearest, read_build, read_record
+from curate.store import Table, damaged_files, open_table, write_atomically
 from schemas.errors import UserError
 from schemas.ids import digest
-from schemas.manifest import FORMAT, refuse_newer
+from schemas.manifest import FORMAT
 from schemas.tables import MixRow
 
 log = logging.getLogger(__name__)
@@ -89,12 +89,12 @@ def mix(cfg: MixConfig) -> Mixed:
     folder = cfg.data / "mixes"
     recipe = asked_recipe(cfg, folder / f"{cfg.name}.toml")
     lock_path = folder / f"{cfg.name}.lock.json"
-    with Ledger(cfg.data / "ledger.sqlite") as ledger:
-        store = Store(cfg.data, Recorder(ledger))
-        if lock_path.exists():
-            return published_again(cfg, recipe, lock_path, store)
-        sources = [pin(cfg.data, source) for source in recipe.sources]
-        lock = write_mix(recipe, sources, store, folder / f"{cfg.name}.parquet")
+    if lock_path.exists():
+        return published_again(cfg, recipe, lock_path)
+    if build_path(cfg.data, cfg.name).exists():
+        raise UserError(f"'{cfg.name}' is the name of a build; choose another for the mix")
+    sources = [pin(cfg.data, source) for source in recipe.sources]
+    lock = write_mix(recipe, sources, cfg.data, folder / f"{cfg.name}.parquet")
     write_atomically(folder / f"{cfg.name}.toml", recipe.to_toml().encode())
     write_atomically(lock_path, json.dumps(lock, indent=1).encode())
     return Mixed(recipe, lock, folder / f"{cfg.name}.parquet")
@@ -103,17 +103,15 @@ def mix(cfg: MixConfig) -> Mixed:
 def asked_recipe(cfg: MixConfig, path: Path) -> Recipe:
     """The recipe of the flags, else of the file; a file that says otherwise than the flags is refused."""
     written = read_recipe(path) if path.exists() else None
+    if written and written.name != cfg.name:
+        raise UserError(f"{path} is the recipe of mix '{written.name}'; set its name to '{cfg.name}'")
     if not cfg.add:
         if written:
             return written
         known = sorted(file.stem for file in path.parent.glob("*.toml"))
         raise UserError(f"no mix '{cfg.name}'{nearest(cfg.name, known)}; name its sources with --add BUILD[:SHARE]")
-    if not 0 <= cfg.heldout < 1:
-        raise UserError(f"--heldout {cfg.heldout} is outside 0 to 1")
     asked = Recipe(cfg.name, cfg.seed, cfg.heldout, tuple(parse_source(text) for text in cfg.add))
-    names = [source.build for source in asked.sources]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"--add {twice} is given twice; one share is enough")
+    check(asked, "the flags")
     if written and written != asked:
         changed = difference(written, asked)
         raise UserError(f"mix '{cfg.name}' is published and stays as it is ({changed}); choose a new name")
@@ -124,12 +122,22 @@ def parse_source(text: str) -> Source:
     """`NAME` or `NAME:SHARE`."""
     name, colon, share = text.partition(":")
     try:
-        source = Source(name, float(share) if colon else 1.0)
+        return Source(name, float(share) if colon else 1.0)
     except ValueError as error:
         raise UserError(f"--add {text}: '{share}' is not a number; write BUILD:SHARE, for example sft:0.5") from error
-    if not 0 < source.share <= 1:
-        raise UserError(f"--add {text}: a share lies above 0 and is at most 1")
-    return source
+
+
+def check(recipe: Recipe, where: str) -> None:
+    """Refuse a recipe that no mix can mean; `where` says who wrote it."""
+    names = [source.build for source in recipe.sources]
+    if not names:
+        raise UserError(f"{where}: mix '{recipe.name}' has no source")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"{where}: source {twice} is given twice; one share is enough")
+    if wrong := next((source for source in recipe.sources if not 0 < source.share <= 1), None):
+        raise UserError(f"{where}: the share of {wrong.build} is {wrong.share:g}; it lies above 0 and is at most 1")
+    if not 0 <= recipe.heldout < 1:
+        raise UserError(f"{where}: heldout {recipe.heldout:g} is outside 0 to 1")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -137,10 +145,12 @@ def read_recipe(path: Path) -> Recipe:
     value = read_toml(path)
     try:
         sources = tuple(Source(str(source["build"]), float(source["share"])) for source in value["source"])
-        return Recipe(str(value["name"]), int(value["seed"]), float(value["heldout"]), sources)
+        recipe = Recipe(str(value["name"]), int(value["seed"]), float(value["heldout"]), sources)
     except (KeyError, TypeError, ValueError) as error:
         fields = "name, seed, heldout and [[source]] with build, share"
         raise UserError(f"{path} is not a recipe ({error!r}); it holds {fields}") from error
+    check(recipe, str(path))
+    return recipe
 
 
 def difference(written: Recipe, asked: Recipe) -> str:
@@ -176,22 +186,22 @@ def pin(data: Path, source: Source) -> dict[str, Any]:
     }
 
 
-def pinned_table(store: Store, pinned: list[str]) -> Table:
+def pinned_table(data: Path, pinned: list[str]) -> Table:
     """The table that a lock pins; refused when its content is another one now."""
     stage, identity = pinned
-    table = store.open(stage, identity.partition(":")[0])
-    if table.identity != identity:
+    table = open_table(data, stage, identity.partition(":")[0])
+    if table.identity != identity or damaged_files(table):
         raise UserError(f"{table.folder} holds other rows than the mix was locked to; restore it, or publish a new mix")
     return table
 
 
-def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], store: Store, path: Path) -> dict[str, Any]:
+def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Path) -> dict[str, Any]:
     """Choose, order and split the pairs, write the table and return its lock."""
     chosen: list[pl.DataFrame] = []
     sources = []
     tables: dict[str, list[str]] = {}
     for source in pinned:
-        pairs, screened = pinned_table(store, source["pairs"]), pinned_table(store, source["screened"])
+        pairs, screened = pinned_table(data, source["pairs"]), pinned_table(data, source["screened"])
         kept = screened.scan().filter(pl.col("dropped_by").is_null()).select("pair_id", "margin")
         ids = kept.join(pairs.scan().select("pair_id", "group"), on="pair_id").collect()
         share = random_share(ids, source["share"], recipe.seed)
@@ -199,8 +209,9 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], store: Store, path: 
         tables[source["build"]] = [str(file) for file in pairs.files()]
         sources.append({**source, "kept": ids.height})
     together = pl.concat(chosen)
-    # The same pair from two builds is one pair; the source named first has it.
-    unique = together.unique("pair_id", keep="first", maintain_order=True)
+    # The same pair from two builds is one pair, whatever its number there; the source named first has it.
+    texts = together.with_columns(text_key=pl.col("pair_id").str.slice(0, 16))
+    unique = texts.unique("text_key", keep="first", maintain_order=True).drop("text_key")
     if unique.is_empty():
         raise UserError(f"mix '{recipe.name}' would be empty: no pair of {shown_sources(recipe)} passed screening")
     ordered = (
@@ -210,6 +221,10 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], store: Store, path: 
         .join(split(unique, recipe), on="group", how="left", maintain_order="left")
         .drop("order")
     )
+    if "train" not in ordered["split"]:
+        raise UserError(
+            f"mix '{recipe.name}' would have no training pair: all its prompts are held out; lower --heldout"
+        )
     copy_rows(ordered, tables, path)
     counts = dict(ordered["source"].value_counts().rows())
     splits = dict(ordered["split"].value_counts().rows())
@@ -282,16 +297,19 @@ def sql_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def published_again(cfg: MixConfig, recipe: Recipe, lock_path: Path, store: Store) -> Mixed:
+def published_again(cfg: MixConfig, recipe: Recipe, lock_path: Path) -> Mixed:
     """The mix of an existing lock: as it lies there, or made again from the pinned tables."""
     lock = read_lock(lock_path)
     if lock["recipe_sha256"] != digest(asdict(recipe)):
         raise UserError(f"{lock_path} belongs to another recipe than {recipe.name}.toml; choose a new name")
     path = lock_path.with_name(f"{recipe.name}.parquet")
     if not path.exists() or file_sha256(path) != lock["sha256"]:
-        made = write_mix(recipe, lock["sources"], store, path)
+        remade = path.with_name(f".{path.name}.remade")
+        made = write_mix(recipe, lock["sources"], cfg.data, remade)
         if made["sha256"] != lock["sha256"]:
+            remade.unlink()
             raise UserError(f"{path} could not be made again with the locked content (sha256 {lock['sha256']})")
+        os.replace(remade, path)
     for source in lock["sources"]:
         if build_path(cfg.data, source["build"]).exists() and pin_changed(cfg.data, source):
             log.info("build '%s' has changed since mix '%s'; publish a new mix to use it", source["build"], recipe.name)
@@ -306,6 +324,4 @@ def pin_changed(data: Path, source: dict[str, Any]) -> bool:
 
 def read_lock(path: Path) -> dict[str, Any]:
     """The lock of a published mix."""
-    value: dict[str, Any] = json.loads(path.read_text())
-    refuse_newer(int(value["format"]), str(path))
-    return value
+    return read_record(path, "recipe_sha256", "sources", "rows", "train", "heldout", "sha256")

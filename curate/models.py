@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,9 @@ from schemas.ids import digest
 log = logging.getLogger(__name__)
 
 DIGESTS = "digests.json"
+
+HUB_SNAPSHOT = re.compile(r"/models--[^/]+/snapshots/[0-9a-f]{40}$")
+"""How the hub's cache names the folder of one revision."""
 
 VOLATILE = {"_name_or_path", "is_local", "local_files_only", "transformers_version"}
 """Settings that say who wrote a model folder, and not what it answers."""
@@ -195,20 +199,28 @@ def folder_digest(folder: Path) -> str:
 
     Settings count by their content, without what the libraries that wrote them say of themselves.
     """
-    if folder.parent.name == "snapshots":
+    if HUB_SNAPSHOT.search(folder.absolute().as_posix()):
         return folder.name
-    unpacked = folder / DIGESTS
-    files = json.loads(unpacked.read_text()) if unpacked.exists() else file_digests(folder)
+    is_ours = cache_folder().absolute() in folder.absolute().parents and (folder / DIGESTS).exists()
+    files = json.loads((folder / DIGESTS).read_text()) if is_ours else file_digests(folder)
     counted: dict[str, Any] = {}
     for name, sha256 in files.items():
         if name.endswith("config.json"):
-            counted[name] = json.loads(
-                (folder / name).read_text(),
-                object_pairs_hook=lambda pairs: {key: value for key, value in pairs if key not in VOLATILE},
-            )
+            counted[name] = read_settings(folder / name)
         elif not name.endswith((".md", ".gitattributes")):
             counted[name] = sha256
     return digest(counted)
+
+
+def read_settings(path: Path) -> Any:
+    """The content of a settings file of a model, without `VOLATILE`."""
+    try:
+        return json.loads(
+            path.read_text(encoding="utf-8"),
+            object_pairs_hook=lambda pairs: {key: value for key, value in pairs if key not in VOLATILE},
+        )
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); fetch the model again") from error
 
 
 def changed_files(alias: str) -> list[str]:

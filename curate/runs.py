@@ -1,11 +1,9 @@
 """Training runs of a data directory, as far as making pairs needs them."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import UserError
-from schemas.manifest import refuse_newer
+from curate.saved import read_record
 
 
 @dataclass(frozen=True)
@@ -26,13 +24,8 @@ def all_runs(data: Path) -> list[Run]:
     """Runs whose manifest is written, which training does last; oldest first."""
     found = []
     for path in sorted((data / "runs").glob("*/manifest.json")):
-        value = json.loads(path.read_text())
-        refuse_newer(int(value.get("format", 1)), str(path))
-        try:
-            run = Run(path.parent.name, value["kind"], value["base"], path.parent / "adapter", value["finished_at"])
-        except KeyError as error:
-            raise UserError(f"{path} has no field {error}; it is not the manifest of a run") from error
-        found.append(run)
+        value = read_record(path, "kind", "base", "finished_at")
+        found.append(Run(path.parent.name, value["kind"], value["base"], path.parent / "adapter", value["finished_at"]))
     return sorted(found, key=lambda run: (run.finished_at, run.name))
 
 

@@ -25,9 +25,29 @@ def read_build(data: Path, name: str) -> dict[str, Any]:
     path = data / "builds" / f"{name}.json"
     if not path.exists():
         raise UserError(f"no build '{name}' in {data / 'builds'}{nearest(name, build_names(data))}")
-    value: dict[str, Any] = json.loads(path.read_text())
-    refuse_newer(int(value["format"]), str(path))
+    return read_record(path, "tables", "identities", "summary", "config")
+
+
+def read_record(path: Path, *fields: str) -> dict[str, Any]:
+    """A JSON file that pairwright wrote, with `format` and at least these fields.
+
+    Raises UserError for a damaged one and for one of a newer format.
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = int(value["format"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, error) from error
+    refuse_newer(found, str(path))
+    if missing := [field for field in fields if field not in value]:
+        raise damaged(path, KeyError(missing[0]))
     return value
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """The error for a file of ours that cannot be read."""
+    what = f"no field {error}" if isinstance(error, KeyError) else str(error)
+    return UserError(f"{path} is damaged ({what}); restore it, or remove it and give the command that made it again")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

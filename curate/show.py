@@ -4,12 +4,11 @@ from typing import Any
 
 import polars as pl
 
-from curate.backends.ledger import Ledger, Recorder
 from curate.config import ShowConfig
 from curate.mix import read_lock
 from curate.runs import all_runs
 from curate.saved import build_names, mix_names, nearest, read_build
-from curate.store import Store
+from curate.store import open_table
 from schemas.errors import UserError
 
 PAIRS_SHOWN = 20
@@ -34,10 +33,8 @@ def show_one(cfg: ShowConfig) -> dict[str, Any]:
     if cfg.name in build_names(cfg.data):
         built = read_build(cfg.data, cfg.name)
         stages = list(built["tables"])
-        with Ledger(cfg.data / "ledger.sqlite") as ledger:
-            store = Store(cfg.data, Recorder(ledger))
-            screened = store.open("screen_pairs", built["tables"]["screen_pairs"]).scan()
-            pairs = store.open(stages[-2], built["tables"][stages[-2]]).scan()
+        screened = open_table(cfg.data, "screen_pairs", built["tables"]["screen_pairs"]).scan()
+        pairs = open_table(cfg.data, stages[-2], built["tables"][stages[-2]]).scan()
         columns = ["pair_id", "dropped_by", "margin", "prompt", "chosen", "rejected"]
         rows = screened.head(PAIRS_SHOWN).join(pairs, on="pair_id", how="left", maintain_order="left")
         return {**built["summary"], "tables": built["tables"], "pairs": shown_pairs(rows, columns)}

@@ -8,9 +8,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ import polars as pl
 
 from curate.backends.ledger import Recorder, Tally
 from curate.parts import Part
+from curate.saved import damaged, read_record
 from schemas.errors import UserError
 from schemas.ids import digest
-from schemas.manifest import Manifest, PartRecord, refuse_newer
+from schemas.manifest import Manifest, PartRecord
 from schemas.tables import Dropped
 
 log = logging.getLogger(__name__)
@@ -105,22 +108,18 @@ class Store:
         made = (Part(stage(*lazy, cfg, **tools), Dropped.create_empty()) for _ in range(1))
         return self._write(pending, made, writes)
 
-    def open(self, stage: str, key: str) -> Table:
-        """A table that was saved before."""
-        table = load_table(self.tables / stage / key)
-        if table is None:
-            raise UserError(f"table {self.tables / stage / key} is missing; run the build again")
-        return table
-
     def _begin(self, stage: str, cfg: Any, inputs: tuple[Table, ...]) -> "Pending":
         told = {field.name: getattr(cfg, field.name) for field in fields(cfg) if field.metadata.get("key", True)}
         config = json.loads(json.dumps(told, default=str))
         identities = [table.identity for table in inputs]
-        key = digest({"stage": stage, "config": config, "inputs": identities})[:16]
-        folder = self.tables / stage / key
-        saved = load_table(folder)
-        if saved and any(part.failed_calls for part in saved.manifest.parts):
-            saved = None
+        made_of: dict[str, Any] = {"stage": stage, "config": config, "inputs": identities}
+        for attempt in count():
+            # A table with failed calls stays as it is, for a mix may be locked to it; the next attempt is another.
+            key = digest({**made_of, "attempt": attempt} if attempt else made_of)[:16]
+            folder = self.tables / stage / key
+            saved = load_table(folder)
+            if saved is None or not any(part.failed_calls for part in saved.manifest.parts):
+                break
         return Pending(stage, key, config, identities, folder, saved)
 
     def _mapped(
@@ -140,7 +139,10 @@ class Store:
         record = pending.folder / record_name(index)
         if not record.exists():
             return None
-        part = PartRecord(**json.loads(record.read_text()))
+        try:
+            part = PartRecord(**json.loads(record.read_text()))
+        except (ValueError, TypeError) as error:
+            raise damaged(record, error) from error
         return None if part.failed_calls else part
 
     def _write(self, pending: "Pending", made: Iterator[Part | None], writes: type[dy.Schema]) -> Table:
@@ -188,9 +190,19 @@ def load_table(folder: Path) -> Table | None:
     path = folder / "manifest.json"
     if not path.exists():
         return None
-    value = json.loads(path.read_text())
-    refuse_newer(int(value["format"]), str(path))
-    return Table(folder, Manifest.from_json(value, str(path)))
+    try:
+        return Table(folder, Manifest.from_json(read_record(path)))
+    except TypeError as error:
+        raise damaged(path, error) from error
+
+
+def open_table(data: Path, stage: str, key: str) -> Table:
+    """A table that was saved before."""
+    folder = data / "tables" / stage / key
+    table = load_table(folder)
+    if table is None:
+        raise UserError(f"table {folder} is missing; give the command that made it again")
+    return table
 
 
 def save_part(
@@ -246,15 +258,14 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(scratch, path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
                 f"no room to write {path} ({error.strerror}); free some space, then give the same command again: "
                 "everything so far is saved"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
-            raise UserError(f"cannot write {path}: {error.strerror}; name another folder with --data") from error
-        raise
+        raise UserError(f"cannot write {path}: {error.strerror}; name another folder with --data") from error
 
 
 def part_name(index: int) -> str:

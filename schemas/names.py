@@ -19,7 +19,8 @@ UnpairedReason = Literal[
 """Why a row of a source never became a pair, in the order the stages can meet them.
 
 unreadable_row   a line that is not JSON, or a row without the columns of its format
-bad_prompt       a prompt that is null, not text, empty or not a conversation ending in a user turn
+bad_prompt       a prompt that is null, not text, empty, not a conversation ending in a user turn, or refused
+                 by the chat template of the model
 bad_response     a response that is null or not text
 prompt_mismatch  the chosen and the rejected side disagree about the prompt
 prompt_too_long  the prompt leaves no room for a response in the model's context

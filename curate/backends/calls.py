@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Kind = Literal["generate", "score", "embed"]
-Failure = Literal["failed_call", "prompt_too_long", "refused"]
+Failure = Literal["failed_call", "prompt_too_long", "refused", "bad_prompt"]
 
 
 @dataclass(frozen=True)

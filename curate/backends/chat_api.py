@@ -76,17 +76,23 @@ class ChatAPI:
             try:
                 return index, await self._ask(session, request)
             except ResponseError as error:
-                return index, Answer(failure="failed_call", error=str(error))
+                return index, Answer(failure="failed_call", error=self._without_key(str(error)))
 
     async def _ask(self, session: aiohttp.ClientSession, request: Request) -> Answer:
         """All n responses; a server that gives fewer choices than asked for is asked for the rest."""
         responses: list[Response] = []
         input_tokens = output_tokens = 0
         while len(responses) < request.n:
-            body = await self._post(session, request, request.n - len(responses))
-            if isinstance(body, Answer):
-                return body
-            answer = self.read(body)
+            try:
+                body = await self._post(session, request, request.n - len(responses))
+                answer = body if isinstance(body, Answer) else self.read(body)
+            except ResponseError:
+                if not responses:
+                    raise
+                break
+            if answer.failure and responses:
+                # What was paid for is kept: fewer responses are better than none.
+                break
             if answer.failure or answer.values:
                 return answer
             responses += answer.responses
@@ -104,7 +110,7 @@ class ChatAPI:
                 refusal = choice["message"].get("refusal")
                 if refusal or choice.get("finish_reason") == "content_filter":
                     return Answer((), (), "refused", refusal or "content filter", *tokens)
-                responses.append(Response(choice["message"]["content"] or "", choice.get("finish_reason")))
+                responses.append(Response(text_of(choice["message"]["content"]), choice.get("finish_reason")))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ResponseError(f"not a chat completion: {json.dumps(body)[:200]}") from error
         if not responses:
@@ -128,7 +134,7 @@ class ChatAPI:
 
     async def _post(self, session: aiohttp.ClientSession, request: Request, n: int) -> dict[str, Any] | Answer:
         """The body of a good response, or what a final refusal means; transient failures are tried again."""
-        key = os.environ.get(self._key_name, "")
+        key = self._key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         problem = ""
         for attempt in range(TRIES):
@@ -136,7 +142,7 @@ class ChatAPI:
             try:
                 sent = self.payload(request, n)
                 async with session.post(self._url, json=sent, headers=headers) as reply:
-                    text = await reply.text()
+                    text = await reply.text(errors="replace")
                     if reply.status == 200:
                         return json_object(text)
                     problem = f"HTTP {reply.status}: {error_message(text, key)}"
@@ -156,6 +162,17 @@ class ChatAPI:
                 problem = f"the connection broke ({type(error).__name__})"
             await asyncio.sleep(wait_s)
         raise ResponseError(f"{problem}, after {TRIES} tries")
+
+    def _key(self) -> str:
+        """The key, without the line break that a file may have left at its end."""
+        key = os.environ.get(self._key_name, "").strip()
+        if not key.isprintable():
+            raise UserError(f"{self._key_name} holds a line break or another sign that no key has; set it again")
+        return key
+
+    def _without_key(self, text: str) -> str:
+        key = self._key()
+        return text.replace(key, "***") if key else text
 
     def _refusal(self, status: int, problem: str, sent_schema: bool) -> Answer | None:
         """What an error that will not pass by itself means; None: ask again without the JSON schema."""
@@ -177,11 +194,18 @@ class ChatAPI:
         raise ResponseError(problem)
 
 
+def text_of(content: Any) -> str:
+    """The text of a choice; half a surrogate pair, which JSON allows and UTF-8 does not, becomes a question mark."""
+    if not isinstance(content, str | None):
+        raise TypeError(f"expected text, got {type(content).__name__}")
+    return (content or "").encode("utf-8", "replace").decode("utf-8")
+
+
 def json_object(text: str) -> dict[str, Any]:
     """The JSON object that a body holds. Raises ResponseError for anything else."""
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResponseError(f"the endpoint's answer is not JSON: {text[:200]}") from error
     if not isinstance(found, dict):
         raise ResponseError(f"the endpoint's answer is not a JSON object: {text[:200]}")

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -41,7 +43,7 @@ class HFGenerator:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
             model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise UserError(f"{name}: {folder} is not a transformers model folder ({first_line(error)})") from error
         if not self._tokenizer.chat_template:
             raise UserError(
@@ -57,16 +59,16 @@ class HFGenerator:
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, Answer]]]:
         """Sampled responses, one group of prompts at a time."""
-        prompts = [self._tokens(request.messages) for request in requests]
-        fitting = []
-        too_long = []
+        prompts: dict[int, list[int]] = {}
+        unfit = []
         for i, request in enumerate(requests):
-            room = self._context - len(prompts[i]) if self._context else None
-            if room is not None and room < request.sampling["max_tokens"]:
-                too_long.append((i, self._too_long(len(prompts[i]), request)))
+            tokens = self._tokens(request)
+            if isinstance(tokens, Answer):
+                unfit.append((i, tokens))
             else:
-                fitting.append(i)
-        if found := [(i, answer) for i, answer in too_long if i in needed]:
+                prompts[i] = tokens
+        fitting = list(prompts)
+        if found := [(i, answer) for i, answer in unfit if i in needed]:
             yield found
         if not fitting:
             return
@@ -77,16 +79,21 @@ class HFGenerator:
             if batch:
                 yield self._sample(batch, [prompts[i] for i in batch], [requests[i] for i in batch])
 
-    def _tokens(self, messages: list[dict[str, str]]) -> list[int]:
-        encoded: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-        return list(encoded["input_ids"])
-
-    def _too_long(self, tokens: int, request: Request) -> Answer:
-        return Answer(
-            failure="prompt_too_long",
-            error=f"prompt of {tokens} tokens and {request.sampling['max_tokens']} for the response "
-            f"exceed the context of {self._context}",
-        )
+    def _tokens(self, request: Request) -> list[int] | Answer:
+        """The rendered conversation, or why it cannot be put to this model."""
+        try:
+            encoded: Any = self._tokenizer.apply_chat_template(
+                request.messages, add_generation_prompt=True, return_dict=True
+            )
+        except TemplateError as error:
+            return Answer(failure="bad_prompt", error=f"the chat template refuses the conversation: {error}")
+        tokens, room = list(encoded["input_ids"]), int(request.sampling["max_tokens"])
+        if self._context and len(tokens) + room > self._context:
+            problem = (
+                f"prompt of {len(tokens)} tokens and {room} for the response exceed the context of {self._context}"
+            )
+            return Answer(failure="prompt_too_long", error=problem)
+        return tokens
 
     @torch.inference_mode()
     def _sample(self, batch: list[int], prompts: list[list[int]], requests: list[Request]) -> list[tuple[int, Answer]]:
@@ -141,7 +148,10 @@ def with_adapter(model: Any, adapter: Path) -> Any:
     with warnings.catch_warnings():
         # PEFT asks transformers for a name that is deprecated there, which is nothing a user can change.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        return PeftModel.from_pretrained(model, str(adapter))
+        try:
+            return PeftModel.from_pretrained(model, str(adapter))
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise UserError(f"{adapter} is not an adapter for this model ({first_line(error)})") from error
 
 
 def end_tokens(tokenizer: Any, generation_config: Any) -> list[int]:

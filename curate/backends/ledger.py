@@ -44,7 +44,6 @@ CREATE TABLE IF NOT EXISTS calls (
     input_tokens INTEGER NOT NULL DEFAULT 0,
     output_tokens INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS calls_by_identity ON calls (identity);
 PRAGMA user_version = {VERSION};
 """
 
@@ -107,7 +106,7 @@ class Ledger:
                 "SELECT call_id, kind, answer, numbers, input_tokens, output_tokens FROM calls "
                 f"WHERE state = 'answered' AND call_id IN ({marks})"
             )
-            for call_id, *row in self._db.execute(query, some):
+            for call_id, *row in self._read(query, some):
                 found[call_id] = read_answer(*row)
         return found
 
@@ -156,11 +155,11 @@ class Ledger:
         columns = ("call_id", "kind", "model", "digest", "sampling", "state", *times)
         marks = ",".join("?" * len(call_ids))
         query = f"SELECT {', '.join(columns)} FROM calls WHERE call_id IN ({marks}) ORDER BY asked_at, call_id"
-        return [dict(zip(columns, row, strict=True)) for row in self._db.execute(query, list(call_ids))]
+        return [dict(zip(columns, row, strict=True)) for row in self._read(query, list(call_ids))]
 
     def counts(self) -> dict[str, int]:
         """State -> calls."""
-        return dict(self._db.execute("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state"))
+        return dict(self._read("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state"))
 
     def faults(self) -> list[str]:
         """What SQLite's own check finds wrong with the file."""
@@ -169,6 +168,12 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             return [str(error)]
         return [] if found == ["ok"] else found
+
+    def _read(self, query: str, values: Sequence[str] = ()) -> list[Any]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise unusable(self.path, error) from error
 
     def _many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         try:
@@ -219,8 +224,10 @@ class Recorder:
         done = known
         for group in backend.answer(requests, needed) if needed else ():
             self.ledger.record((ids[i], requests[i], answer) for i, answer in group)
+            # Another process may have had its answer written first: then that one is the recorded one.
+            recorded = self.ledger.answers([ids[i] for i, _ in group])
             for i, answer in group:
-                answers[ids[i]] = answer
+                answers[ids[i]] = recorded.get(ids[i], answer)
                 self.tally.calls += 1
                 self.tally.input_tokens += answer.input_tokens
                 self.tally.output_tokens += answer.output_tokens

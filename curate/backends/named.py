@@ -189,7 +189,10 @@ def require_key(name: str, key_name: str, needed: bool) -> None:
 
 def refuse_user_info(url: str) -> None:
     """A password in an address would end up in tables and logs."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"that is not an address: {error}") from error
     if parts.username or parts.password or parts.query:
         raise UserError(
             f"put no user name, password or query in the address of {parts.hostname}; "

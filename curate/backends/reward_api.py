@@ -16,6 +16,8 @@ class RewardAPI(ChatAPI):
 
     def read(self, body: dict[str, Any]) -> Answer:
         answer = super().read(body)
+        if answer.failure:
+            return answer
         text = answer.responses[0].text
         return Answer(values=(reward(text),), input_tokens=answer.input_tokens, output_tokens=answer.output_tokens)
 

@@ -107,7 +107,10 @@ def parse_pair(text: str) -> PairJSON:
     while start >= 0:
         try:
             found, _ = decoder.raw_decode(text, start)
-            return PairJSON.model_validate(found)
-        except (ValueError, ValidationError):
+            pair = PairJSON.model_validate(found)
+            (pair.chosen + pair.rejected).encode("utf-8")
+            return pair
+        # A ValueError too: half a surrogate pair, which JSON allows and no table holds.
+        except (ValueError, ValidationError, RecursionError):
             start = text.find("{", start + 1)
     raise ResponseError(f"expected a JSON object with 'chosen' and 'rejected', got {text[:80]!r}")

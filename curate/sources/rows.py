@@ -35,6 +35,8 @@ class RowsConfig:
     """Rows read, counted after the shuffle; all of them where not given."""
     seed: int
     """Seed of the shuffle: the first 24 rows of a seed are the first 24 of its first 48."""
+    version: int = 1
+    """Raised when the same file would give other rows."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,14 @@ def rows_config(spec: str, num_rows: int | None, seed: int) -> RowsConfig:
         # not repeated: an address may hold a password
         raise UserError("a source is a local file or a hub dataset as owner/name[:split], not an address")
     path = Path(spec)
+    try:
+        return resolved(spec, path, num_rows, seed)
+    except OSError as error:
+        raise UserError(f"cannot read {spec[:200]}: {error.strerror}") from error
+
+
+def resolved(spec: str, path: Path, num_rows: int | None, seed: int) -> RowsConfig:
+    """The config of what lies at `path`, else of the hub dataset `spec`."""
     if not path.is_file() and not spec.endswith(tuple(READERS)) and HUB_ID.fullmatch(spec):
         name, _, split = spec.partition(":")
         source = f"{name}:{split or 'train'}"

@@ -139,7 +139,10 @@ def test_show_of_an_empty_folder_has_nothing_and_creates_nothing(run, tmp_path):
         (["mix", "v1"], "no mix 'v1'"),
         (["mix", "v1", "--add", "nothing"], "no build 'nothing'"),
         (["mix", "../v1", "--add", "sft"], "mix name '../v1'"),
-        (["mix", "v1", "--add", "samples", "--heldout", "1"], "--heldout 1.0"),
+        (["build", "--source", "sft", "--name", "samples"], "belongs to --source samples"),
+        (["build", "-c", "."], "cannot read ."),
+        (["build", "--source", "x" * 300 + ".jsonl"], "cannot read xxx"),
+        (["mix", "v1", "--add", "samples", "--heldout", "1"], "heldout 1 is outside 0 to 1"),
         (["mix"], "NAME must be given"),
         (["show", "nothing"], "no build or mix 'nothing'"),
         (["explain", "0123456789abcdef"], "no build in data yet"),
@@ -191,6 +194,51 @@ def test_a_data_folder_that_cannot_be_written_is_one_sentence(run, pairs, tmp_pa
     assert "data" in err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--scorer", "http://me:pw@host/v1#m"],
+        ["--generator", "HTTP://me:pw@host/v1#m"],
+        ["--generator", "hf:https://me:pw@host/model"],
+        ["--generator", "http://[::1/v1#m"],
+    ],
+)
+def test_a_password_in_a_name_is_not_repeated(run, words):
+    code, _, err = run("build", "--source", "sft", *words)
+
+    assert code == 2
+    assert ":pw@" not in err
+
+
+@pytest.mark.parametrize("file", ["builds/pairs.json", "mixes/v1.lock.json", "runs/r/manifest.json"])
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"format": 99}'])
+def test_a_damaged_record_is_one_sentence_and_the_doctor_names_it(run, pairs, tmp_path, file, content):
+    run("build", "--source", str(pairs))
+    run("mix", "v1", "--add", "pairs")
+    path = tmp_path / "data" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+    code, _, err = run("show")
+
+    assert code == 2
+    assert file in err.splitlines()[-1]
+
+
+def test_a_source_does_not_take_the_name_of_another_unasked(run, pairs, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "pairs.jsonl").write_text(pairs.read_text())
+    (tmp_path / "samples.jsonl").write_text(pairs.read_text())
+    run("build", "--source", str(pairs))
+
+    code, _, err = run("build", "--source", "other/pairs.jsonl")
+    _, out, _ = run("build", "--source", "samples.jsonl", "--json")
+
+    assert code == 2
+    assert "give this one a --name" in err
+    assert last_json(out)["name"] == "samples-pairs"
+
+
 def test_keys_are_present_or_not_and_never_shown(run, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-123")
 
@@ -206,8 +254,10 @@ def test_keys_are_present_or_not_and_never_shown(run, monkeypatch):
 def test_the_doctor_finds_a_damaged_table_and_exits_1(run, pairs, tmp_path):
     run("build", "--source", str(pairs))
     next((tmp_path / "data" / "tables" / "read_pairs").glob("*/part-00000.parquet")).write_bytes(b"x")
+    (tmp_path / "data" / "builds" / "cut.json").write_text('{"format": 1, ')
+    (tmp_path / "data" / "ledger.sqlite").write_bytes(b"not a database" * 1000)
 
     code, out, _ = run("doctor")
 
     assert code == 1
-    assert "BAD  build pairs" in out
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("BAD")] == ["ledger", "build", "build"]

@@ -159,6 +159,7 @@ def test_the_same_pair_in_two_builds_is_one_pair_of_the_source_named_first(data,
     [
         (("rael",), "no build 'rael'.*did you mean 'real'"),
         (("real:0",), "above 0"),
+        (("real:nan",), "above 0"),
         (("real:1.5",), "at most 1"),
         (("real:half",), "'half' is not a number"),
         (("real", "real:0.5"), "given twice"),
@@ -169,6 +170,67 @@ def test_a_source_that_cannot_be_meant_is_refused(data, add, problem):
         published(data, "refused", *add)
 
     assert not list((data / "mixes").glob("refused*"))
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("seed = 31", "belongs to another recipe"),
+        ("heldout = 1.0", "outside 0 to 1"),
+        ("heldout = nan", "outside 0 to 1"),
+        ('name = "other"', "is the recipe of mix 'other'"),
+        ("seed = ", "is not TOML"),
+    ],
+)
+def test_a_recipe_changed_by_hand_never_changes_a_published_mix(data, line, problem):
+    mixed, _ = published(data, "by-hand", "real")
+    recipe = data / "mixes" / "by-hand.toml"
+    before, text = mixed.path.read_bytes(), recipe.read_text()
+    field = line.split(" = ")[0]
+    recipe.write_text("".join(f"{line}\n" if row.startswith(field) else row for row in text.splitlines(keepends=True)))
+
+    with pytest.raises(UserError, match=problem):
+        published(data, "by-hand")
+    recipe.write_text(text)
+
+    assert mixed.path.read_bytes() == before
+
+
+def test_a_recipe_copied_under_another_name_is_refused(data):
+    published(data, "original", "real")
+    before = (data / "mixes" / "original.parquet").read_bytes()
+    (data / "mixes" / "copy.toml").write_text((data / "mixes" / "original.toml").read_text())
+
+    with pytest.raises(UserError, match="set its name to 'copy'"):
+        published(data, "copy")
+
+    assert (data / "mixes" / "original.parquet").read_bytes() == before
+
+
+def test_a_pair_that_is_numbered_in_one_build_is_the_same_pair_in_another(tmp_path):
+    row = {"prompt": "A question?", "chosen": "Yes.", "rejected": "No.", "score_rejected": 0.0}
+    for name, scores in (("twice", (1.0, 2.0)), ("once", (1.0,))):
+        rows = [{**row, "score_chosen": score} for score in scores]
+        # Another pair, so that there is a training group beside a held-out one.
+        rows.append({**row, "prompt": f"Who is {name}?", "chosen": "Me.", "score_chosen": 1.0})
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        build(BuildConfig(source=str(path), data=tmp_path))
+
+    mixed, rows = published(tmp_path, "v1", "twice", "once")
+
+    assert rows["chosen"].to_list().count("Yes.") == 1
+    assert mixed.summary()["sources"] == {"twice": 2, "once": 1}
+
+
+def test_a_damaged_table_is_not_mixed(tmp_path):
+    path = write_pairs(tmp_path / "real.jsonl", 8, "real")
+    built = build(BuildConfig(source=str(path), max_cosine=1.0, data=tmp_path))
+    file = built.pairs.files()[0]
+    file.write_bytes(file.read_bytes() + b"x")
+
+    with pytest.raises(UserError, match="holds other rows"):
+        published(tmp_path, "v1", "real")
 
 
 def test_an_unknown_mix_names_the_nearest(data):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from scripted import completion, user
 
@@ -113,6 +115,32 @@ def test_a_body_that_is_no_completion_is_a_failed_call(endpoint, body):
     server = endpoint(lambda _: (200, body))
 
     assert ask(server, request())[0].failure == "failed_call"
+
+
+def test_half_a_surrogate_pair_becomes_text_that_can_be_saved(endpoint):
+    body = json.dumps(completion("cut \ud83d")).encode()
+    server = endpoint(lambda _: (200, body))
+
+    assert ask(server, request())[0].responses[0].text == "cut ?"
+
+
+def test_choices_that_were_paid_for_are_kept_when_the_rest_cannot_be_had(endpoint):
+    replies = iter([(200, completion("one", "two")), (400, {"error": {"message": "no more"}})])
+    server = endpoint(lambda body: next(replies))
+
+    answer = ask(server, request(n=4))[0]
+
+    assert ([response.text for response in answer.responses], answer.failure) == (["one", "two"], None)
+
+
+def test_a_key_is_blotted_out_of_any_answer(endpoint, monkeypatch):
+    monkeypatch.setenv("PAIRWRIGHT_API_KEY", "sk-secret-123\n")
+    server = endpoint(lambda _: (200, {"hello": "Bearer sk-secret-123"}))
+
+    answer = ask(server, request())[0]
+
+    assert answer.failure == "failed_call"
+    assert "sk-secret-123" not in answer.error
 
 
 def test_a_refused_key_stops_at_once_and_is_never_shown(endpoint, monkeypatch):

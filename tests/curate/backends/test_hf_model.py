@@ -96,6 +96,26 @@ def test_a_prompt_without_room_for_a_response_is_too_long_and_the_others_are_ans
     assert found[1].failure is None
 
 
+def test_a_conversation_that_the_template_refuses_is_a_bad_prompt(folder):
+    model = HFGenerator("tiny", "digest", folder)
+    model._tokenizer.chat_template = "{{ raise_exception('no such role') }}"
+
+    found = answers(model, [request("Hi")])[0]
+
+    assert (found.failure, "no such role" in found.error) == ("bad_prompt", True)
+
+
+def test_a_cut_weight_file_is_refused(folder, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(folder, tmp_path / "model")
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+    with pytest.raises(UserError, match="not a transformers model folder"):
+        HFGenerator("tiny", "digest", copy)
+
+
 def test_only_too_long_prompts_are_no_reason_to_fail(generator):
     assert answers(generator, [request("word " * CONTEXT)])[0].failure == "prompt_too_long"
 

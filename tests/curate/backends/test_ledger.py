@@ -177,6 +177,19 @@ def test_a_killed_process_loses_only_the_calls_in_flight(tmp_path):
         assert (recorder.tally.calls, recorder.tally.reused_calls) == (3, 3)
 
 
+def test_of_two_answers_to_one_call_the_recorded_one_counts(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as one, Ledger(tmp_path / "ledger.sqlite") as two:
+        quick = ScriptedModel(lambda request: responses("quick"))
+
+        def slow_reply(request):
+            Recorder(two).ask(quick, [request])
+            return responses("slow")
+
+        answers = Recorder(one).ask(ScriptedModel(slow_reply), [ask("a")])
+
+    assert answers[0].responses[0].text == "quick"
+
+
 def test_two_processes_share_one_ledger(tmp_path):
     path = tmp_path / "ledger.sqlite"
     model = ScriptedModel(lambda request: responses("x"))

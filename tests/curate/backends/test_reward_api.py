@@ -40,6 +40,15 @@ def test_the_conversation_is_sent_with_the_response_to_judge_and_nothing_else(en
     assert answers[0][1].values == (1.5,)
 
 
+def test_a_refusal_of_the_scorer_is_a_failed_score(endpoint):
+    server = endpoint(lambda body: (200, completion(None, refusal="no")))
+    scorer = RewardAPI("nim:m", server.url, "m", "NVIDIA_API_KEY")
+
+    answers = [pair for group in scorer.answer([Request("score", user("Hi"))], {0}) for pair in group]
+
+    assert (answers[0][1].failure, answers[0][1].values) == ("refused", ())
+
+
 def test_a_score_that_cannot_be_read_is_a_failed_call_and_not_zero(endpoint):
     server = endpoint(lambda body: (200, completion("no idea")))
 

@@ -47,6 +47,8 @@ def test_the_pair_is_found_whatever_stands_around_it(text):
         '{"chosen": "a", "rejected": 3}',
         '{"chosen": ["a"], "rejected": "b"}',
         '{"chosen": "a", "rejected": "b',
+        '{"chosen": "\\ud83d", "rejected": "b"}',
+        '{"a":' * 5000,
     ],
 )
 def test_anything_else_is_refused(text):
