@@ -89,7 +89,16 @@ def make_mix(tmp_path):
         path = data / "mixes" / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         MixRow.validate(pl.DataFrame(rows), cast=True).write_parquet(path)
-        (path.with_name(f"{name}.lock.json")).write_text(json.dumps({"format": 1, "sha256": file_sha256(path)}))
+        counts = {split: sum(row["split"] == split for row in rows) for split in ("train", "heldout")}
+        lock = {
+            "format": 1,
+            "recipe_sha256": "",
+            "sources": [],
+            "rows": len(rows),
+            "sha256": file_sha256(path),
+            **counts,
+        }
+        path.with_name(f"{name}.lock.json").write_text(json.dumps(lock))
         return data
 
     return make
