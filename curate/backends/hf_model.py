@@ -74,9 +74,8 @@ class HFGenerator:
             return
         per_batch = max(1, SEQUENCES_PER_BATCH[self.device] // requests[0].n)
         fitting.sort(key=lambda i: (len(prompts[i]), i))
-        for start in range(0, len(fitting), per_batch):
-            batch = [i for i in fitting[start : start + per_batch] if i in needed]
-            if batch:
+        for group in growing(fitting, per_batch):
+            if batch := [i for i in group if i in needed]:
                 yield self._sample(batch, [prompts[i] for i in batch], [requests[i] for i in batch])
 
     def _tokens(self, request: Request) -> list[int] | Answer:
@@ -139,6 +138,14 @@ class HFGenerator:
         # Special tokens inside a response stay visible, so that screening can see them.
         text = str(self._tokenizer.decode(row[:end], skip_special_tokens=False))
         return Response(text, "length" if end is None else "stop"), len(row) if end is None else end + 1
+
+
+def growing(rows: list[int], largest: int) -> Iterator[list[int]]:
+    """`rows` in groups of 1, 2, 4 ... up to `largest`, so that something is recorded soon after the start."""
+    start, size = 0, 1
+    while start < len(rows):
+        yield rows[start : start + size]
+        start, size = start + size, min(largest, 2 * size)
 
 
 def with_adapter(model: Any, adapter: Path) -> Any:

@@ -70,16 +70,16 @@ def test_the_same_call_gives_the_same_responses_and_another_seed_gives_others(ge
 
 
 def test_going_on_after_an_interruption_gives_the_responses_of_an_undisturbed_run(generator):
-    # Nine prompts of two responses make two batches of at most eight prompts.
+    # Nine prompts make batches of 1, 2, 4 and 2.
     requests = [request("word " * (i + 1)) for i in range(9)]
     groups = list(generator.answer(requests, set(range(9))))
     undisturbed = {i: answer for group in groups for i, answer in group}
 
-    first = dict(groups[0])
-    rest = answers(generator, requests, set(range(9)) - set(first))
-
-    assert len(groups) == 2
-    assert {**first, **rest} == undisturbed
+    assert [len(group) for group in groups] == [1, 2, 4, 2]
+    for done in range(1, 4):
+        first = {i: answer for group in groups[:done] for i, answer in group}
+        rest = answers(generator, requests, set(range(9)) - set(first))
+        assert {**first, **rest} == undisturbed
 
 
 def test_a_response_cut_at_the_limit_says_so(generator):
