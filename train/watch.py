@@ -7,6 +7,9 @@ from typing import Any
 
 Metrics = dict[str, Any]
 
+LOSS_RISE = 0.01
+"""Share by which the held-out loss must rise over its minimum to count."""
+
 CHOSEN_DROP = 0.10
 """Share by which the chosen log-probability may fall."""
 
@@ -32,8 +35,8 @@ def held_out(rows: Sequence[Metrics], checks: Sequence[int]) -> dict[str, str]:
     found = {}
     losses = [rows[i]["eval_loss"] for i in checks]
     lowest = min(range(len(losses)), key=losses.__getitem__)
-    # one check above the minimum is noise, two in a row are a turn
-    if lowest < len(losses) - 2:
+    # one check above the minimum is noise, and so is a rise of less than a hundredth; two in a row are a turn
+    if lowest < len(losses) - 2 and min(losses[-2:]) > (1 + LOSS_RISE) * losses[lowest]:
         found["heldout_loss"] = (
             f"held-out loss had its minimum, {losses[lowest]:.4f}, at step {rows[checks[lowest]]['step']} and is "
             f"{losses[-1]:.4f} at step {rows[checks[-1]]['step']}: fewer epochs or a smaller --lr would do better"

@@ -31,6 +31,7 @@ def test_a_held_out_loss_with_its_minimum_behind_it_is_told_from_noise():
     assert list(warnings_of(turned)) == ["heldout_loss"]
     assert "minimum, 0.5000, at step 1 and is 0.5100 at step 3" in warnings_of(turned)["heldout_loss"]
     assert warnings_of(turned[:5]) == {}
+    assert warnings_of([*turned[:-1], check(3, 0.504)]) == {}
 
 
 def test_held_out_accuracy_that_falls_while_training_rises():
