@@ -41,7 +41,8 @@ def chat(base_url: str, prompt: str, **options: Any) -> list[dict[str, Any]]:
 def test_server_lists_the_embedded_model(vllm_server: str) -> None:
     models = call(f"{vllm_server}/models")["data"]
 
-    assert [model["id"] for model in models] == ["smollm2"]
+    # Adapters that a test has added are listed behind it.
+    assert models[0]["id"] == "smollm2"
 
 
 def test_n_4_gives_4_choices_with_finish_reasons(vllm_server: str) -> None:
