@@ -4,7 +4,7 @@ import os
 
 DEFAULTS = {
     # Threads that wait for each other spin for milliseconds by default. On a machine that is doing anything else
-    # small products then run at a fortieth of their speed; with a short spin at half, and on a quiet machine at 0.9.
+    # small products then run many times slower; a short spin costs little on a quiet one.
     "GOMP_SPINCOUNT": "1000",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",

@@ -42,8 +42,6 @@ ScreenReason = Literal[
 ]
 """Why a pair is dropped by screening, in the order the rules are tried; the first match wins."""
 
-DropReason = UnpairedReason | ScreenReason
-
 UNPAIRED_REASONS: tuple[str, ...] = get_args(UnpairedReason)
 SCREEN_REASONS: tuple[str, ...] = get_args(ScreenReason)
 DROP_REASONS: tuple[str, ...] = tuple(dict.fromkeys(UNPAIRED_REASONS + SCREEN_REASONS))
