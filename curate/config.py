@@ -3,6 +3,9 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+Pairing = Literal["auto", "best_worst", "best_sigma", "best_random", "adjacent"]
 
 
 def default_data() -> Path:
@@ -29,8 +32,23 @@ class BuildConfig:
     """Model that writes responses: `smollm2`, a run, `hf:PATH`, a hub model (`owner/name`), `openai:MODEL` or
     `http://HOST/v1#MODEL`; by default the newest SFT run, else `smollm2`. Needed for `gpt`."""
     scorer: str = ""
-    """Model that scores responses: `reward-mini`, `reward-mini-b`, `nim:MODEL` or a folder made by `train reward`;
-    by default `reward-mini` for `sft`, and none for other sources."""
+    """Model that scores responses: `reward-mini`, `reward-mini-b`, `nim:MODEL`, `hf:PATH_OR_ID`,
+    `first-token:PATH_OR_ID`, `vllm:MODEL`, `classify:URL#MODEL`, `pooling:URL#MODEL`, `judge:GENERATOR`,
+    `judge-pairs:GENERATOR` or a folder made by `train reward`; by default `reward-mini` for `sft`, and none for other
+    sources."""
+    rubric: str = "helpful"
+    """What `judge:` and `judge-pairs:` judge by: a rubric that comes with pairwright, or a text file."""
+    pairing: Pairing = "auto"
+    """Which responses make a pair, for `sft`: `best_worst`; `best_sigma`, the best and the one nearest to two
+    standard deviations under the mean; `best_random`; `adjacent`, each and the next in rank. `auto` is `best_worst`
+    below 16 responses and `best_sigma` from there on."""
+    flaws: str = ""
+    """How rejected responses fail, for `gpt`: shares such as `factual=.5,truncation=.5`, or `none` for the plain
+    instruction without named flaws; by default all flaws alike."""
+    num_pairs: int | None = None
+    """Accepted pairs wanted, exactly: prompts are added until that many pass screening."""
+    max_prompts: int | None = None
+    """Most prompts used for `--num-pairs`; by default all of the source."""
     n: int = 4
     """Responses drawn for each prompt."""
     temperature: float = 0.7
@@ -45,6 +63,24 @@ class BuildConfig:
     """Prompts at least this alike are near duplicates; the pair with the larger margin stays."""
     seed: int = 30
     """Seed of the shuffle and of sampling."""
+    concurrency: int = 32
+    """Most calls in flight to an endpoint; fewer while it is overloaded."""
+    requests_per_minute: int | None = None
+    """Most requests a minute to an endpoint."""
+    tokens_per_minute: int | None = None
+    """Most tokens a minute to and from an endpoint."""
+    max_failed: float = 0.5
+    """Share of failed calls above which the build stops."""
+    budget: float | None = None
+    """USD that this command may spend on calls; it stops before the call that could cross it, with exit code 3."""
+    max_hours: float | None = None
+    """Hours that this command may take; it starts no call that would end later, and exits with code 3."""
+    prices: Path | None = None
+    """TOML file of prices that come before those that pairwright knows; `prices.toml` in the data folder by default."""
+    dry_run: bool = False
+    """Say what the build would take (calls, tokens, cost, time) after a pilot, and make nothing else."""
+    pilot: int = 20
+    """Prompts of the pilot of `--dry-run`, at most 20; 0 for none."""
     data: Path = field(default_factory=default_data)
     """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 

@@ -1,4 +1,4 @@
-"""The two errors that reach a user as one sentence."""
+"""The errors that reach a user as one sentence."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class ResponseError(Exception):
     """A model or a server answered something that cannot be used; the row is kept with this reason."""
+
+
+class CapReached(Exception):
+    """The budget or the hours of a run are used up, with all so far saved; `main` prints it and exits 3."""

@@ -13,6 +13,9 @@ UnpairedReason = Literal[
     "failed_call",
     "refused",
     "malformed_json",
+    "near_identical",
+    "length_ratio",
+    "flaw_not_found",
     "failed_score",
     "empty",
 ]
@@ -27,6 +30,9 @@ prompt_too_long  the prompt leaves no room for a response in the model's context
 failed_call      the model could not be asked, or did not answer
 refused          the endpoint declined to answer (content filter or refusal field)
 malformed_json   the response is not the JSON that was asked for
+near_identical   the two responses that were written say the same
+length_ratio     the rejected response is too long or too short for the flaw it was written with
+flaw_not_found   the check of the flaw finds no trace of it in the rejected response
 failed_score     fewer than two candidates with text have a finite score
 empty            fewer than two candidates have any text
 """
@@ -39,8 +45,13 @@ ScreenReason = Literal[
     "low_margin",
     "duplicate_pair",
     "near_duplicate_prompt",
+    "surplus",
 ]
-"""Why a pair is dropped by screening, in the order the rules are tried; the first match wins."""
+"""Why a pair is dropped by screening, in the order the rules are tried; the first match wins.
+
+tie      the margin is not larger than the noise of the scorer
+surplus  as many pairs as `--num-pairs` asks for come before it
+"""
 
 UNPAIRED_REASONS: tuple[str, ...] = get_args(UnpairedReason)
 SCREEN_REASONS: tuple[str, ...] = get_args(ScreenReason)

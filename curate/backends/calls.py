@@ -42,6 +42,8 @@ class Answer:
     """What went wrong, in words; set exactly when `failure` is."""
     input_tokens: int = 0
     output_tokens: int = 0
+    seconds: float = field(default=0.0, compare=False)
+    """Time the call took; of several that were answered together, its share."""
 
 
 class Backend(Protocol):
@@ -51,11 +53,17 @@ class Backend(Protocol):
     """The name the user gave, without secrets."""
     digest: str
     """SHA-256 of the weights, the revision of a hub model, or the address of a remote one."""
+    is_remote: bool
+    """Answered outside this process: `answer` may then be called from several threads at once."""
+    price_name: str | None
+    """The name under which its price is listed; None for what runs on this machine and costs nothing a call."""
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, Answer]]]:
         """Answers to `requests[i]` for i in `needed`, in groups that are recorded together.
 
         All requests of a part are passed so that a local engine forms the same batches whatever is
         needed: what is computed after an interruption then equals what would have been without it.
+        A group counts as recorded when the next one is asked for. An answer may have fewer than n
+        responses: the rest is asked for by another request. Requests of one part may differ in n.
         """
         ...
