@@ -1,10 +1,16 @@
-"""How far a long stage is: calls, rate, time left, reused and failed ones, on stderr."""
+"""How far a long stage is: calls, rate, time left, money, reused and failed ones, on stderr."""
 
 import logging
 import sys
+import threading
 import time
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from curate.backends.allowance import Allowance
+    from curate.backends.calls import Backend
 
 log = logging.getLogger(__name__)
 
@@ -12,10 +18,18 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Progress:
-    """A bar in a terminal, now and then a line elsewhere, and nothing for what takes no time."""
+    """A bar in a terminal, now and then a line elsewhere, and nothing for what takes no time; for several threads."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, allowance: "Allowance", rows: int = 0) -> None:
+        """`rows` is the number of rows that the stage goes through; 0 where the calls of `begin` are all there are."""
+        self.accepted: int | None = None
+        """Pairs accepted so far, where the stage makes some."""
         self._stage = stage.replace("_", " ")
+        self._allowance = allowance
+        self._rows = rows
+        self._rows_begun = self._rows_done = 0
+        self._begun = self._made = self._reused = self._failed = 0
+        self._lock = threading.Lock()
         self._bar = tqdm(
             desc=self._stage,
             unit=" calls",
@@ -27,38 +41,75 @@ class Progress:
             total=0,
             disable=not sys.stderr.isatty(),
         )
-        self._total = self._made = self._reused = 0
-        self._parts_left = 1.0
         self._started = self._last_line = time.monotonic()
 
-    def expect(self, parts_left: float) -> None:
-        """How many parts like the next one are left, the next one included."""
-        self._parts_left = parts_left
+    @property
+    def total(self) -> int:
+        """Calls of the whole stage: those known, and for rows not begun as many a row as for those begun."""
+        share = self._rows / self._rows_begun if self._rows_begun else 1.0
+        return round(self._begun * max(1.0, share))
+
+    def expect(self, rows: int) -> None:
+        """The stage goes through `rows` rows."""
+        self._rows = rows
+
+    def begin_rows(self, rows: int) -> None:
+        """So many rows more are being worked on."""
+        with self._lock:
+            self._rows_begun += rows
+
+    def end_rows(self, rows: int, accepted: int | None) -> None:
+        """So many rows more are done, and gave `accepted` pairs."""
+        with self._lock:
+            self._rows_done += rows
+            if accepted is not None:
+                self.accepted = (self.accepted or 0) + accepted
 
     def begin(self, calls: int) -> None:
-        """The next part takes `calls`."""
-        self._total = self._bar.total = self._made + self._reused + round(calls * self._parts_left)
+        """`calls` more are to be made or found."""
+        with self._lock:
+            self._begun += calls
+            self._bar.total = self.total
 
     def reuse(self, calls: int) -> None:
         """Calls found in the ledger; they do not count towards the rate."""
-        self._reused += calls
-        if not self._bar.disable:
-            self._bar.initial += calls
-            self._bar.update(calls)
+        with self._lock:
+            self._reused += calls
+            if not self._bar.disable:
+                self._bar.initial += calls
+                self._bar.update(calls)
 
-    def advance(self, calls: int, failed: int) -> None:
-        """Calls just made; `failed` of the stage's calls failed so far."""
-        self._made += calls
-        shown = {name: count for name, count in {"reused": self._reused, "failed": failed}.items() if count}
-        self._bar.set_postfix(shown, refresh=False)
-        self._bar.update(calls)
-        now = time.monotonic()
-        if self._bar.disable and now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            done, rate = self._made + self._reused, self._made / (now - self._started)
-            left = tqdm.format_interval((self._total - done) / rate)
-            extra = "".join(f", {count} {name}" for name, count in shown.items())
-            log.info("%s: %d of %d calls, %.2f a second, %s left%s", self._stage, done, self._total, rate, left, extra)
+    def advance(self, calls: int, failed: int, backend: "Backend") -> tuple[int, int]:
+        """Calls just made, `failed` of them in vain; returns calls answered or found, and failed, in the whole stage."""
+        with self._lock:
+            self._made += calls
+            self._failed += failed
+            done = self._made + self._reused
+            now = time.monotonic()
+            if not self._bar.disable:
+                self._bar.set_postfix_str(", ".join(self._facts(backend)), refresh=False)
+                self._bar.update(calls)
+            elif now - self._last_line >= SECONDS_BETWEEN_LINES:
+                self._last_line = now
+                rate = self._made / (now - self._started)
+                left = tqdm.format_interval(max(0, self.total - done) / rate)
+                facts = "".join(f", {fact}" for fact in self._facts(backend))
+                log.info(
+                    "%s: %d of %d calls, %.2f a second, %s left%s", self._stage, done, self.total, rate, left, facts
+                )
+            return done, self._failed
 
     def close(self) -> None:
         self._bar.close()
+
+    def _facts(self, backend: "Backend") -> list[str]:
+        found = [f"{self._rows_done} of {self._rows} rows"] if self._rows else []
+        found += [f"{self.accepted} pairs"] if self.accepted is not None else []
+        found += [f"{self._reused} reused"] if self._reused else []
+        found += [f"{self._failed} failed"] if self._failed else []
+        if backend.is_remote:
+            found += [f"{self._allowance.in_flight} in flight"]
+            spent = f"{self._allowance.spent_usd:.4f} USD" if self._allowance.spent_usd else ""
+            unknown = "cost unknown" if self._allowance.unpriced_calls else ""
+            found += [" and ".join(filter(None, (spent, unknown)))] if spent or unknown else []
+        return found

@@ -19,7 +19,8 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
-from curate.backends.ledger import Recorder, Tally
+from curate.backends.recorder import Recorder, Tally
+from curate.lookahead import in_order
 from curate.parts import Part
 from curate.saved import damaged, read_record
 from schemas.errors import UserError
@@ -29,6 +30,8 @@ from schemas.tables import Dropped
 
 log = logging.getLogger(__name__)
 
+PARTS_AT_ONCE = 4
+"""Parts under way where calls go to an endpoint: enough that some calls always wait for a slot."""
 LIBRARIES = ("polars", "torch", "transformers", "sentence-transformers")
 
 
@@ -88,7 +91,7 @@ class Store:
     def read(self, stage: Callable[..., Iterator[Part]], cfg: Any, writes: type[dy.Schema]) -> Table:
         """The table of a stage that has no input: `stage(cfg)` gives its parts one after another."""
         pending = self._begin(stage.__name__, cfg, ())
-        return pending.saved or self._write(pending, stage(cfg), writes)
+        return pending.saved or self._write(pending, timed(stage(cfg)), writes)
 
     def map(self, stage: Callable[..., Part], cfg: Any, *inputs: Table, writes: type[dy.Schema], **tools: Any) -> Table:
         """The table of a row-wise stage: part i comes from part i of every input and nothing else."""
@@ -104,9 +107,7 @@ class Store:
         pending = self._begin(stage.__name__, cfg, inputs)
         if pending.saved:
             return pending.saved
-        lazy = [table.scan() for table in inputs]
-        made = (Part(stage(*lazy, cfg, **tools), Dropped.create_empty()) for _ in range(1))
-        return self._write(pending, made, writes)
+        return self._write(pending, self._made_whole(stage, cfg, inputs, tools), writes)
 
     def _begin(self, stage: str, cfg: Any, inputs: tuple[Table, ...]) -> "Pending":
         told = {field.name: getattr(cfg, field.name) for field in fields(cfg) if field.metadata.get("key", True)}
@@ -124,15 +125,41 @@ class Store:
 
     def _mapped(
         self, stage: Callable[..., Part], cfg: Any, inputs: tuple[Table, ...], pending: "Pending", tools: dict[str, Any]
-    ) -> Iterator[Part | None]:
-        """The parts of a row-wise stage; None where an interrupted run left a whole one."""
+    ) -> Iterator["Made | None"]:
+        """The parts of a row-wise stage in order; None where an interrupted run left a whole one.
+
+        Where calls go to an endpoint several parts are under way at once, so that it never waits for the
+        last calls of a part. Each part is made of its own rows alone, so the order changes no byte.
+        """
         sizes = [part.rows for part in inputs[-1].manifest.parts]
-        for index, size in enumerate(sizes):
+        progress = self._recorder.progress
+        progress.expect(sum(sizes))
+
+        def make(index: int) -> Made | None:
+            progress.begin_rows(sizes[index])
             if self._saved_part(pending, index):
-                yield None
-                continue
-            self._recorder.progress.expect(sum(sizes[index:]) / max(1, size))
-            yield stage(*(table.part(index) for table in inputs), cfg, **tools)
+                return None
+            started = time.monotonic()
+            recorder = self._recorder.for_part()
+            with_recorder = {**tools, "recorder": recorder} if "recorder" in tools else tools
+            part = stage(*(table.part(index) for table in inputs), cfg, **with_recorder)
+            return Made(part, recorder.tally, time.monotonic() - started)
+
+        is_remote = any(tool.is_remote for name, tool in tools.items() if name != "recorder")
+        at_once = PARTS_AT_ONCE if is_remote else 1
+        for index, made in enumerate(in_order(make, len(sizes), at_once, self._recorder.allowance)):
+            yield made
+            pairs = made.part.rows.height if made and "pair_id" in made.part.rows.columns else None
+            progress.end_rows(sizes[index], pairs)
+
+    def _made_whole(
+        self, stage: Callable[..., pl.DataFrame], cfg: Any, inputs: tuple[Table, ...], tools: dict[str, Any]
+    ) -> Iterator["Made | None"]:
+        """The one part of a stage that needs every row."""
+        started, before = time.monotonic(), self._recorder.tally.copy()
+        rows = stage(*(table.scan() for table in inputs), cfg, **tools)
+        spent = self._recorder.tally.since(before)
+        yield Made(Part(rows, Dropped.create_empty()), spent, time.monotonic() - started)
 
     def _saved_part(self, pending: "Pending", index: int) -> PartRecord | None:
         """The record of a part that an interrupted run left whole."""
@@ -145,18 +172,16 @@ class Store:
             raise damaged(record, error) from error
         return None if part.failed_calls else part
 
-    def _write(self, pending: "Pending", made: Iterator[Part | None], writes: type[dy.Schema]) -> Table:
+    def _write(self, pending: "Pending", parts: Iterator["Made | None"], writes: type[dy.Schema]) -> Table:
         records: list[PartRecord] = []
         with self._recorder.stage(pending.stage):
-            started, before = time.monotonic(), self._recorder.tally.copy()
-            for index, part in enumerate(made):
-                record = self._saved_part(pending, index) if part is None else None
-                if part is not None:
-                    spent = self._recorder.tally.since(before)
-                    record = save_part(pending.folder, index, part, writes, spent, time.monotonic() - started)
-                assert record is not None
-                records.append(record)
-                started, before = time.monotonic(), self._recorder.tally.copy()
+            for index, made in enumerate(parts):
+                if made:
+                    records.append(save_part(pending.folder, index, made, writes))
+                else:
+                    record = self._saved_part(pending, index)
+                    assert record is not None
+                    records.append(record)
         content = hashlib.sha256("".join(r.sha256 + r.dropped_sha256 for r in records).encode()).hexdigest()
         manifest = Manifest(
             pending.stage, pending.key, pending.config, pending.inputs, content, records, library_versions()
@@ -171,6 +196,15 @@ class Store:
             sum(record.seconds for record in records),
         )
         return table
+
+
+@dataclass(frozen=True)
+class Made:
+    """A part, and what it took to make."""
+
+    part: Part
+    spent: Tally
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -205,10 +239,18 @@ def open_table(data: Path, stage: str, key: str) -> Table:
     return table
 
 
-def save_part(
-    folder: Path, index: int, part: Part, writes: type[dy.Schema], spent: Tally, seconds: float
-) -> PartRecord:
+def timed(parts: Iterator[Part]) -> Iterator[Made | None]:
+    """Parts that took no calls, each with its time."""
+    while True:
+        started = time.monotonic()
+        if (part := next(parts, None)) is None:
+            return
+        yield Made(part, Tally(), time.monotonic() - started)
+
+
+def save_part(folder: Path, index: int, made: Made, writes: type[dy.Schema]) -> PartRecord:
     """Check a part against its schema and write it; its record comes last and means that it is whole."""
+    part, spent = made.part, made.spent
     rows, dropped = writes.validate(part.rows, cast=True), Dropped.validate(part.dropped, cast=True)
     rows_bytes, dropped_bytes = parquet_bytes(rows), parquet_bytes(dropped)
     counts = dropped.group_by("reason").len().sort("reason").rows()
@@ -221,7 +263,7 @@ def save_part(
         failed_calls=spent.failed_calls,
         input_tokens=spent.input_tokens,
         output_tokens=spent.output_tokens,
-        seconds=round(seconds, 3),
+        seconds=round(made.seconds, 3),
     )
     write_atomically(folder / part_name(index), rows_bytes)
     write_atomically(folder / dropped_name(index), dropped_bytes)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.backends.calls import Backend
-from curate.backends.ledger import Ledger, Recorder
+from curate.backends.ledger import Ledger
+from curate.backends.recorder import Recorder
 from curate.build import NAME
 from curate.store import Store, library_versions
 from eval.config import EvalConfig

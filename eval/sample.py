@@ -14,7 +14,7 @@ import polars as pl
 
 from curate.assets import asset
 from curate.backends.calls import Backend
-from curate.backends.ledger import Recorder
+from curate.backends.recorder import Recorder
 from curate.generate.self_sample import SampleConfig, sample_responses
 from curate.score import ScoreConfig, score_responses
 from curate.sources.prompts import read_prompts

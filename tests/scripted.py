@@ -20,6 +20,8 @@ class ScriptedModel:
 
     model = "scripted"
     digest = "scripted-weights"
+    is_remote = False
+    price_name = None
 
     def __init__(self, reply: Callable[[Request], Answer]) -> None:
         self._reply = reply

@@ -1,32 +1,37 @@
 """The ledger: every call to a model is written down before and after it is made.
 
 A call is known by what is asked (kind, model and weight digest, messages, response schema, first
-sample, n) and, beside it, how it is sampled. What the ledger holds is never asked again.
+sample, n) and, beside it, how it is sampled. What the ledger holds is never asked again. What another
+process is asking is waited for. A response that ended by itself under a smaller `max_tokens` would
+have ended under a larger one: only those that were cut are asked for again.
 """
 
 import json
-import os
-import socket
 import sqlite3
+import threading
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from curate.backends.calls import Answer, Backend, Request, Response
-from curate.progress import Progress
+from curate.backends.leases import Leases
+from curate.backends.spare import Spare
 from schemas.errors import UserError
 from schemas.ids import digest
 
-VERSION = 1
+VERSION = 2
 IDS_PER_QUERY = 500
 NUMBERS = {"score": "d", "embed": "f"}
 """How the numbers of a call are packed: scores as doubles, vectors as floats."""
 
-TABLES = f"""
+State = Literal["asked", "partial", "answered", "failed"]
+"""asked: claimed, nothing recorded yet; partial: fewer responses than asked for; failed: to be asked again."""
+
+TABLES = """
 CREATE TABLE IF NOT EXISTS calls (
     call_id TEXT PRIMARY KEY,
     identity TEXT NOT NULL,
@@ -35,213 +40,320 @@ CREATE TABLE IF NOT EXISTS calls (
     digest TEXT NOT NULL,
     request TEXT NOT NULL,
     sampling TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('asked', 'answered', 'failed')),
+    state TEXT NOT NULL CHECK (state IN ('asked', 'partial', 'answered', 'failed')),
     owner TEXT NOT NULL,
     asked_at REAL NOT NULL,
     answered_at REAL,
     answer TEXT,
     numbers BLOB,
     input_tokens INTEGER NOT NULL DEFAULT 0,
-    output_tokens INTEGER NOT NULL DEFAULT 0
+    output_tokens INTEGER NOT NULL DEFAULT 0,
+    failure TEXT,
+    seconds REAL NOT NULL DEFAULT 0,
+    cost_usd REAL DEFAULT 0,
+    reused_from TEXT
 ) WITHOUT ROWID;
-PRAGMA user_version = {VERSION};
+CREATE INDEX IF NOT EXISTS calls_identity ON calls (identity);
 """
+
+FROM_VERSION_1 = """
+ALTER TABLE calls RENAME TO calls_1;
+{tables}
+INSERT INTO calls SELECT call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at, answered_at,
+    answer, numbers, input_tokens, output_tokens, json_extract(answer, '$.failure'), 0, NULL, NULL FROM calls_1;
+DROP TABLE calls_1;
+"""
+
+Slots = list[Response | None]
+"""The n responses of a call, None where one is still to be asked for."""
 
 
 @dataclass
-class Tally:
-    """What a run has asked of models so far."""
+class Held:
+    """A call that this process is to make, with what is already there of it."""
 
-    calls: int = 0
-    """Calls made, failed ones included."""
-    reused_calls: int = 0
-    failed_calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+    slots: Slots
+    reused_from: str | None = None
+    """The call under a smaller `max_tokens` that did not have to be cut, in whole or in part."""
+    refusal: Answer | None = None
+    """That call was refused, as this one would be."""
 
-    def copy(self) -> "Tally":
-        return replace(self)
+    @property
+    def is_whole(self) -> bool:
+        """Nothing is left to ask."""
+        return self.refusal is not None or None not in self.slots
 
-    def since(self, before: "Tally") -> "Tally":
-        """What was added after `before` was copied."""
-        old = asdict(before)
-        return Tally(**{name: value - old[name] for name, value in asdict(self).items()})
+
+@dataclass
+class Claim:
+    """What `Ledger.claim` found."""
+
+    answers: dict[str, Answer] = field(default_factory=dict)
+    """Recorded ones, whole."""
+    held: dict[str, Held] = field(default_factory=dict)
+    """To be made by the caller, who must then record or release them."""
+    busy: list[str] = field(default_factory=list)
+    """Being made by another process, or by another thread of this one."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is written down of one answer."""
+
+    call_id: str
+    request: Request
+    state: State
+    answer: Answer
+    """All that is known of the call; its tokens and seconds are those of this time alone."""
+    slots: Slots
+    cost_usd: float | None
+    """None where the price is not known."""
+    reused_from: str | None = None
 
 
 class Ledger:
-    """One SQLite file, in write-ahead mode, shared by all processes of a data directory."""
+    """One SQLite file, in write-ahead mode, shared by all processes of a data directory and all threads of each."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._lock = threading.RLock()
+        self._making: set[str] = set()
+        self._leases = Leases(path.parent / "leases")
+        self._spare = Spare(path.with_name("ledger.spare"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            if found > VERSION:
-                raise UserError(
-                    f"{path} was written by a newer pairwright (version {found}, this one reads {VERSION}); upgrade"
-                )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            # An answer that was paid for must outlive a power cut, not only a killed process.
-            self._db.execute("PRAGMA synchronous = FULL")
-            if found < VERSION:
-                self._db.executescript(TABLES)
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._migrate()
         except (sqlite3.DatabaseError, OSError) as error:
             raise unusable(path, error) from error
+
+    def _migrate(self) -> None:
+        found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if found > VERSION:
+            raise UserError(
+                f"{self.path} was written by a newer pairwright (version {found}, this one reads {VERSION}); upgrade"
+            )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        # An answer that was paid for must outlive a power cut, not only a killed process.
+        self._db.execute("PRAGMA synchronous = FULL")
+        if found < VERSION:
+            # Another process may be doing the same: whoever has the lock looks again.
+            with self._writing():
+                found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+                script = FROM_VERSION_1.format(tables=TABLES) if found == 1 else TABLES if found == 0 else ""
+                for statement in script.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def __enter__(self) -> "Ledger":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._leases.drop()
         self._db.close()
 
+    @property
+    def is_full(self) -> bool:
+        """The disk has no room left but for the answers that are on their way."""
+        return self._spare.is_used
+
+    def claim(self, backend: Backend, requests: Sequence[tuple[str, Request]]) -> Claim:
+        """Recorded answers, and the right to make the rest: written down, in one transaction, before any is made."""
+        claim = Claim()
+        self._look_up([call_id for call_id, _ in requests], claim)
+        missing = [(call_id, request) for call_id, request in requests if call_id not in claim.answers]
+        if not missing:
+            return claim
+        if self.is_full:
+            raise no_room(self.path, "the reserve for answers is used up")
+        self._leases.hold()
+        self._spare.keep()
+        identities = {call_id: call_identity(backend, request) for call_id, request in missing}
+        now = time.time()
+
+        def write() -> None:
+            claim.held.clear()
+            claim.busy.clear()
+            found = self._look_up(list(identities), claim)
+            alive = {owner: self._leases.is_alive(owner) for owner in {owner for owner, _ in found.values()} if owner}
+            donors = self._donors([request for _, request in missing], list(identities.values()))
+            rows = []
+            for call_id, request in missing:
+                if call_id in claim.answers:
+                    continue
+                owner, slots = found.get(call_id, ("", None))
+                is_others = owner != self._leases.owner and alive.get(owner, False)
+                if is_others or call_id in self._making:
+                    claim.busy.append(call_id)
+                    continue
+                donor = donors.get((identities[call_id], sampled_otherwise(request)))
+                claim.held[call_id] = Held(slots) if slots else donor or Held([None] * request.n)
+                rows.append(
+                    (
+                        call_id,
+                        identities[call_id],
+                        request.kind,
+                        backend.model,
+                        backend.digest,
+                        json.dumps(request_content(request), ensure_ascii=False),
+                        json.dumps(request.sampling, sort_keys=True),
+                        self._leases.owner,
+                        now,
+                    )
+                )
+            self._db.executemany(
+                "INSERT INTO calls (call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?) ON CONFLICT (call_id) DO UPDATE SET "
+                "owner = excluded.owner, asked_at = excluded.asked_at WHERE state <> 'answered'",
+                rows,
+            )
+
+        with self._lock:
+            self._write(write)
+            self._making.update(claim.held)
+        return claim
+
+    def release(self, call_ids: Iterable[str]) -> None:
+        """The calls are no longer being made by this thread, whether they were answered or not."""
+        with self._lock:
+            self._making.difference_update(call_ids)
+
+    def record(self, entries: Sequence[Entry]) -> dict[str, Answer]:
+        """Write down, in one transaction, what the models said.
+
+        Returns the answers of calls that had been answered before, by another process: those count.
+        """
+        now = time.time()
+        late: list[str] = []
+
+        def write() -> None:
+            late.clear()
+            for entry in entries:
+                answer = entry.answer
+                text, numbers = write_answer(entry)
+                values = (entry.state, now, text, numbers, answer.input_tokens, answer.output_tokens, answer.failure)
+                changed = self._db.execute(
+                    "UPDATE calls SET state = ?, answered_at = ?, answer = ?, numbers = ?, "
+                    "input_tokens = input_tokens + ?, output_tokens = output_tokens + ?, failure = ?, "
+                    "seconds = seconds + ?, cost_usd = cost_usd + ?, reused_from = coalesce(?, reused_from) "
+                    "WHERE call_id = ? AND state <> 'answered'",
+                    (*values, answer.seconds, entry.cost_usd, entry.reused_from, entry.call_id),
+                )
+                if not changed.rowcount:
+                    late.append(entry.call_id)
+
+        self._write(write)
+        return self.answers(late) if late else {}
+
     def answers(self, call_ids: Sequence[str]) -> dict[str, Answer]:
-        """The recorded answers among `call_ids`; calls that failed are not among them."""
-        found: dict[str, Answer] = {}
-        for start in range(0, len(call_ids), IDS_PER_QUERY):
-            some = call_ids[start : start + IDS_PER_QUERY]
-            marks = ",".join("?" * len(some))
-            query = (
-                "SELECT call_id, kind, answer, numbers, input_tokens, output_tokens FROM calls "
-                f"WHERE state = 'answered' AND call_id IN ({marks})"
-            )
-            for call_id, *row in self._read(query, some):
-                found[call_id] = read_answer(*row)
-        return found
-
-    def intend(self, backend: Backend, requests: Iterable[tuple[str, Request]]) -> None:
-        """Write down, in one transaction, the calls that are about to be made."""
-        now = time.time()
-        rows = [
-            (
-                call_id,
-                call_identity(backend, request),
-                request.kind,
-                backend.model,
-                backend.digest,
-                json.dumps(request_content(request), ensure_ascii=False),
-                json.dumps(request.sampling, sort_keys=True),
-                self.owner,
-                now,
-            )
-            for call_id, request in requests
-        ]
-        self._many(
-            "INSERT INTO calls (call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?) ON CONFLICT (call_id) DO UPDATE SET "
-            "owner = excluded.owner, asked_at = excluded.asked_at WHERE state <> 'answered'",
-            rows,
-        )
-
-    def record(self, answers: Iterable[tuple[str, Request, Answer]]) -> None:
-        """Write down, in one transaction, what the models said."""
-        now = time.time()
-        rows = []
-        for call_id, request, answer in answers:
-            # A call that failed for a reason of the moment is asked again next time; a refusal is an answer.
-            state = "failed" if answer.failure == "failed_call" else "answered"
-            text, numbers = write_answer(request, answer)
-            rows.append((state, now, text, numbers, answer.input_tokens, answer.output_tokens, call_id))
-        self._many(
-            "UPDATE calls SET state = ?, answered_at = ?, answer = ?, numbers = ?, input_tokens = ?, output_tokens = ? "
-            "WHERE call_id = ? AND state <> 'answered'",
-            rows,
-        )
+        """The recorded answers among `call_ids`; calls that failed or are not whole are not among them."""
+        claim = Claim()
+        self._look_up(call_ids, claim)
+        return claim.answers
 
     def describe(self, call_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Model, sampling, time and tokens of each recorded call, for people to read."""
-        times = ("asked_at", "answered_at", "input_tokens", "output_tokens")
-        columns = ("call_id", "kind", "model", "digest", "sampling", "state", *times)
+        """Model, sampling, time, tokens and cost of each recorded call, for people to read."""
+        spent = ("asked_at", "answered_at", "seconds", "input_tokens", "output_tokens", "cost_usd", "reused_from")
+        columns = ("call_id", "kind", "model", "digest", "sampling", "state", *spent)
         marks = ",".join("?" * len(call_ids))
         query = f"SELECT {', '.join(columns)} FROM calls WHERE call_id IN ({marks}) ORDER BY asked_at, call_id"
-        return [dict(zip(columns, row, strict=True)) for row in self._read(query, list(call_ids))]
+        return [dict(zip(columns, row, strict=True)) for row in self.read(query, list(call_ids))]
 
     def counts(self) -> dict[str, int]:
         """State -> calls."""
-        return dict(self._read("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state"))
+        return dict(self.read("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state"))
 
     def faults(self) -> list[str]:
         """What SQLite's own check finds wrong with the file."""
         try:
-            found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
+            with self._lock:
+                found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
         except sqlite3.DatabaseError as error:
             return [str(error)]
         return [] if found == ["ok"] else found
 
-    def _read(self, query: str, values: Sequence[str] = ()) -> list[Any]:
+    def owner_is_alive(self, owner: str) -> bool:
+        """Whether the process that made a claim still works."""
+        return self._leases.is_alive(owner)
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a query."""
         try:
-            return self._db.execute(query, values).fetchall()
+            with self._lock:
+                return self._db.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise unusable(self.path, error) from error
 
-    def _many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _look_up(self, call_ids: Sequence[str], claim: Claim) -> dict[str, tuple[str, Slots | None]]:
+        """Adds whole answers to `claim`; returns owner and, of a partial answer, the slots of every other call."""
+        others: dict[str, tuple[str, Slots | None]] = {}
+        for some, marks in chunks(call_ids):
+            query = (
+                "SELECT call_id, state, owner, kind, answer, numbers, input_tokens, output_tokens FROM calls "
+                f"WHERE call_id IN ({marks})"
+            )
+            for call_id, state, owner, kind, text, *rest in self.read(query, some):
+                if state == "answered":
+                    claim.answers[call_id] = read_answer(kind, text, *rest)
+                else:
+                    slots = read_slots(json.loads(text)) if state == "partial" else None
+                    others[call_id] = (owner if state in ("asked", "partial") else "", slots)
+        return others
+
+    def _donors(
+        self, requests: Sequence[Request], identities: Sequence[str]
+    ) -> dict[tuple[str, str], Held]:
+        """Identity and other sampling -> what the call under the largest smaller `max_tokens` leaves to be made."""
+        limits = {
+            (identity, sampled_otherwise(request)): request.sampling["max_tokens"]
+            for identity, request in zip(identities, requests, strict=True)
+            if "max_tokens" in request.sampling
+        }
+        best: dict[tuple[str, str], tuple[int, str, str]] = {}
+        for some, marks in chunks(list(dict.fromkeys(identity for identity, _ in limits))):
+            query = (
+                "SELECT call_id, identity, sampling, answer FROM calls "
+                f"WHERE identity IN ({marks}) AND state = 'answered'"
+            )
+            for call_id, identity, sampling, text in self.read(query, some):
+                told = json.loads(sampling)
+                limit = told.pop("max_tokens", None)
+                key = (identity, json.dumps(told, sort_keys=True))
+                if limit is not None and best.get(key, (0,))[0] < limit < limits.get(key, 0):
+                    best[key] = (limit, call_id, text)
+        return {key: finished(call_id, text) for key, (_, call_id, text) in best.items()}
+
+    def _write(self, write: Callable[[], None]) -> None:
+        """Run `write` in one transaction; on a full disk once more, in the room that was kept for this."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(statement, rows)
-            self._db.execute("COMMIT")
+            try:
+                with self._writing():
+                    write()
+            except sqlite3.OperationalError as error:
+                if not is_full(error) or not self._spare.use():
+                    raise
+                with self._writing():
+                    write()
         except sqlite3.DatabaseError as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
             raise unusable(self.path, error) from error
-
-
-class Recorder:
-    """Asks models through the ledger, and counts."""
-
-    def __init__(self, ledger: Ledger, max_failed: float = 0.5) -> None:
-        self.ledger = ledger
-        self.tally = Tally()
-        self.progress = Progress("calls")
-        self._max_failed = max_failed
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Show the progress of the calls made inside as that of the stage `name`."""
-        self.progress = Progress(name)
-        try:
-            yield
-        finally:
-            self.progress.close()
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
 
-    def ask(self, backend: Backend, requests: Sequence[Request]) -> list[Answer]:
-        """One answer a request, in order: from the ledger, else from the model.
 
-        Raises UserError when more than `max_failed` of at least eight calls fail: an endpoint in that
-        state would only turn prompts into dropped rows.
-        """
-        ids = [call_key(backend, request) for request in requests]
-        answers = self.ledger.answers(list(dict.fromkeys(ids)))
-        first = {call_id: i for i, call_id in reversed(list(enumerate(ids)))}
-        needed = {i for call_id, i in first.items() if call_id not in answers}
-        known = len(first) - len(needed)
-        self.tally.reused_calls += known
-        self.progress.begin(len(first))
-        self.progress.reuse(known)
-        if needed:
-            self.ledger.intend(backend, ((ids[i], requests[i]) for i in sorted(needed)))
-        failed: list[Answer] = []
-        done = known
-        for group in backend.answer(requests, needed) if needed else ():
-            self.ledger.record((ids[i], requests[i], answer) for i, answer in group)
-            # Another process may have had its answer written first: then that one is the recorded one.
-            recorded = self.ledger.answers([ids[i] for i, _ in group])
-            for i, answer in group:
-                answers[ids[i]] = recorded.get(ids[i], answer)
-                self.tally.calls += 1
-                self.tally.input_tokens += answer.input_tokens
-                self.tally.output_tokens += answer.output_tokens
-                if answer.failure == "failed_call":
-                    failed.append(answer)
-            done += len(group)
-            self.progress.advance(len(group), self.tally.failed_calls + len(failed))
-            if len(failed) > self._max_failed * max(done, min(8, len(first))):
-                raise UserError(
-                    f"{len(failed)} of {done} calls to {backend.model} failed, the last with: {failed[-1].error}; "
-                    "answered calls are saved, the same command goes on from them"
-                )
-        self.tally.failed_calls += len(failed)
-        return [answers[call_id] for call_id in ids]
+def chunks(values: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
+    """`values` in pieces that fit one query, each with its question marks."""
+    for start in range(0, len(values), IDS_PER_QUERY):
+        some = values[start : start + IDS_PER_QUERY]
+        yield some, ",".join("?" * len(some))
 
 
 def request_content(request: Request) -> dict[str, Any]:
@@ -264,26 +376,55 @@ def call_key(backend: Backend, request: Request) -> str:
     return digest([call_identity(backend, request), request.sampling])[:32]
 
 
-def write_answer(request: Request, answer: Answer) -> tuple[str, bytes | None]:
+def sampled_otherwise(request: Request) -> str:
+    """The sampling parameters but `max_tokens`, as JSON."""
+    others = {name: value for name, value in request.sampling.items() if name != "max_tokens"}
+    return json.dumps(others, sort_keys=True)
+
+
+def rest_of(request: Request, slots: Slots) -> Request:
+    """The request for the responses that are still missing."""
+    missing = [position for position, slot in enumerate(slots) if slot is None]
+    if len(missing) == request.n:
+        return request
+    return replace(request, first_sample=request.first_sample + missing[0], n=len(missing))
+
+
+def finished(call_id: str, text: str) -> Held:
+    """What a recorded answer leaves to be made when more tokens are allowed: the responses that were cut."""
+    content = json.loads(text)
+    slots = read_slots(content)
+    if content["failure"]:
+        return Held(slots, call_id, Answer(failure=content["failure"], error=content["error"]))
+    return Held([slot if slot and slot.finish_reason == "stop" else None for slot in slots], call_id)
+
+
+def write_answer(entry: Entry) -> tuple[str, bytes | None]:
     """An answer as JSON text and packed numbers."""
+    answer = entry.answer
+    slots = entry.slots if entry.state == "partial" else answer.responses
     text = json.dumps(
         {
-            "responses": [[response.text, response.finish_reason] for response in answer.responses],
+            "responses": [slot and [slot.text, slot.finish_reason] for slot in slots],
             "failure": answer.failure,
             "error": answer.error,
         },
         ensure_ascii=False,
     )
-    return text, array(NUMBERS[request.kind], answer.values).tobytes() if answer.values else None
+    return text, array(NUMBERS[entry.request.kind], answer.values).tobytes() if answer.values else None
+
+
+def read_slots(content: dict[str, Any]) -> Slots:
+    """The responses that `write_answer` wrote."""
+    return [slot and Response(*slot) for slot in content["responses"]]
 
 
 def read_answer(kind: str, text: str, numbers: bytes | None, input_tokens: int, output_tokens: int) -> Answer:
-    """What `write_answer` wrote."""
+    """What `write_answer` wrote of a whole answer."""
     content = json.loads(text)
-    values = array(NUMBERS[kind], numbers) if numbers else ()
     return Answer(
-        responses=tuple(Response(text, finish_reason) for text, finish_reason in content["responses"]),
-        values=tuple(values),
+        responses=tuple(slot for slot in read_slots(content) if slot),
+        values=tuple(array(NUMBERS[kind], numbers)) if numbers else (),
         failure=content["failure"],
         error=content["error"],
         input_tokens=input_tokens,
@@ -291,13 +432,21 @@ def read_answer(kind: str, text: str, numbers: bytes | None, input_tokens: int, 
     )
 
 
+def is_full(error: Exception) -> bool:
+    """The disk, a quota or the largest file size allowed is reached."""
+    return "full" in str(error) or "disk I/O" in str(error)
+
+
+def no_room(path: Path, why: object) -> UserError:
+    return UserError(
+        f"no room to write {path} ({why}); free some space, then give the same command again: everything so far is saved"
+    )
+
+
 def unusable(path: Path, error: Exception) -> UserError:
     """Why the ledger cannot be used, in a sentence that says what to do."""
-    if "full" in str(error) or "disk I/O" in str(error):
-        return UserError(
-            f"no room to write {path} ({error}); free some space, then give the same command again: "
-            "everything so far is saved"
-        )
+    if is_full(error):
+        return no_room(path, error)
     if "not a database" in str(error) or "malformed" in str(error):
         return UserError(f"{path} is damaged ({error}); move it away to start a new ledger")
     return UserError(f"cannot use the ledger {path}: {error}; name another folder with --data")

@@ -3,16 +3,21 @@ import json
 import pytest
 from scripted import completion, user
 
-from curate.backends import chat_api
 from curate.backends.calls import Request
-from curate.backends.chat_api import ChatAPI, error_message, retry_after_s
+from curate.backends.chat_api import ChatAPI
+from curate.backends.endpoint import error_message, retry_after_s
+from curate.backends.limits import Terms
 from schemas.errors import UserError
 
 SAMPLING = {"temperature": 0.7, "top_p": 0.95, "max_tokens": 16, "seed": 30}
 
 
+def chat(url, key_name="PAIRWRIGHT_API_KEY"):
+    return ChatAPI("test", url, "tiny", key_name, Terms(longest_backoff_s=0.01))
+
+
 def ask(server, *requests, key_name="PAIRWRIGHT_API_KEY"):
-    api = ChatAPI("test", server.url, "tiny", key_name)
+    api = chat(server.url, key_name)
     found = {}
     for group in api.answer(requests, set(range(len(requests)))):
         found.update(group)
@@ -35,13 +40,21 @@ def test_the_call_carries_the_model_the_conversation_and_the_sampling_and_no_see
     assert (answers[0].input_tokens, answers[0].output_tokens) == (7, 10)
 
 
-def test_a_server_that_gives_fewer_choices_is_asked_for_the_rest(endpoint):
-    server = endpoint(lambda body: (200, completion("one")))
+def test_a_server_that_ignores_n_is_asked_for_the_rest(endpoint, recorder):
+    server = endpoint(lambda body: (200, completion(str(len(server.bodies)))))
 
-    answers = ask(server, request(n=3))
+    answer = recorder.ask(chat(server.url), [request(n=3)])[0]
 
-    assert len(answers[0].responses) == 3
+    assert [response.text for response in answer.responses] == ["1", "2", "3"]
     assert [body.get("n", 1) for body in server.bodies] == [3, 2, 1]
+    # three calls of 7 and 5 tokens
+    assert (recorder.tally.calls, recorder.tally.input_tokens, recorder.tally.output_tokens) == (3, 21, 15)
+
+
+def test_a_server_that_gives_more_choices_than_asked_for_gives_no_more_responses(endpoint):
+    server = endpoint(lambda body: (200, completion("one", "two", "three")))
+
+    assert [response.text for response in ask(server, request(n=2))[0].responses] == ["one", "two"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -52,8 +65,7 @@ def test_a_passing_failure_is_tried_again(endpoint, status):
     assert ask(server, request())[0].responses[0].text == "fine"
 
 
-def test_a_failure_that_stays_is_a_failed_call_with_the_endpoints_words(endpoint, monkeypatch):
-    monkeypatch.setattr(chat_api, "LONGEST_WAIT_S", 0.01)
+def test_a_failure_that_stays_is_a_failed_call_with_the_endpoints_words(endpoint):
     server = endpoint(lambda body: (500, {"error": {"message": "disk on fire"}}))
 
     answer = ask(server, request())[0]
@@ -124,13 +136,30 @@ def test_half_a_surrogate_pair_becomes_text_that_can_be_saved(endpoint):
     assert ask(server, request())[0].responses[0].text == "cut ?"
 
 
-def test_choices_that_were_paid_for_are_kept_when_the_rest_cannot_be_had(endpoint):
-    replies = iter([(200, completion("one", "two")), (400, {"error": {"message": "no more"}})])
+def test_choices_that_were_paid_for_are_kept_and_only_the_rest_is_asked_for_next_time(endpoint, recorder):
+    replies = iter([(200, completion("one", "two")), (400, {"error": {"message": "no"}}), (200, completion("3", "4"))])
     server = endpoint(lambda body: next(replies))
 
-    answer = ask(server, request(n=4))[0]
+    first = recorder.ask(chat(server.url), [request(n=4)])[0]
+    second = recorder.ask(chat(server.url), [request(n=4)])[0]
 
-    assert ([response.text for response in answer.responses], answer.failure) == (["one", "two"], None)
+    assert ([response.text for response in first.responses], first.failure) == (["one", "two"], None)
+    assert [response.text for response in second.responses] == ["one", "two", "3", "4"]
+    assert [body.get("n", 1) for body in server.bodies] == [4, 2, 2]
+    assert recorder.tally.failed_calls == 1
+
+
+def test_a_filtered_choice_does_not_cost_the_others(endpoint):
+    body = completion("fine", "half of a bad")
+    body["choices"][1]["finish_reason"] = "content_filter"
+    server = endpoint(lambda _: (200, body))
+
+    answer = ask(server, request(n=2))[0]
+
+    assert [(response.text, response.finish_reason) for response in answer.responses] == [
+        ("fine", "stop"),
+        ("", "content_filter"),
+    ]
 
 
 def test_a_key_is_blotted_out_of_any_answer(endpoint, monkeypatch):
@@ -174,9 +203,8 @@ def test_an_account_without_credit_stops_at_once(endpoint):
     assert len(server.bodies) == 1
 
 
-def test_a_server_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr(chat_api, "LONGEST_WAIT_S", 0.01)
-    api = ChatAPI("test", "http://127.0.0.1:9/v1", "tiny", "PAIRWRIGHT_API_KEY")
+def test_a_server_that_is_not_there_is_named():
+    api = chat("http://127.0.0.1:9/v1")
 
     with pytest.raises(UserError, match=r"cannot connect to http://127.0.0.1:9/v1"):
         list(api.answer([request()], {0}))
@@ -184,7 +212,7 @@ def test_a_server_that_is_not_there_is_named(monkeypatch):
 
 def test_only_what_is_needed_is_asked(endpoint):
     server = endpoint(lambda body: (200, completion(body["messages"][0]["content"])))
-    api = ChatAPI("test", server.url, "tiny", "PAIRWRIGHT_API_KEY")
+    api = chat(server.url)
 
     answers = [pair for group in api.answer([request("a"), request("b"), request("c")], {1}) for pair in group]
 
@@ -200,7 +228,7 @@ def test_many_calls_come_back_each_to_its_request(endpoint):
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"), [(None, 0), ("2", 2), ("0.5", 0.5), ("-1", 0), ("9999", 30), ("soon", 0)]
+    ("header", "seconds"), [(None, 0), ("2", 2), ("0.5", 0.5), ("-1", 0), ("9999", 600), ("nan", 0), ("soon", 0)]
 )
 def test_retry_after_is_read_in_seconds_and_bounded(header, seconds):
     assert retry_after_s(header) == seconds
@@ -208,4 +236,4 @@ def test_retry_after_is_read_in_seconds_and_bounded(header, seconds):
 
 @pytest.mark.parametrize("text", ['{"error": "plain"}', "not json", "", "[1, 2]", '{"detail": {"a": 1}}'])
 def test_any_error_body_gives_one_line(text):
-    assert "\n" not in error_message(text, "")
+    assert "\n" not in error_message(text.encode(), "")

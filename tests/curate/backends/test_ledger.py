@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scripted import ScriptedModel, responses, user
 
 from curate.backends.calls import Answer, Request, Response
-from curate.backends.ledger import Ledger, Recorder, call_identity, call_key, read_answer, write_answer
+from curate.backends.ledger import Entry, Ledger, call_identity, call_key, read_answer, write_answer
+from curate.backends.recorder import Recorder
 from schemas.errors import UserError
 
 
@@ -122,7 +123,7 @@ def test_one_call_that_fails_for_good_does_not_stop_a_run_whose_other_calls_are_
 def test_an_answer_reads_back_as_it_was_written(texts, values):
     answer = Answer(tuple(Response(*text) for text in texts), tuple(values), input_tokens=3, output_tokens=4)
 
-    text, numbers = write_answer(Request("score", []), answer)
+    text, numbers = write_answer(Entry("id", Request("score", []), "answered", answer, [], None))
 
     assert read_answer("score", text, numbers, 3, 4) == answer
 
@@ -153,7 +154,8 @@ def test_a_killed_process_loses_only_the_calls_in_flight(tmp_path):
         from pathlib import Path
         from scripted import ScriptedModel, responses, user
         from curate.backends.calls import Request
-        from curate.backends.ledger import Ledger, Recorder
+        from curate.backends.ledger import Ledger
+        from curate.backends.recorder import Recorder
 
         def reply(request):
             if request.messages[0]["content"] == "3":
@@ -175,19 +177,6 @@ def test_a_killed_process_loses_only_the_calls_in_flight(tmp_path):
         recorder = Recorder(ledger)
         recorder.ask(model, [Request("generate", user(str(i))) for i in range(6)])
         assert (recorder.tally.calls, recorder.tally.reused_calls) == (3, 3)
-
-
-def test_of_two_answers_to_one_call_the_recorded_one_counts(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as one, Ledger(tmp_path / "ledger.sqlite") as two:
-        quick = ScriptedModel(lambda request: responses("quick"))
-
-        def slow_reply(request):
-            Recorder(two).ask(quick, [request])
-            return responses("slow")
-
-        answers = Recorder(one).ask(ScriptedModel(slow_reply), [ask("a")])
-
-    assert answers[0].responses[0].text == "quick"
 
 
 def test_two_processes_share_one_ledger(tmp_path):
