@@ -19,6 +19,7 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
+from curate.backends.calls import Backend
 from curate.backends.recorder import Recorder, Tally
 from curate.lookahead import in_order
 from curate.parts import Part
@@ -145,7 +146,7 @@ class Store:
             part = stage(*(table.part(index) for table in inputs), cfg, **with_recorder)
             return Made(part, recorder.tally, time.monotonic() - started)
 
-        is_remote = any(tool.is_remote for name, tool in tools.items() if name != "recorder")
+        is_remote = any(tool.is_remote for tool in tools.values() if isinstance(tool, Backend))
         at_once = PARTS_AT_ONCE if is_remote else 1
         for index, made in enumerate(in_order(make, len(sizes), at_once, self._recorder.allowance)):
             yield made

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Kind = Literal["generate", "score", "embed"]
 Failure = Literal["failed_call", "prompt_too_long", "refused", "bad_prompt"]
@@ -46,6 +46,7 @@ class Answer:
     """Time the call took; of several that were answered together, its share."""
 
 
+@runtime_checkable
 class Backend(Protocol):
     """A model that can be asked."""
 

@@ -50,6 +50,9 @@ def sample_responses(prompts: pl.DataFrame, cfg: SampleConfig, *, generator: Bac
             continue
         call_id = call_key(generator, request)
         for index, response in enumerate(answer.responses):
+            if response.finish_reason == "content_filter":
+                # The endpoint withheld this one of n; it is no response that could be chosen or rejected.
+                continue
             rows.append(
                 {
                     "candidate_id": short_id([prompt_id, call_id, index]),

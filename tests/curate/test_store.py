@@ -8,6 +8,7 @@ import pytest
 from scripted import ScriptedModel, responses, user
 
 from curate.backends.calls import Answer, Request
+from curate.backends.recorder import Recorder
 from curate.parts import Part, drop, frame, part
 from curate.store import Store, damaged_files, write_atomically
 from schemas.errors import UserError
@@ -105,15 +106,15 @@ def test_a_table_with_failed_calls_is_made_again_and_only_they_are_asked(store, 
 
     model = ScriptedModel(reply)
 
-    def ask_all(prompts: pl.DataFrame, cfg: CountConfig) -> Part:
+    def ask_all(prompts: pl.DataFrame, cfg: CountConfig, *, recorder: Recorder) -> Part:
         answers = recorder.ask(model, [Request("generate", user(str(i))) for i in range(9)])
         failed = [drop("ask_all", answer.failure, "") for answer in answers if answer.failure]
         return Part(prompts, frame(Dropped, failed))
 
     source = store.read(count_up, CountConfig(parts=1), writes=Prompt)
-    first = store.map(ask_all, CountConfig(), source, writes=Prompt)
+    first = store.map(ask_all, CountConfig(), source, writes=Prompt, recorder=recorder)
     is_down = False
-    second = store.map(ask_all, CountConfig(), source, writes=Prompt)
+    second = store.map(ask_all, CountConfig(), source, writes=Prompt, recorder=recorder)
 
     assert (first.dropped, second.dropped) == ({"failed_call": 1}, {})
     assert len(model.asked) == 10
