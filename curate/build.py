@@ -4,19 +4,27 @@ import json
 import logging
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from curate.assets import asset
-from curate.backends.ledger import Ledger, Recorder
+from curate.backends.allowance import Allowance
+from curate.backends.ledger import Ledger
+from curate.backends.limits import Terms
 from curate.backends.named import NamedModel, minilm, named_generator, named_scorer
+from curate.backends.recorder import Recorder
 from curate.config import BuildConfig
 from curate.generate.contrast import ContrastConfig, write_contrasts
+from curate.generate.flaws import flaw_summary, parse_flaws
 from curate.generate.self_sample import SampleConfig, sample_responses
-from curate.pairs import PairConfig, make_pairs
+from curate.noise import read_noise
+from curate.pairs import PairConfig, make_pairs, policy_for
+from curate.prices import Prices
+from curate.refusals import GENERATED, check
+from curate.rounds import Wanted, flaw_quotas, rows_read, until_enough
 from curate.saved import read_build
 from curate.score import ScoreConfig, score_pairs, score_responses
 from curate.screen.screen import ScreenConfig, screen_pairs
@@ -26,13 +34,25 @@ from curate.sources.rows import RowsConfig, rows_config
 from curate.store import Store, Table, write_atomically
 from schemas.errors import UserError
 from schemas.manifest import FORMAT
-from schemas.names import DROP_REASONS
+from schemas.names import DROP_REASONS, WrittenFlaw
 from schemas.tables import Candidate, Pair, Prompt, Score, Screened
 
 log = logging.getLogger(__name__)
 
+PROMPTS_PER_PAIR = 10
+"""Most prompts for each pair of `--num-pairs`, unless `--max-prompts` says otherwise."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-GENERATED = ("sft", "gpt")
+
+
+@dataclass(frozen=True)
+class Models:
+    """Who writes, who scores, and who tells prompts apart."""
+
+    generator: NamedModel | None
+    scorer: NamedModel | None
+    noise: float | None
+    """Of the scorer's margins; None where it was never measured."""
+    embedder: NamedModel
 
 
 @dataclass(frozen=True)
@@ -42,12 +62,19 @@ class Built:
     name: str
     tables: dict[str, Table]
     """Stage -> table, in the order they were made."""
-    generator: str | None
-    scorer: str | None
+    models: Models
+    wanted: int | None
+    """Accepted pairs asked for with `--num-pairs`."""
+    shares: tuple[tuple[WrittenFlaw, float], ...]
+    """Of the flaws that were asked for."""
     calls: int
     """Calls made now."""
     reused_calls: int
     """Calls behind the tables that had been made before."""
+    repeated_calls: int
+    """Of the calls made now, those for the responses of earlier ones that a smaller `--max-tokens` had cut."""
+    cost_usd: float | None
+    """Of the calls made now; None where it is not known."""
     seconds: float
 
     @property
@@ -70,21 +97,37 @@ class Built:
             found[reason] = found.get(reason, 0) + rows
         return {reason: found[reason] for reason in DROP_REASONS if reason in found}
 
+    def flaws(self) -> list[dict[str, Any]] | None:
+        """How each flaw that was asked for came out."""
+        if not self.shares:
+            return None
+        written = self.tables["write_contrasts"]
+        return flaw_summary(written.scan().select("flaw").collect(), written.scan_dropped().collect(), self.shares)
+
+    def kept(self) -> int:
+        """Pairs that passed every rule."""
+        return int(self.screened.scan().select(pl.col("dropped_by").null_count()).collect().item())
+
     def summary(self) -> dict[str, Any]:
         """What `curate build --json` prints; the names are a contract."""
-        dropped = self.counts()
-        kept = self.screened.scan().select(pl.col("dropped_by").null_count()).collect().item()
+        dropped, kept, scorer = self.counts(), self.kept(), self.models.scorer
         candidates = self.tables["sample_responses"].rows if "sample_responses" in self.tables else 2 * self.pairs.rows
         return {
             "name": self.name,
             "rows_in": kept + sum(dropped.values()),
             "kept": kept,
+            "short": max(0, (self.wanted or 0) - kept),
             "dropped": dropped,
+            "flaws": self.flaws(),
             "candidates": candidates,
             "calls": self.calls,
             "reused_calls": self.reused_calls,
-            "scorer": self.scorer,
-            "generator": self.generator,
+            "repeated_calls": self.repeated_calls,
+            "cost_usd": None if self.cost_usd is None else round(self.cost_usd, 6),
+            "scorer": scorer.model if scorer else None,
+            "scores_compare_across_prompts": scorer.compares_across_prompts if scorer else None,
+            "noise": self.models.noise,
+            "generator": self.models.generator.model if self.models.generator else None,
             "table": self.screened.manifest.key,
             "seconds": round(self.seconds, 2),
         }
@@ -95,54 +138,75 @@ def build(cfg: BuildConfig) -> Built:
     started = time.monotonic()
     check(cfg)
     name = build_name(cfg)
-    is_generated = cfg.source in GENERATED
-    rows = (
-        source_rows(cfg.prompts, "prompts.jsonl", cfg) if is_generated else source_rows(cfg.source, "pairs.jsonl", cfg)
-    )
-    tables: dict[str, Table] = {}
+    rows = source_rows(cfg)
     with Ledger(cfg.data / "ledger.sqlite") as ledger:
-        recorder = Recorder(ledger)
+        terms, _ = read_terms(cfg)
+        models = named_models(cfg, terms)
+        recorder = Recorder(ledger, terms.allowance, cfg.max_failed)
         store = Store(cfg.data, recorder)
-        generator = named_generator(cfg.generator, cfg.data) if is_generated else None
-        scorer_name = cfg.scorer or ("reward-mini" if cfg.source == "sft" else "")
-        scorer = named_scorer(scorer_name) if scorer_name else None
-        if generator:
-            log.info("generator %s, scorer %s", generator.model, scorer.model if scorer else "none")
-            prompts = tables["read_prompts"] = store.read(read_prompts, rows, writes=Prompt)
-        if cfg.source == "sft" and generator and scorer:
-            pairs = best_and_worst(cfg, store, recorder, prompts, generator, scorer, tables)
-        elif cfg.source == "gpt" and generator:
-            asked = contrast_config(cfg, generator)
-            pairs = tables["write_contrasts"] = store.map(
-                write_contrasts, asked, prompts, writes=Pair, generator=generator, recorder=recorder
-            )
-        else:
-            pairs = tables["read_pairs"] = store.read(read_pairs, rows, writes=Pair)
-        if scorer and cfg.source != "sft":
-            judged = ScoreConfig(scorer.model, scorer.digest)
-            pairs = tables["score_pairs"] = store.map(
-                score_pairs, judged, pairs, writes=Pair, scorer=scorer, recorder=recorder
-            )
-        embedder = minilm()
-        rules = ScreenConfig(cfg.min_margin, cfg.max_cosine, embedder.model, embedder.digest)
-        tables["screen_pairs"] = store.whole(
-            screen_pairs, rules, pairs, writes=Screened, embedder=embedder, recorder=recorder
-        )
-        made = recorder.tally.calls
+
+        def make(num_rows: int | None) -> dict[str, Table]:
+            return screened_pairs(cfg, replace(rows, num_rows=num_rows), models, store, recorder)
+
+        tables = until_enough(wanted_pairs(cfg, cfg.num_pairs), make) if cfg.num_pairs else make(cfg.num_prompts)
+        made = recorder.tally
     built = Built(
         name,
         tables,
-        generator.model if generator else None,
-        scorer.model if scorer else None,
-        calls=made,
-        reused_calls=sum(table.calls for table in tables.values()) - made,
+        models,
+        cfg.num_pairs,
+        asked_flaws(cfg),
+        calls=made.calls,
+        # A call that failed in one round and was made again in the next counts twice among those made.
+        reused_calls=max(0, sum(table.calls for table in tables.values()) - made.calls),
+        repeated_calls=made.repeated_calls,
+        cost_usd=None if terms.allowance.unpriced_calls else terms.allowance.spent_usd,
         seconds=time.monotonic() - started,
     )
     save_build(cfg, built)
+    if built.wanted and built.kept() < built.wanted:
+        log.warning("%s", shortage(cfg, built))
     return built
 
 
-def best_and_worst(
+def screened_pairs(
+    cfg: BuildConfig, rows: RowsConfig, models: Models, store: Store, recorder: Recorder
+) -> dict[str, Table]:
+    """Every table from the rows of the source to the verdicts on the pairs, in the order they are made."""
+    tables: dict[str, Table] = {}
+    generator, scorer = models.generator, models.scorer
+    if generator:
+        prompts = tables["read_prompts"] = store.read(read_prompts, rows, writes=Prompt)
+    if cfg.source == "sft" and generator and scorer:
+        pairs = self_sampled(cfg, store, recorder, prompts, generator, scorer, tables)
+    elif cfg.source == "gpt" and generator:
+        asked = written_by(cfg, generator)
+        pairs = tables["write_contrasts"] = store.map(
+            write_contrasts, asked, prompts, writes=Pair, generator=generator, recorder=recorder
+        )
+    else:
+        pairs = tables["read_pairs"] = store.read(read_pairs, rows, writes=Pair)
+    if scorer and cfg.source != "sft":
+        pairs = tables["score_pairs"] = store.map(
+            score_pairs, scored_by(scorer), pairs, writes=Pair, scorer=scorer, recorder=recorder
+        )
+    embedder = models.embedder
+    rules = ScreenConfig(
+        cfg.min_margin,
+        cfg.max_cosine,
+        embedder.model,
+        embedder.digest,
+        models.noise or 0.0,
+        cfg.num_pairs,
+        quotas(cfg),
+    )
+    tables["screen_pairs"] = store.whole(
+        screen_pairs, rules, pairs, writes=Screened, embedder=embedder, recorder=recorder
+    )
+    return tables
+
+
+def self_sampled(
     cfg: BuildConfig,
     store: Store,
     recorder: Recorder,
@@ -151,57 +215,116 @@ def best_and_worst(
     scorer: NamedModel,
     tables: dict[str, Table],
 ) -> Table:
-    """n responses a prompt, a score each, the best against the worst."""
-    drawn = SampleConfig(generator.model, generator.digest, cfg.n, cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed)
-    judged = ScoreConfig(scorer.model, scorer.digest)
+    """n responses a prompt, a score each, and the pairs of the policy."""
+    policy = PairConfig(policy_for(cfg.pairing, cfg.n), cfg.seed)
     candidates = tables["sample_responses"] = store.map(
-        sample_responses, drawn, prompts, writes=Candidate, generator=generator, recorder=recorder
+        sample_responses, sampled_by(cfg, generator), prompts, writes=Candidate, generator=generator, recorder=recorder
     )
     scores = tables["score_responses"] = store.map(
-        score_responses, judged, prompts, candidates, writes=Score, scorer=scorer, recorder=recorder
+        score_responses, scored_by(scorer), prompts, candidates, writes=Score, scorer=scorer, recorder=recorder
     )
-    pairs = tables["make_pairs"] = store.map(make_pairs, PairConfig(), prompts, candidates, scores, writes=Pair)
+    pairs = tables["make_pairs"] = store.map(make_pairs, policy, prompts, candidates, scores, writes=Pair)
     return pairs
 
 
-def contrast_config(cfg: BuildConfig, generator: NamedModel) -> ContrastConfig:
-    return ContrastConfig(generator.model, generator.digest, cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed)
+def read_terms(cfg: BuildConfig) -> tuple[Terms, Prices]:
+    """How endpoints may be asked in this run, and what they charge."""
+    prices = Prices.load(cfg.prices, cfg.data)
+    allowance = Allowance(cfg.budget, cfg.max_hours, prices)
+    return Terms(cfg.concurrency, cfg.requests_per_minute, cfg.tokens_per_minute, allowance=allowance), prices
 
 
-def source_rows(spec: str, sample: str, cfg: BuildConfig) -> RowsConfig:
+def named_models(cfg: BuildConfig, terms: Terms) -> Models:
+    """The models of the build, by their names; none is loaded before its first call.
+
+    Raises UserError where a budget is to be kept and the price of a model is not known.
+    """
+    generator = named_generator(cfg.generator, cfg.data, terms) if cfg.source in GENERATED else None
+    name = cfg.scorer or ("reward-mini" if cfg.source == "sft" else "")
+    scorer = named_scorer(name, cfg.data, terms, cfg.rubric) if name else None
+    for model in (generator, scorer):
+        if cfg.budget is not None and model and terms.allowance.prices.cost(model.price_name, 1, 1) is None:
+            raise UserError(
+                f"--budget needs the price of {model.price_name}, which is unknown; put it into a file for --prices:"
+                f' [models."{model.price_name}"] with input and output in USD per million tokens'
+            )
+    noise = read_noise(cfg.data, scorer.model, scorer.digest) if scorer else None
+    if generator:
+        log.info("generator %s, scorer %s", generator.model, scorer.model if scorer else "none")
+    return Models(generator, scorer, noise, minilm())
+
+
+def wanted_pairs(cfg: BuildConfig, num_pairs: int) -> Wanted:
+    """What `--num-pairs` asks for."""
+    return Wanted(num_pairs, pairs_per_prompt(cfg), most_prompts(cfg), quotas(cfg))
+
+
+def pairs_per_prompt(cfg: BuildConfig) -> int:
+    """The most pairs that one prompt can give."""
+    return cfg.n - 1 if cfg.source == "sft" and policy_for(cfg.pairing, cfg.n) == "adjacent" else 1
+
+
+def most_prompts(cfg: BuildConfig) -> int | None:
+    """The most prompts that the build may use, where pairs or prompts are counted."""
+    if cfg.num_pairs:
+        return cfg.max_prompts or PROMPTS_PER_PAIR * cfg.num_pairs
+    return cfg.num_prompts
+
+
+def asked_flaws(cfg: BuildConfig) -> tuple[tuple[WrittenFlaw, float], ...]:
+    """Shares of the flaws that the writer of pairs is asked for; none for other sources."""
+    return tuple(parse_flaws(cfg.flaws).items()) if cfg.source == "gpt" else ()
+
+
+def quotas(cfg: BuildConfig) -> tuple[tuple[str, int], ...]:
+    """Flaw -> accepted pairs of it among those of `--num-pairs`."""
+    shares = asked_flaws(cfg)
+    return flaw_quotas(shares, cfg.num_pairs) if shares and cfg.num_pairs else ()
+
+
+def shortage(cfg: BuildConfig, built: Built) -> str:
+    """Why there are fewer pairs than were asked for, and what each rule has cost."""
+    rows = rows_read(built.tables)
+    end = f"as many as --max-prompts allows ({rows})" if rows == most_prompts(cfg) else "all the source has"
+    cost = ", ".join(f"{reason} {count}" for reason, count in built.counts().items()) or "nothing"
+    return f"{built.kept()} of {built.wanted} pairs from {rows} prompts, {end}; dropped by rule: {cost}"
+
+
+def sampled_by(cfg: BuildConfig, generator: NamedModel) -> SampleConfig:
+    """How responses are drawn."""
+    return SampleConfig(generator.model, generator.digest, cfg.n, cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed)
+
+
+def scored_by(scorer: NamedModel) -> ScoreConfig:
+    """How responses are scored."""
+    return ScoreConfig(scorer.model, scorer.digest)
+
+
+def written_by(cfg: BuildConfig, generator: NamedModel) -> ContrastConfig:
+    """How pairs are written."""
+    return ContrastConfig(
+        generator.model,
+        generator.digest,
+        cfg.temperature,
+        cfg.top_p,
+        cfg.max_tokens,
+        cfg.seed,
+        flaws=asked_flaws(cfg),
+    )
+
+
+def source_rows(cfg: BuildConfig) -> RowsConfig:
     """The rows of a file, a hub dataset or, for `samples`, what comes with pairwright."""
+    is_generated = cfg.source in GENERATED
+    spec, sample = (cfg.prompts, "prompts.jsonl") if is_generated else (cfg.source, "pairs.jsonl")
     path = str(asset("samples", sample)) if spec == "samples" else spec
     return rows_config(path, cfg.num_prompts, cfg.seed)
 
 
-def check(cfg: BuildConfig) -> None:
-    """Refuse what no build can mean, before anything is read or asked."""
-    if cfg.source == "sft" and cfg.n < 2:
-        raise UserError(f"--n {cfg.n} gives no pair; draw at least 2 responses a prompt")
-    if cfg.source == "gpt" and not cfg.generator:
-        raise UserError("--source gpt needs --generator, for example openai:gpt-4o-mini or http://HOST:PORT/v1#MODEL")
-    if cfg.source not in GENERATED and cfg.generator:
-        raise UserError(f"--generator writes responses for --source sft or gpt; '{cfg.source}' holds ready pairs")
-    if cfg.num_prompts is not None and cfg.num_prompts < 1:
-        raise UserError("--num-prompts must be at least 1")
-    if cfg.max_tokens < 1:
-        raise UserError(f"--max-tokens {cfg.max_tokens} leaves no room for a response")
-    if not 0 <= cfg.temperature <= 2:
-        raise UserError(f"--temperature {cfg.temperature} is outside 0 to 2")
-    if cfg.source == "sft" and cfg.temperature == 0:
-        raise UserError("--temperature 0 draws the same response every time, so there is no pair; use 0.7")
-    if not 0 < cfg.top_p <= 1:
-        raise UserError(f"--top-p {cfg.top_p} is outside 0 to 1")
-    if cfg.min_margin != cfg.min_margin or cfg.min_margin < 0:
-        raise UserError(f"--min-margin {cfg.min_margin} must be 0 or more")
-    if not 0 < cfg.max_cosine <= 1:
-        raise UserError(f"--max-cosine {cfg.max_cosine} is outside 0 to 1")
-    if cfg.name and not NAME.fullmatch(cfg.name):
-        raise UserError(f"--name '{cfg.name}' must be letters, digits, '.', '_' and '-' (at most 64)")
-
-
 def build_name(cfg: BuildConfig) -> str:
     """The name given, else the source's. A source never takes the name of another one unasked."""
+    if cfg.name and not NAME.fullmatch(cfg.name):
+        raise UserError(f"--name '{cfg.name}' must be letters, digits, '.', '_' and '-' (at most 64)")
     own = (*GENERATED, "samples")
     if cfg.name in own and cfg.name != cfg.source:
         raise UserError(f"--name {cfg.name} belongs to --source {cfg.name}; choose another")

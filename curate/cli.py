@@ -1,12 +1,13 @@
-"""The `curate` command: build, mix, explain, show, doctor."""
+"""The `curate` command: build, mix, explain, show, ledger, doctor."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from curate.config import BuildConfig, DoctorConfig, ExplainConfig, MixConfig, ShowConfig
+from curate.config import BuildConfig, DoctorConfig, ExplainConfig, LedgerConfig, MixConfig, ShowConfig
 from curate.flags import add_flags, print_json, read_config, run_command, show_notes
+from schemas.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,8 +35,11 @@ def run(argv: Sequence[str] | None) -> int:
 
 def build_command(cfg: BuildConfig, as_json: bool) -> int:
     from curate.build import build
+    from curate.prices import usd
     from curate.screen.screen import threshold_for_a_quarter
 
+    if cfg.dry_run:
+        return dry_run_command(cfg, as_json)
     built = build(cfg)
     summary = built.summary()
     width = max(len(reason) for reason in (*summary["dropped"], "rows in"))
@@ -49,11 +53,39 @@ def build_command(cfg: BuildConfig, as_json: bool) -> int:
             print(f"no pair was kept; --min-margin {margin:.4g} would keep a quarter of those dropped as low_margin")
         else:
             print("no pair was kept")
+    if summary["flaws"]:
+        print("\n".join(flaw_lines(summary["flaws"])))
     who = f"generator {summary['generator'] or '-'}, scorer {summary['scorer'] or '-'}"
-    made = f"{summary['calls']} calls made, {summary['reused_calls']} reused, {summary['seconds']:.1f} s"
-    print(f"build '{summary['name']}': {who}; {made}")
+    made = f"{summary['calls']} calls made, {summary['reused_calls']} reused"
+    if summary["repeated_calls"]:
+        made += f", {summary['repeated_calls']} of those made only for responses that had been cut"
+    cost = "cost unknown" if summary["cost_usd"] is None else usd(summary["cost_usd"])
+    print(f"build '{summary['name']}': {who}; {made}; {cost}, {summary['seconds']:.1f} s")
     if as_json:
         print_json(summary)
+    return 1 if summary["short"] else 0
+
+
+def flaw_lines(flaws: list[dict[str, Any]]) -> list[str]:
+    """How the flaws came out: how often the check found what was asked for, and the share wanted and had."""
+    rows = [("flaw", "severity", "asked", "check fired", "pairs", "wanted", "share")]
+    for flaw in flaws:
+        rate, share = (f"{value:.0%}" if value is not None else "-" for value in (flaw["check_rate"], flaw["share"]))
+        fired = f"{flaw['fired']} of {flaw['checked']}, {rate}"
+        counts = (str(flaw["asked"]), fired, str(flaw["written"]))
+        rows.append((flaw["flaw"], flaw["severity"], *counts, f"{flaw['quota']:.0%}", share))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def dry_run_command(cfg: BuildConfig, as_json: bool) -> int:
+    from curate.bill import bill, bill_json
+    from curate.dry_run import dry_run
+
+    estimate = dry_run(cfg)
+    print(bill(estimate))
+    if as_json:
+        print_json(bill_json(estimate))
     return 0
 
 
@@ -116,6 +148,34 @@ def shown(value: Any) -> str:
     return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
 
 
+def ledger_command(cfg: LedgerConfig, as_json: bool) -> int:
+    from curate.ledger_report import export, report, reported
+    from curate.ledger_upkeep import check, compact
+
+    if (cfg.export is not None) + cfg.compact + cfg.check > 1:
+        raise UserError("give one of --export, --compact and --check at a time")
+    faults: list[str] = []
+    found: dict[str, Any]
+    if cfg.export is not None:
+        found = export(cfg)
+        text = f"{found['calls']:,} calls in {found['path']}, {found['bytes'] / 1e6:,.1f} MB"
+    elif cfg.compact:
+        found = compact(cfg)
+        sizes = f"{found['bytes_before'] / 1e6:,.1f} MB before, {found['bytes_after'] / 1e6:,.1f} MB after"
+        text = f"dropped {found['failed']:,} failed and {found['abandoned']:,} abandoned calls; {sizes}"
+    elif cfg.check:
+        faults = check(cfg)
+        found = {"good": not faults, "faults": faults}
+        text = "\n".join(faults) or "whole"
+    else:
+        found = report(cfg)
+        text = reported(found)
+    print(text)
+    if as_json:
+        print_json(found)
+    return 1 if faults else 0
+
+
 def doctor_command(cfg: DoctorConfig, as_json: bool) -> int:
     from dataclasses import asdict
 
@@ -137,6 +197,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
     "mix": (MixConfig, mix_command),
     "explain": (ExplainConfig, explain_command),
     "show": (ShowConfig, show_command),
+    "ledger": (LedgerConfig, ledger_command),
     "doctor": (DoctorConfig, doctor_command),
 }
 

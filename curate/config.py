@@ -29,8 +29,8 @@ class BuildConfig:
     num_prompts: int | None = None
     """Rows taken from the source, after a shuffle by `--seed`; all by default."""
     generator: str = ""
-    """Model that writes responses: `smollm2`, a run, `hf:PATH`, a hub model (`owner/name`), `openai:MODEL` or
-    `http://HOST/v1#MODEL`; by default the newest SFT run, else `smollm2`. Needed for `gpt`."""
+    """Model that writes responses: `smollm2`, a run, `hf:PATH`, a hub model (`owner/name`), `vllm:MODEL` (a server that
+    is started for it), `openai:MODEL` or `http://HOST/v1#MODEL`; by default the newest SFT run, else `smollm2`. Needed for `gpt`."""
     scorer: str = ""
     """Model that scores responses: `reward-mini`, `reward-mini-b`, `nim:MODEL`, `hf:PATH_OR_ID`,
     `first-token:PATH_OR_ID`, `vllm:MODEL`, `classify:URL#MODEL`, `pooling:URL#MODEL`, `judge:GENERATOR`,
@@ -48,7 +48,7 @@ class BuildConfig:
     num_pairs: int | None = None
     """Accepted pairs wanted, exactly: prompts are added until that many pass screening."""
     max_prompts: int | None = None
-    """Most prompts used for `--num-pairs`; by default all of the source."""
+    """Most prompts used for `--num-pairs`; by default ten for each pair."""
     n: int = 4
     """Responses drawn for each prompt."""
     temperature: float = 0.7
@@ -124,7 +124,28 @@ class ShowConfig:
 
 @dataclass(frozen=True)
 class DoctorConfig:
-    """Checks of the machine, the models, the keys and the store."""
+    """Checks of the machine, the models, the keys and the store, and of how far a scorer can be trusted."""
 
+    scorer: str = ""
+    """Measure the noise of this scorer and keep it: builds with the scorer then take a margin that is not larger
+    for a tie."""
+    rubric: str = "helpful"
+    """What a judge given as `--scorer` judges by, as for `curate build`."""
+    num: int = 60
+    """Sample pairs of which `--scorer` scores both responses twice."""
+    data: Path = field(default_factory=default_data)
+    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
+
+
+@dataclass(frozen=True)
+class LedgerConfig:
+    """What was asked of models and what it cost, by model and day; with a flag, the ledger's own upkeep."""
+
+    export: Path | None = None
+    """New Parquet file to write every call to."""
+    compact: bool = False
+    """Drop calls that failed or were never answered, and give their room on the disk back."""
+    check: bool = False
+    """Check the file and every call in it; exit code 1 if one is wrong."""
     data: Path = field(default_factory=default_data)
     """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""

@@ -7,10 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from curate.backends.calls import Backend
 from curate.backends.ledger import Ledger
+from curate.backends.named import named_scorer
+from curate.backends.recorder import Recorder
 from curate.config import DoctorConfig
 from curate.mix import read_lock
 from curate.models import EMBEDDED, cache_folder, changed_files, embedded_folder, file_sha256
+from curate.noise import measure_noise, save_noise
 from curate.reward_head import HEADS, RewardHead, head_folder
 from curate.runs import run_names
 from curate.saved import build_names, mix_names, read_build
@@ -32,7 +36,11 @@ class Check:
 
 def doctor(cfg: DoctorConfig) -> list[Check]:
     """All checks. Embedded models are unpacked if they are not yet."""
-    return [*machine(cfg.data), *models(), *keys(), *store(cfg.data)]
+    if cfg.num < 1:
+        raise UserError("--num must be at least 1")
+    scorer = named_scorer(cfg.scorer, cfg.data, rubric=cfg.rubric) if cfg.scorer else None
+    checks = [*machine(cfg.data), *models(), *keys(), *store(cfg.data)]
+    return [*checks, checked(f"noise {cfg.scorer}", noise, cfg, scorer)] if scorer else checks
 
 
 def machine(data: Path) -> list[Check]:
@@ -119,6 +127,17 @@ def mix_table(data: Path, name: str) -> str:
     if not path.exists() or file_sha256(path) != lock["sha256"]:
         raise UserError(f"{path} is not what it was; make it again with: curate mix {name}")
     return "whole"
+
+
+def noise(cfg: DoctorConfig, scorer: Backend) -> str:
+    """Measures it anew and keeps it. Raises UserError where the scorer gives too few scores."""
+    with Ledger(cfg.data / "ledger.sqlite") as opened:
+        # Failures are counted here, over both times together.
+        measured = measure_noise(scorer, Recorder(opened, max_failed=1.0), cfg.num)
+    path = save_noise(cfg.data, measured)
+    failed = f", {measured.failed} failed" if measured.failed else ""
+    found = f"a margin of {measured.noise:.4g} or less is a tie (largest difference {measured.max:.4g})"
+    return f"{found}; {measured.rows} scored twice{failed}; kept in {path}"
 
 
 def runs(data: Path) -> str:

@@ -8,6 +8,7 @@ import polars as pl
 from curate.backends.ledger import Ledger
 from curate.config import ExplainConfig
 from curate.mix import read_lock
+from curate.prices import usd
 from curate.saved import build_names, mix_names, read_build
 from curate.store import Table, open_table
 from schemas.errors import UserError
@@ -61,6 +62,9 @@ def way_back(
         "rejected": pair["rejected"],
         "score_chosen": pair["score_chosen"],
         "score_rejected": pair["score_rejected"],
+        # Tables of earlier versions do not have them.
+        "z_chosen": pair.get("z_chosen"),
+        "z_rejected": pair.get("z_rejected"),
         "scorer": pair["scorer"],
         "origin": pair["origin"],
         "flaw": pair["flaw"],
@@ -97,8 +101,9 @@ def explained(found: dict[str, Any]) -> str:
     lines += ["", f"prompt {found['prompt_id']}"]
     lines += [indent(f"[{message['role']}] {message['content']}") for message in found["messages"]]
     for side in ("chosen", "rejected"):
-        score = found[f"score_{side}"]
+        score, z = found[f"score_{side}"], found[f"z_{side}"]
         shown = "no score" if score is None else f"{score:.4f} by {found['scorer']}"
+        shown += "" if z is None else f", z {z:+.2f}"
         lines += ["", f"{side} ({shown})", indent(found[side] or "(empty)")]
     if found["flaw"]:
         lines += ["", f"the rejected response was written to fail by: {found['flaw']}"]
@@ -114,10 +119,11 @@ def explained(found: dict[str, Any]) -> str:
     if found["calls"]:
         lines += ["", "calls"]
         for call in found["calls"]:
-            tokens = f"{call['input_tokens']} + {call['output_tokens']} tokens" if call["output_tokens"] else ""
+            tokens = f"{call['input_tokens']} + {call['output_tokens']} tokens, " if call["output_tokens"] else ""
             asked = f"{call['kind']:8} {call['model']} ({call['digest'][:12]})"
-            lines.append(f"  {call['call_id']}  {asked} {tokens}".rstrip())
-    lines += ["", "screening", f"  {verdict_text(found['screening'], found['rules'])}"]
+            lines.append(f"  {call['call_id']}  {asked} {tokens}cost {usd(call['cost_usd'])}")
+    z = None if found["z_chosen"] is None else found["z_chosen"] - found["z_rejected"]
+    lines += ["", "screening", f"  {verdict_text(found['screening'], found['rules'], z)}"]
     for row in found["mixes"]:
         where = f"row {row['row']}, {row['split']}, from {row['source']}"
         lines.append(f"mix {row['mix']}: {where} (sha256 {row['sha256'][:12]})")
@@ -125,12 +131,15 @@ def explained(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def verdict_text(verdict: dict[str, Any] | None, rules: dict[str, Any]) -> str:
-    """One line on what screening decided."""
+def verdict_text(verdict: dict[str, Any] | None, rules: dict[str, Any], z: float | None) -> str:
+    """One line on what screening decided; `z` is the margin in standard deviations of the prompt's scores."""
     if verdict is None:
         return "not screened"
     margin = "no margin" if verdict["margin"] is None else f"margin {verdict['margin']:.4f}"
-    limits = f"min margin {rules['min_margin']:g}, max cosine {rules['max_cosine']:g}"
+    if z is not None:
+        margin += f", {z:.2f} in z"
+    noise = f"noise {rules['noise']:g}, " if rules.get("noise") else ""
+    limits = f"{noise}min margin {rules['min_margin']:g}, max cosine {rules['max_cosine']:g}"
     if verdict["dropped_by"] is None:
         return f"kept ({margin}; {limits})"
     other = f", too like {verdict['duplicate_of']}" if verdict["duplicate_of"] else ""

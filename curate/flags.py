@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from curate.environment import set_defaults
-from schemas.errors import UserError
+from schemas.errors import CapReached, UserError
 
 Config = TypeVar("Config")
 
@@ -128,13 +128,16 @@ def field_docs(config: type[Any]) -> dict[str, str]:
 
 
 def run_command(main: Any, arguments: Sequence[str] | None) -> int:
-    """Run a command's body: the user's mistake becomes one sentence on stderr and exit code 2."""
+    """Run a command's body: the user's mistake becomes one sentence on stderr and exit code 2, a cap exit code 3."""
     set_defaults()
     try:
         return int(main(arguments) or 0)
     except UserError as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         return 2
+    except CapReached as reached:
+        print(f"{reached}", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print("interrupted; everything so far is saved, the same command goes on", file=sys.stderr)
         return 130

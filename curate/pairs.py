@@ -1,25 +1,44 @@
-"""Scored candidates to pairs: the best response is chosen, the worst is rejected."""
+"""Scored candidates to pairs: which response is chosen, and which it is set against."""
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 import polars as pl
 
+from curate.config import Pairing
 from curate.parts import Part, drop, frame
 from curate.screen.guards import is_empty
-from schemas.ids import made_pair_id
+from schemas.ids import digest, made_pair_id
 from schemas.tables import Dropped, Pair
+
+Policy = Literal["best_worst", "best_sigma", "best_random", "adjacent"]
+
+SIGMA_FROM = 16
+"""Fewest responses drawn for `best_sigma`. Of n scores none lies more than sqrt(n - 1) standard deviations under
+their mean, and so far only where all the others are equal: at n = 4 two are never reached, at 16 they often are."""
 
 
 @dataclass(frozen=True)
 class PairConfig:
-    """Best against worst is the right policy for few responses; it has nothing to set."""
+    """Which candidates of a prompt make its pairs."""
 
-    version: int = 1
+    policy: Policy = "best_worst"
+    seed: int = 0
+    """Of what `best_random` draws."""
+    version: int = 2
     """Raised when the same candidates would give other rows."""
 
 
+def policy_for(pairing: Pairing, n: int) -> Policy:
+    """The policy that `--pairing` means for `n` responses a prompt."""
+    if pairing == "auto":
+        return "best_sigma" if n >= SIGMA_FROM else "best_worst"
+    return pairing
+
+
 def make_pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame, cfg: PairConfig) -> Part:
-    """One pair a prompt from its best and worst candidates.
+    """The pairs of each prompt: one, or with `adjacent` one less than it has usable candidates.
 
     Candidates without text or without a score are set aside first, so an empty best response does not
     cost the prompt. Equal scores keep the earlier sample; when all are equal the pair is a tie, which
@@ -28,32 +47,68 @@ def make_pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataF
     judged = candidates.join(
         scores.select("candidate_id", "score", "scorer"), on="candidate_id", how="left", maintain_order="left"
     ).with_columns(has_text=~is_empty("response"), has_score=pl.col("score").is_finite().fill_null(False))
-    usable = judged.filter("has_text", "has_score").sort("prompt_id", "sample_index")
-    ranked = usable.sort("score", "sample_index", descending=[True, False], maintain_order=True)
-    ends = (
-        ranked.group_by("prompt_id", maintain_order=True)
-        .agg(
-            chosen=pl.first("response"),
-            score_chosen=pl.first("score"),
-            chosen_call=pl.first("call_id"),
-            rejected=pl.last("response"),
-            score_rejected=pl.last("score"),
-            rejected_call=pl.last("call_id"),
-            scorer=pl.first("scorer"),
-            usable=pl.len(),
-        )
-        .filter(pl.col("usable") >= 2)
+    ranked = ranks(judged.filter("has_text", "has_score"))
+    rejected = rejections(ranked, cfg).select("prompt_id", "chosen_rank", "scorer", **columns("rejected"))
+    chosen = ranked.select("prompt_id", chosen_rank="rank", **columns("chosen"))
+    paired = prompts.join(rejected, on="prompt_id", how="inner", maintain_order="left_right").join(
+        chosen, on=["prompt_id", "chosen_rank"], how="left", maintain_order="left"
     )
-    paired = prompts.join(ends, on="prompt_id", how="inner", maintain_order="left")
-    texts = paired.select("prompt_id", "messages", "chosen", "rejected").rows()
-    pair_ids = [made_pair_id(*text) for text in texts]
     rows = paired.with_columns(
-        pair_id=pl.Series(pair_ids, dtype=pl.String),
+        pair_id=pl.Series(pair_ids(paired), dtype=pl.String),
         failed_score=pl.lit(False),
         origin=pl.lit("synthetic"),
         flaw=pl.lit(None, dtype=pl.String),
     ).select(Pair.column_names())
-    return Part(Pair.cast(rows), unpaired(judged, set(ends["prompt_id"])))
+    return Part(Pair.cast(rows), unpaired(judged, set(rejected["prompt_id"])))
+
+
+def ranks(usable: pl.DataFrame) -> pl.DataFrame:
+    """The candidates with `z` and with `rank` in their prompt: 0 for the best, ties by sample, in this order."""
+    score, prompt = pl.col("score"), "prompt_id"
+    z = (score - score.mean().over(prompt)) / score.std(ddof=0).over(prompt)
+    # Of equal scores the deviation is not always exactly 0, for their mean is rounded.
+    is_spread = (score.max() > score.min()).over(prompt) & z.is_finite()
+    return (
+        usable.with_columns(z=pl.when(is_spread).then(z))
+        .sort(prompt, "score", "sample_index", descending=[False, True, False])
+        .with_columns(rank=pl.int_range(pl.len(), dtype=pl.Int64).over(prompt))
+    )
+
+
+def rejections(ranked: pl.DataFrame, cfg: PairConfig) -> pl.DataFrame:
+    """The candidates to reject, each with `chosen_rank`: the rank of the one it is set against."""
+    others = ranked.filter(pl.col("rank") > 0)
+    if cfg.policy == "adjacent":
+        return others.with_columns(chosen_rank=pl.col("rank") - 1)
+    if cfg.policy == "best_worst":
+        order = others["score"]
+    elif cfg.policy == "best_sigma":
+        # Rounded, so that two candidates equally far from the aim tie whatever the last digit says.
+        order = others.select((pl.col("z") + 2).abs().round(9).fill_null(0)).to_series()
+    else:
+        names = others.select("prompt_id", "sample_index").rows()
+        order = pl.Series([digest([cfg.seed, *name]) for name in names], dtype=pl.String)
+    return (
+        others.with_columns(order=order, chosen_rank=pl.lit(0, dtype=pl.Int64))
+        .sort("prompt_id", "order", "sample_index")
+        .unique("prompt_id", keep="first", maintain_order=True)
+    )
+
+
+def columns(side: str) -> dict[str, str]:
+    """Column of `Pair` -> column of a candidate, for one side."""
+    return {side: "response", f"score_{side}": "score", f"z_{side}": "z", f"{side}_call": "call_id"}
+
+
+def pair_ids(paired: pl.DataFrame) -> list[str]:
+    """An id a pair; what says the same as an earlier pair of its prompt gets `.2`, `.3` ... after it."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for text in paired.select("prompt_id", "messages", "chosen", "rejected").iter_rows():
+        pair_id = made_pair_id(*text)
+        seen[pair_id] += 1
+        ids.append(pair_id if seen[pair_id] == 1 else f"{pair_id}.{seen[pair_id]}")
+    return ids
 
 
 def unpaired(judged: pl.DataFrame, paired: set[str]) -> pl.DataFrame:

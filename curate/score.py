@@ -1,15 +1,30 @@
-"""Scores of responses: one row a candidate, or two a ready pair; a score that failed is null with a reason."""
+"""Scores of responses: one row a candidate, or two a ready pair; a score that failed is null with a reason.
+
+A scorer says by its `form` and `rubric` how it is asked. "response": for each response by itself, shown
+as the conversation it ends, or within a rubric. "pair": for two responses at a time and always in both
+orders, since judges lean to one place; p is the mean probability that the first is the better one, so a
+judge that goes by the place alone gives 0.5. Of a ready pair p is the score of the chosen and 1 - p that
+of the rejected response; the score of a candidate is its mean p against the others of its prompt.
+"""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import permutations
 
 import polars as pl
 
 from curate.backends.calls import Answer, Backend, Request
-from curate.backends.ledger import Recorder, call_key
+from curate.backends.ledger import call_key
+from curate.backends.named import NamedModel
+from curate.backends.recorder import Recorder
 from curate.parts import Part, part
+from curate.rubrics import pair_request, score_request
 from schemas.tables import Pair, Score
+
+Messages = list[dict[str, str]]
+Verdict = tuple[float | None, str | None]
+"""A score, or null and why."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +33,7 @@ class ScoreConfig:
 
     model: str
     digest: str
-    """Of the scorer's weights."""
+    """Of the scorer's weights, and of the rubric of a judge."""
     version: int = 1
     """Raised when the same recorded calls would give other rows."""
 
@@ -26,37 +41,36 @@ class ScoreConfig:
 def score_responses(
     prompts: pl.DataFrame, candidates: pl.DataFrame, cfg: ScoreConfig, *, scorer: Backend, recorder: Recorder
 ) -> Part:
-    """One score a candidate."""
+    """One score a candidate.
+
+    `call_id` is the call that gave it. Of a pairwise scorer it is the first of several, and empty for the
+    only candidate of a prompt, which is compared with nothing and has no score.
+    """
     asked = candidates.join(prompts.select("prompt_id", "messages"), on="prompt_id", how="left", maintain_order="left")
-    requests = [judged(messages, response) for messages, response in asked.select("messages", "response").rows()]
-    answers = recorder.ask(scorer, requests)
-    rows: list[dict[str, Any]] = []
-    for candidate, request, answer in zip(candidates.to_dicts(), requests, answers, strict=True):
-        score, reason = read_score(answer)
-        rows.append(
-            {
-                "candidate_id": candidate["candidate_id"],
-                "scorer": cfg.model,
-                "prompt_id": candidate["prompt_id"],
-                "score": score,
-                "reason": reason,
-                "call_id": call_key(scorer, request),
-            }
+    score = compare_candidates if is_pairwise(scorer) else score_candidates
+    scored = score(asked, scorer, recorder)
+    rows = [
+        {
+            "candidate_id": candidate_id,
+            "scorer": cfg.model,
+            "prompt_id": prompt_id,
+            "score": verdict[0],
+            "reason": verdict[1],
+            "call_id": call_id,
+        }
+        for (candidate_id, prompt_id), (verdict, call_id) in zip(
+            candidates.select("candidate_id", "prompt_id").rows(), scored, strict=True
         )
+    ]
     return part(Score, rows)
 
 
 def score_pairs(pairs: pl.DataFrame, cfg: ScoreConfig, *, scorer: Backend, recorder: Recorder) -> Part:
     """The pairs with both scores set by the scorer; which side is chosen stays as it is."""
-    sides = [
-        judged(messages, response)
-        for messages, *responses in pairs.select("messages", "chosen", "rejected").rows()
-        for response in responses
-    ]
-    scores = [read_score(answer)[0] for answer in recorder.ask(scorer, sides)]
+    scores = compare_sides(pairs, scorer, recorder) if is_pairwise(scorer) else score_sides(pairs, scorer, recorder)
     columns = {
-        "score_chosen": pl.Series(scores[0::2], dtype=pl.Float64),
-        "score_rejected": pl.Series(scores[1::2], dtype=pl.Float64),
+        "score_chosen": pl.Series([chosen for chosen, _ in scores], dtype=pl.Float64),
+        "score_rejected": pl.Series([rejected for _, rejected in scores], dtype=pl.Float64),
     }
     scored = pairs.with_columns(**columns, scorer=pl.lit(cfg.model)).with_columns(
         failed_score=pl.col("score_chosen").is_null() | pl.col("score_rejected").is_null()
@@ -64,12 +78,103 @@ def score_pairs(pairs: pl.DataFrame, cfg: ScoreConfig, *, scorer: Backend, recor
     return Part(scored.select(Pair.column_names()), part(Pair, []).dropped)
 
 
-def judged(messages: list[dict[str, str]], response: str) -> Request:
-    """The request for the score of `response`."""
+def score_candidates(asked: pl.DataFrame, scorer: Backend, recorder: Recorder) -> list[tuple[Verdict, str]]:
+    """Verdict and call of each candidate."""
+    requests = [
+        asked_of(scorer, messages, response) for messages, response in asked.select("messages", "response").rows()
+    ]
+    answers = recorder.ask(scorer, requests)
+    return [(read_score(answer), call_key(scorer, request)) for request, answer in zip(requests, answers, strict=True)]
+
+
+def compare_candidates(asked: pl.DataFrame, scorer: Backend, recorder: Recorder) -> list[tuple[Verdict, str]]:
+    """Verdict and first call of each candidate, of comparisons with all others of its prompt in both orders."""
+    rows = asked.select("prompt_id", "messages", "response").rows()
+    of_prompt: dict[str, list[int]] = {}
+    for i, (prompt_id, *_) in enumerate(rows):
+        of_prompt.setdefault(prompt_id, []).append(i)
+    orders = [order for candidates in of_prompt.values() for order in permutations(candidates, 2)]
+    requests = [compared_by(scorer, rows[i][1], rows[i][2], rows[j][2]) for i, j in orders]
+    answers = dict(zip(orders, map(read_score, recorder.ask(scorer, requests)), strict=True))
+    first_call: dict[int, str] = {}
+    for (i, j), request in zip(orders, requests, strict=True):
+        for candidate in (i, j):
+            if candidate not in first_call:
+                first_call[candidate] = call_key(scorer, request)
+    scored = []
+    for i, (prompt_id, *_) in enumerate(rows):
+        others = [j for j in of_prompt[prompt_id] if j != i]
+        verdict = mean_verdict([both_orders(answers[i, j], answers[j, i]) for j in others])
+        scored.append((verdict, first_call.get(i, "")))
+    return scored
+
+
+def score_sides(pairs: pl.DataFrame, scorer: Backend, recorder: Recorder) -> list[tuple[float | None, float | None]]:
+    """Score of the chosen and of the rejected response of each pair."""
+    requests = [
+        asked_of(scorer, messages, response)
+        for messages, *responses in pairs.select("messages", "chosen", "rejected").rows()
+        for response in responses
+    ]
+    scores = [read_score(answer)[0] for answer in recorder.ask(scorer, requests)]
+    return list(zip(scores[0::2], scores[1::2], strict=True))
+
+
+def compare_sides(pairs: pl.DataFrame, scorer: Backend, recorder: Recorder) -> list[tuple[float | None, float | None]]:
+    """How likely the chosen, and the rejected, response of each pair is the better one."""
+    requests = [
+        compared_by(scorer, messages, first, second)
+        for messages, chosen, rejected in pairs.select("messages", "chosen", "rejected").rows()
+        for first, second in ((chosen, rejected), (rejected, chosen))
+    ]
+    answers = [read_score(answer) for answer in recorder.ask(scorer, requests)]
+    found = [both_orders(*two)[0] for two in zip(answers[0::2], answers[1::2], strict=True)]
+    return [(p, None if p is None else 1 - p) for p in found]
+
+
+def is_pairwise(scorer: Backend) -> bool:
+    """It is shown two responses at a time."""
+    return isinstance(scorer, NamedModel) and scorer.form == "pair"
+
+
+def asked_of(scorer: Backend, messages: Messages, response: str) -> Request:
+    """The request for the score of `response`, as `scorer` is asked."""
+    if isinstance(scorer, NamedModel) and scorer.rubric is not None:
+        return score_request(scorer.rubric, messages, response)
+    return judged(messages, response)
+
+
+def judged(messages: Messages, response: str) -> Request:
+    """The request for the score of `response` by a scorer without a rubric."""
     return Request("score", [*messages, {"role": "assistant", "content": response}])
 
 
-def read_score(answer: Answer) -> tuple[float | None, str | None]:
+def compared_by(scorer: Backend, messages: Messages, first: str, second: str) -> Request:
+    """The request for the probability that `first` is better than `second`; it does not say which is chosen."""
+    assert isinstance(scorer, NamedModel) and scorer.rubric is not None
+    return pair_request(scorer.rubric, messages, first, second)
+
+
+def both_orders(shown_first: Verdict, shown_second: Verdict) -> Verdict:
+    """The mean probability that a response is better, of its verdict as A and that of the other as A."""
+    (p, why), (other_p, other_why) = shown_first, shown_second
+    if p is None or other_p is None:
+        return None, why or other_why
+    # The mean of p and 1 - other_p, written so that equal verdicts give exactly one half.
+    return 0.5 + (p - other_p) / 2, None
+
+
+def mean_verdict(verdicts: Sequence[Verdict]) -> Verdict:
+    """The mean, or null where one is missing: a mean over fewer would favour whoever was not compared."""
+    if not verdicts:
+        return None, "no other response to compare with"
+    scores = [score for score, _ in verdicts if score is not None]
+    if len(scores) < len(verdicts):
+        return None, next(why for score, why in verdicts if score is None)
+    return math.fsum(scores) / len(scores), None
+
+
+def read_score(answer: Answer) -> Verdict:
     """The score, or null and why."""
     if answer.failure:
         return None, answer.error

@@ -36,7 +36,12 @@ def named_sides(cfg: EvalConfig) -> Sides:
     baseline = cfg.baseline or (run.base if run else "")
     if not baseline:
         raise UserError(f"'{name}' is no run, so it has no base model to compare with; name one with --baseline")
-    judge = named_scorer(cfg.judge)
+    judge = named_scorer(cfg.judge, cfg.data)
+    if judge.form == "pair":
+        raise UserError(
+            f"--judge {cfg.judge} compares two responses, and an evaluation scores each by itself; "
+            f"name judge:{cfg.judge.partition(':')[2]}, or a reward model"
+        )
     run_model, baseline_model = (engine_model(side, cfg) for side in (name, baseline))
     return Sides(name, baseline, run_model, baseline_model, judge)
 
@@ -56,7 +61,7 @@ def asked_run(cfg: EvalConfig) -> tuple[str, Run | None]:
 
 def engine_model(name: str, cfg: EvalConfig) -> NamedModel:
     """The model called `name`, in this process or on the server of `--engine`; one with an address stays there."""
-    if cfg.engine == "hf" or name.startswith(("http:", "https:", "openai:")):
+    if cfg.engine == "hf" or name.startswith(("http:", "https:", "openai:", "vllm:")):
         return named_generator(name, cfg.data)
     if not cfg.engine.startswith(("http://", "https://")) or "#" in cfg.engine:
         # not repeated: an address may hold a password
@@ -65,7 +70,8 @@ def engine_model(name: str, cfg: EvalConfig) -> NamedModel:
     if (run := find_run(cfg.data, name)) is None:
         return there
     # A run may be trained again under its name: what the server said for the old weights must not be taken for it.
-    return NamedModel(there.model, digest([there.digest, file_digests(run.adapter)]), lambda: there)
+    together = digest([there.digest, file_digests(run.adapter)])
+    return NamedModel(there.model, together, lambda: there, there.is_remote, there.price_name)
 
 
 def selections(sides: Sides, data: Path) -> list[str]:

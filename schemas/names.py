@@ -57,20 +57,30 @@ UNPAIRED_REASONS: tuple[str, ...] = get_args(UnpairedReason)
 SCREEN_REASONS: tuple[str, ...] = get_args(ScreenReason)
 DROP_REASONS: tuple[str, ...] = tuple(dict.fromkeys(UNPAIRED_REASONS + SCREEN_REASONS))
 
-Flaw = Literal[
-    "factual_error",
-    "reasoning_error",
-    "cut_off",
+WrittenFlaw = Literal[
+    "factual",
+    "logic",
+    "incomplete",
+    "broken_constraint",
     "off_topic",
-    "ignored_instruction",
-    "bad_format",
-    "repetition",
+    "verbose_padding",
+    "broken_format",
     "needless_refusal",
-    "padding",
-    "incoherent",
-    "wrong_language",
-    "bad_code",
+    "truncation",
+    "unsupported_detail",
 ]
-"""How a rejected response fails, where that is known."""
+"""How a rejected response can be asked to fail; each has a check in `curate.generate.flaws`."""
 
-FLAWS: tuple[str, ...] = get_args(Flaw)
+Flaw = Literal[WrittenFlaw, "repetition", "incoherent", "wrong_language", "bad_code"]
+"""How a rejected response fails, where that is known; the last four occur in imported pairs only."""
+
+Severity = Literal["minor", "major", "critical"]
+"""What a flaw does to the reader.
+
+minor     costs the reader time; the answer is still there
+major     the answer is only partly of use
+critical  there is no answer, or one that misleads
+"""
+
+WRITTEN_FLAWS: tuple[WrittenFlaw, ...] = get_args(WrittenFlaw)
+FLAWS: tuple[Flaw, ...] = get_args(Flaw)

@@ -1,7 +1,8 @@
 """The tables that stages hand on, one row type each.
 
 Ids are 16 hexadecimal digits of a SHA-256 over the content, with `-2`, `-3` ... appended when the
-same content comes again, so a row keeps its id whatever else its source holds.
+same content comes again, so a row keeps its id whatever else its source holds. Pairs of one prompt that say
+the same get `.2`, `.3` ... after that.
 """
 
 import dataframely as dy
@@ -55,6 +56,10 @@ class Pair(dy.Schema):
     rejected = dy.String()
     score_chosen = dy.Float64(nullable=True)
     score_rejected = dy.Float64(nullable=True)
+    z_chosen = dy.Float64(nullable=True)
+    """Score less the mean of the prompt's candidates that have text and a score, in their standard deviations
+    (divided by their number); null where there are no candidates or their scores are all equal."""
+    z_rejected = dy.Float64(nullable=True)
     failed_score = dy.Bool()
     """A score was expected for either side and is missing, not a number or infinite."""
     scorer = dy.String(nullable=True)

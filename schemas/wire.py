@@ -10,3 +10,13 @@ class PairJSON(BaseModel):
 
     chosen: str
     rejected: str
+
+
+class FlawedPairJSON(PairJSON):
+    """A pair with the flaw that was planted in the rejected response."""
+
+    flaw: str
+    quote: str
+    """Where the flaw shows, copied from the response."""
+    constraint: str = ""
+    """The demand of the prompt that is broken, copied from it; empty for flaws other than broken_constraint."""

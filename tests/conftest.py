@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 from scripted import Handler, ScriptedEndpoint, user
 
-from curate.backends.ledger import Ledger, Recorder
+from curate.backends.ledger import Ledger
+from curate.backends.recorder import Recorder
 from curate.environment import set_defaults
 from schemas.ids import pair_key, prompt_group, prompt_key
 from schemas.tables import Pair
@@ -54,6 +55,8 @@ def make_pairs() -> Callable[..., pl.DataFrame]:
                 "rejected": f"Number {i} is of no use.",
                 "score_chosen": 2.0,
                 "score_rejected": 1.0,
+                "z_chosen": None,
+                "z_rejected": None,
                 "failed_score": False,
                 "scorer": "scripted",
                 "origin": "real",

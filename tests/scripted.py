@@ -46,6 +46,7 @@ class ScriptedEndpoint:
     def __init__(self, handler: Handler) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         endpoint = self
 
         class Reply(BaseHTTPRequestHandler):
@@ -55,6 +56,7 @@ class ScriptedEndpoint:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 endpoint.bodies.append(body)
                 endpoint.headers.append(dict(self.headers))
+                endpoint.paths.append(self.path)
                 status, content = handler(body)
                 sent = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)

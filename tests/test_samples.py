@@ -20,15 +20,15 @@ KINDS = (
     "dialogue",
 )
 FLAWS = (
-    "factual_error",
-    "reasoning_error",
-    "cut_off",
+    "factual",
+    "logic",
+    "truncation",
     "off_topic",
-    "ignored_instruction",
-    "bad_format",
+    "broken_constraint",
+    "broken_format",
     "repetition",
     "needless_refusal",
-    "padding",
+    "verbose_padding",
     "incoherent",
     "wrong_language",
     "bad_code",
@@ -179,7 +179,7 @@ def test_only_the_rejected_response_of_a_repetition_pair_loops():
         assert most_repeats(pair["chosen"], n=4) < 3, pair["id"]
 
 
-def test_only_the_rejected_response_of_a_cut_off_pair_stops_mid_sentence():
-    for pair in (pair for pair in PAIRS if pair["flaw"] == "cut_off"):
+def test_only_the_rejected_response_of_a_truncation_pair_stops_mid_sentence():
+    for pair in (pair for pair in PAIRS if pair["flaw"] == "truncation"):
         assert not pair["rejected"].rstrip().endswith(SENTENCE_ENDS), pair["id"]
         assert pair["chosen"].endswith(SENTENCE_ENDS), pair["id"]

@@ -44,6 +44,8 @@ class Answer:
     output_tokens: int = 0
     seconds: float = field(default=0.0, compare=False)
     """Time the call took; of several that were answered together, its share."""
+    cost_usd: float | None = field(default=0.0, compare=False)
+    """None where it is not known, or where a call that broke off may have been charged."""
 
 
 @runtime_checkable

@@ -8,13 +8,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from curate.backends.calls import Answer, Request, Response
-from curate.backends.endpoint import Endpoint, Refused, SchemaRefused
+from curate.backends.endpoint import Endpoint, Refused, SchemaRefused, writable
 from curate.backends.limits import Terms
 from schemas.errors import ResponseError
 
 CHARACTERS_PER_TOKEN = 4
 OUTPUT_OF_A_SCORE = 256
 """Tokens set aside for a call that says nothing of its length."""
+MOST_TOKENS = 10**9
+"""More than any call has: a count beyond it is a fault of the endpoint."""
 
 
 class ChatAPI:
@@ -65,7 +67,7 @@ class ChatAPI:
             self.endpoint.used(estimate, sum(tokens))
         finally:
             allowance.settle(reply.most_usd, cost)
-        return replace(answer, seconds=reply.seconds)
+        return replace(answer, seconds=reply.seconds, cost_usd=cost)
 
     def read(self, body: dict[str, Any], request: Request) -> Answer:
         """An answer from the body of a response; raises ResponseError for one of another form.
@@ -76,12 +78,13 @@ class ChatAPI:
             tokens = usage(body)
             responses, refusals = [], []
             for choice in body["choices"][: request.n]:
-                refusal = choice["message"].get("refusal")
-                if refusal or choice.get("finish_reason") == "content_filter":
-                    refusals.append(refusal or "content filter")
+                refusal, finish_reason = choice["message"].get("refusal"), choice.get("finish_reason")
+                if refusal or finish_reason == "content_filter":
+                    refusals.append(writable(str(refusal or "content filter")))
                     responses.append(Response("", "content_filter"))
                 else:
-                    responses.append(Response(text_of(choice["message"]["content"]), choice.get("finish_reason")))
+                    told = writable(finish_reason) if isinstance(finish_reason, str) else None
+                    responses.append(Response(text_of(choice["message"].get("content")), told))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ResponseError(f"not a chat completion: {json.dumps(body)[:200]}") from error
         if not responses:
@@ -107,9 +110,14 @@ class ChatAPI:
 
 
 def usage(body: dict[str, Any]) -> tuple[int, int]:
-    """Input and output tokens as the endpoint counted them; 0 where it did not."""
-    counted = body.get("usage") or {}
-    return int(counted.get("prompt_tokens") or 0), int(counted.get("completion_tokens") or 0)
+    """Input and output tokens as the endpoint counted them; both 0 where it did not, or not in numbers that can be."""
+    counted = body.get("usage")
+    found = (
+        [counted.get(name) or 0 for name in ("prompt_tokens", "completion_tokens")] if isinstance(counted, dict) else []
+    )
+    if not found or not all(isinstance(tokens, int | float) and 0 <= tokens <= MOST_TOKENS for tokens in found):
+        return 0, 0
+    return int(found[0]), int(found[1])
 
 
 def token_bounds(request: Request) -> tuple[int, tuple[int, int]]:
@@ -125,8 +133,7 @@ def token_bounds(request: Request) -> tuple[int, tuple[int, int]]:
 
 
 def text_of(content: Any) -> str:
-    """The text of a choice; half a surrogate pair, which JSON allows and UTF-8 does not, becomes a question mark."""
+    """The text of a choice; none is an empty one."""
     if not isinstance(content, str | None):
         raise TypeError(f"expected text, got {type(content).__name__}")
-    return (content or "").encode("utf-8", "replace").decode("utf-8")
-
+    return writable(content or "")

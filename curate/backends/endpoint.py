@@ -10,7 +10,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -20,7 +20,7 @@ import aiohttp
 
 from curate.backends.calls import Answer, Failure
 from curate.backends.limits import Rate, Slots, Terms
-from schemas.errors import CapReached, ResponseError, UserError
+from schemas.errors import ResponseError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ TRIES = 6
 LONGEST_RETRY_AFTER_S = 600.0
 OVERLOAD = {429, 500, 502, 503, 504, 529}
 TRANSIENT = {408, 409, 425, *OVERLOAD}
+SHORTEST_SECRET = 16
+"""A shorter key is a stand-in such as "EMPTY", and may well occur in a good response."""
 
 Job = Callable[[], Awaitable[Answer]]
 Done = queue.SimpleQueue[tuple[int, Answer | BaseException]]
@@ -39,6 +41,14 @@ class Refused(Exception):
     def __init__(self, failure: Failure, problem: str) -> None:
         super().__init__(problem)
         self.failure = failure
+
+
+class GivenUp(ResponseError):
+    """No try of a call gave a good response."""
+
+    def __init__(self, problem: str, cost_usd: float | None) -> None:
+        super().__init__(problem)
+        self.cost_usd = cost_usd
 
 
 class SchemaRefused(Exception):
@@ -60,33 +70,46 @@ class Endpoint:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._was_reached = False
         self._paused_until = 0.0
+        self._requests = Rate(terms.requests_per_minute) if terms.requests_per_minute else None
+        self._tokens = Rate(terms.tokens_per_minute) if terms.tokens_per_minute else None
 
     def run(self, jobs: Mapping[int, Job]) -> Iterator[list[tuple[int, Answer]]]:
         """Answers in the order in which they come, those that come together in one group.
 
         A job keeps its slot until the group it is in has been taken: recorded. What stops the run is
-        raised after every call under way has come back.
+        raised after every call under way has come back; so is Ctrl-C, but for a second one.
         """
         done: Done = queue.SimpleQueue()
         with self._running() as loop:
             started = asyncio.run_coroutine_threadsafe(self._start(jobs, done), loop)
-            left = len(jobs)
+            left, taken = len(jobs), 0
             error: BaseException | None = None
             try:
                 while left:
-                    came = [done.get()]
+                    try:
+                        came = [done.get()]
+                    except KeyboardInterrupt as interrupt:
+                        if isinstance(error, KeyboardInterrupt):
+                            raise
+                        log.info("waiting for the calls in flight; Ctrl-C again leaves them")
+                        self.terms.allowance.stop(interrupt)
+                        error = interrupt
+                        continue
                     while not done.empty():
                         came.append(done.get())
-                    left -= len(came)
+                    taken = len(came)
+                    left -= taken
                     if group := [(i, result) for i, result in came if isinstance(result, Answer)]:
                         self.terms.allowance.in_flight = self._slots.in_use
                         yield group
-                    loop.call_soon_threadsafe(self._leave, len(came))
+                    loop.call_soon_threadsafe(self._leave, taken)
+                    taken = 0
                     error = error or next((r for _, r in came if isinstance(r, BaseException)), None)
             finally:
+                # Before their slots are free: no call may begin for one who takes no more answers.
                 if left:
                     asyncio.run_coroutine_threadsafe(self._cancel(started.result()), loop).result()
-                    loop.call_soon_threadsafe(self._leave, done.qsize())
+                loop.call_soon_threadsafe(self._leave, taken + done.qsize())
             if error:
                 raise error
 
@@ -118,8 +141,8 @@ class Endpoint:
         connections = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
         timeout = aiohttp.ClientTimeout(total=self.terms.timeout_s)
         self._session = aiohttp.ClientSession(connector=connections, timeout=timeout)
-        self._requests = Rate(self.terms.requests_per_minute) if self.terms.requests_per_minute else None
-        self._tokens = Rate(self.terms.tokens_per_minute) if self.terms.tokens_per_minute else None
+        for rate in filter(None, (self._requests, self._tokens)):
+            rate.open()
 
     async def _start(self, jobs: Mapping[int, Job], done: Done) -> list[asyncio.Task[None]]:
         return [asyncio.create_task(self._one(i, job, done)) for i, job in jobs.items()]
@@ -142,7 +165,8 @@ class Endpoint:
             result = await job()
             self.terms.allowance.took(time.monotonic() - began)
         except ResponseError as error:
-            result = Answer(failure="failed_call", error=self.without_key(str(error)))
+            cost = error.cost_usd if isinstance(error, GivenUp) else None
+            result = Answer(failure="failed_call", error=self.without_key(str(error)), cost_usd=cost)
         except asyncio.CancelledError:
             self._slots.leave()
             raise
@@ -161,19 +185,20 @@ class Endpoint:
         """
         key = self._key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        began_asking = time.monotonic()
-        problem, faults = "", 0
+        problem, faults, first_began = "", 0, float("inf")
+        charged: float | None = 0.0
         for attempt in count():
             await self._admitted(tokens, most_usd)
             began = time.monotonic()
+            first_began = min(first_began, began)
             cost, is_settled = None, False
             wait_s = random.uniform(0, min(self.terms.longest_backoff_s, 0.5 * 2 ** min(attempt, 10)))
             # An endpoint that was there, and is gone or busy for a while, is no fault of the call.
-            is_patient = began - began_asking < self.terms.patience_s
+            is_patient = began - first_began < self.terms.patience_s
             is_fault = True
             try:
                 async with self._session.post(self._url + path, json=body, headers=headers) as reply:
-                    raw = await reply.read()
+                    raw = blotted(await reply.read(), key)
                     self._was_reached = True
                     if reply.status == 200:
                         found = json_object(raw)
@@ -197,32 +222,37 @@ class Endpoint:
                 problem = f"no answer within {self.terms.timeout_s:g} s"
             except aiohttp.ClientConnectorError as error:
                 cost = 0.0
-                problem = f"cannot connect to {self._url} ({error.os_error.strerror or 'no such host'})"
+                problem = f"cannot connect to {self._url} ({reason(error)})"
                 is_fault = not self._was_reached
-                if faults == 2 or not is_patient:
+                if not is_patient or (is_fault and faults >= 2):
                     raise UserError(f"{self._name}: {problem}; is the server running?") from error
+            except aiohttp.InvalidURL as error:
+                cost = 0.0
+                raise UserError(f"{self._name}: {self._url} is no address of a server") from error
             except aiohttp.ClientError as error:
                 problem = f"the connection broke ({type(error).__name__})"
             finally:
                 # A try that broke off after it was sent may have been charged: its reserve stays spent.
                 if not is_settled:
                     self.terms.allowance.settle(most_usd, cost)
+                    charged = None if cost is None else charged
             faults += is_fault
             if faults == TRIES:
                 break
             await self._sleep(wait_s)
-        raise ResponseError(f"{problem}, after {TRIES} tries")
+        raise GivenUp(f"{problem}, after {attempt + 1} tries", charged)
 
     async def _admitted(self, tokens: int, most_usd: float | None) -> None:
         """Wait out a pause, the limits a minute and reserves of others."""
         allowance = self.terms.allowance
-        allowance.check()
         while (wait_s := self._paused_until - time.monotonic()) > 0:
             await self._sleep(wait_s)
         if self._requests:
-            await self._requests.take(1)
+            await self._unless_stopped(self._requests.take(1))
         if self._tokens:
-            await self._tokens.take(tokens)
+            await self._unless_stopped(self._tokens.take(tokens))
+        # Last, for much may have happened in the meantime.
+        allowance.check()
         while not allowance.reserve(most_usd):
             await self._sleep(0.05)
             allowance.check()
@@ -233,11 +263,16 @@ class Endpoint:
             self._tokens.give_back(estimate - tokens)
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep, but not longer than until the run is stopped."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, 0.5))
-            self.terms.allowance.check()
+        await self._unless_stopped(asyncio.sleep(seconds))
+
+    async def _unless_stopped(self, waiting: Coroutine[Any, Any, None]) -> None:
+        """Wait, but not longer than until the run is stopped."""
+        task = asyncio.create_task(waiting)
+        try:
+            while not (await asyncio.wait([task], timeout=0.5))[0]:
+                self.terms.allowance.check()
+        finally:
+            task.cancel()
 
     def _key(self) -> str:
         """The key, without the line break that a file may have left at its end."""
@@ -266,7 +301,7 @@ class Endpoint:
             raise Refused("refused", problem)
         if sent_schema and re.search(r"response_format|json_schema|structured|grammar|guided", lower):
             raise SchemaRefused(problem)
-        raise ResponseError(problem)
+        raise GivenUp(problem, 0.0)
 
 
 @dataclass(frozen=True)
@@ -276,6 +311,23 @@ class Reply:
     body: dict[str, Any]
     most_usd: float | None
     seconds: float
+
+
+def blotted(raw: bytes, key: str) -> bytes:
+    """A body without the key, should the endpoint send it back."""
+    return raw.replace(key.encode(), b"***") if len(key) >= SHORTEST_SECRET else raw
+
+
+def reason(error: aiohttp.ClientConnectorError) -> str:
+    """Why there is no connection."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
+    return error.os_error.strerror or "no such host"
+
+
+def writable(text: str) -> str:
+    """A text that UTF-8 can hold: half a surrogate pair, which JSON allows, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def json_object(raw: bytes) -> dict[str, Any] | str:
@@ -312,8 +364,9 @@ def error_message(raw: bytes, key: str) -> str:
         message = found.get("message", found) if isinstance(found, dict) else found
         code = found.get("code") or "" if isinstance(found, dict) else ""
         text = f"{message} {code}".strip() if isinstance(code, str) else str(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     if key:
         text = text.replace(key, "***")
+    text = writable(text)
     return " ".join(text.split())[:300] or "no message"

@@ -11,6 +11,9 @@ ROWS_PER_BATCH = 16
 class HeadScorer:
     """A reward head as a backend: one score a request, for the response its messages end with."""
 
+    is_remote = False
+    price_name: str | None = None
+
     def __init__(self, name: str, head: RewardHead) -> None:
         self.model = name
         self.digest = head.digest

@@ -1,7 +1,8 @@
 """Responses from a transformers model in this process, optionally with a LoRA adapter."""
 
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from curate.backends.calls import Answer, Request, Response
+from curate.backends.decode import bytes_per_token, decode
 from curate.backends.ledger import request_content
+from curate.backends.packed import pack
 from schemas.errors import UserError
 from schemas.ids import digest
 
@@ -20,15 +23,20 @@ from schemas.ids import digest
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
-SEQUENCES_PER_BATCH = {"cpu": 16, "cuda": 256}
+SEQUENCES_PER_BATCH = {"cpu": 64, "cuda": 256}
+CPU_BATCH_BYTES = 2 << 30
+"""Room for the keys, values and logits of a batch; on a GPU it is half of what the weights leave."""
 
 
 class HFGenerator:
     """A causal language model with a chat template.
 
-    Batches are formed from the prompts of a part alone, in order of their length, and each batch has
+    Batches are formed from the prompts of a part alone, in order of their length, and each prompt has
     a seed of its own, so an interrupted run goes on to the same responses on the same machine.
     """
+
+    is_remote = False
+    price_name = None
 
     def __init__(self, name: str, digest: str, folder: Path, adapter: Path | None = None) -> None:
         """`folder` holds the model, `adapter` a PEFT adapter for it; `digest` stands for both.
@@ -52,6 +60,10 @@ class HFGenerator:
         if adapter:
             model = with_adapter(model, adapter)
         self._model = model.to(self.device).eval()
+        self._token_bytes = bytes_per_token(self._model)
+        if self._token_bytes is not None:
+            pack(self._model)
+        self._batch_bytes = batch_bytes(self._model)
         self._context = int(getattr(model.config, "max_position_embeddings", 0)) or None
         self._ends = end_tokens(self._tokenizer, model.generation_config)
         if self._tokenizer.pad_token_id is None:
@@ -67,14 +79,15 @@ class HFGenerator:
                 unfit.append((i, tokens))
             else:
                 prompts[i] = tokens
-        fitting = list(prompts)
         if found := [(i, answer) for i, answer in unfit if i in needed]:
             yield found
-        if not fitting:
-            return
-        per_batch = max(1, SEQUENCES_PER_BATCH[self.device] // requests[0].n)
-        fitting.sort(key=lambda i: (len(prompts[i]), i))
-        for group in growing(fitting, per_batch):
+
+        def fits(group: list[int]) -> bool:
+            longest = max(len(prompts[i]) for i in group)
+            drawn = sum(draws(requests[i]) for i in group)
+            return drawn <= self._most_sequences(longest, requests[group[0]])
+
+        for group in growing(sorted(prompts, key=lambda i: (len(prompts[i]), i)), fits):
             if batch := [i for i in group if i in needed]:
                 yield self._sample(batch, [prompts[i] for i in batch], [requests[i] for i in batch])
 
@@ -94,43 +107,67 @@ class HFGenerator:
             return Answer(failure="prompt_too_long", error=problem)
         return tokens
 
-    @torch.inference_mode()
+    def _most_sequences(self, longest: int, request: Request) -> int:
+        """Sequences that are drawn together after prompts of up to `longest` tokens."""
+        most = SEQUENCES_PER_BATCH[self.device]
+        if self._token_bytes is None:
+            # The cache is copied at every token and of unknown size: smaller batches.
+            return most // 4
+        # Logits, their softmax and what sorting takes.
+        logits = 16 * int(self._model.config.get_text_config().vocab_size)
+        tokens = longest + int(request.sampling["max_tokens"])
+        return max(1, min(most, self._batch_bytes // (tokens * self._token_bytes + logits)))
+
     def _sample(self, batch: list[int], prompts: list[list[int]], requests: list[Request]) -> list[tuple[int, Answer]]:
+        start = time.perf_counter()
+        counts = [draws(request) for request in requests]
+        if len(batch) == 1:
+            # One prompt may ask for more responses than are drawn together.
+            most = self._most_sequences(len(prompts[0]), requests[0])
+            luck = uniform(requests[0])
+            pieces = [luck[at : at + most] for at in range(0, counts[0], most)]
+            tokens = [row for piece in pieces for row in self._decode(prompts, [len(piece)], piece, requests)]
+        else:
+            tokens = self._decode(prompts, counts, torch.cat([uniform(request) for request in requests]), requests)
+        seconds = (time.perf_counter() - start) / sum(len(row) for row in tokens)
+        answers, rows = [], iter(tokens)
+        for i, prompt, request, count in zip(batch, prompts, requests, counts, strict=True):
+            drawn = [self._response(next(rows)) for _ in range(count)]
+            responses = drawn * (request.n // count)
+            output_tokens = sum(length for _, length in responses)
+            answer = Answer(
+                responses=tuple(response for response, _ in responses),
+                input_tokens=len(prompt),
+                output_tokens=output_tokens,
+                seconds=seconds * sum(length for _, length in drawn),
+            )
+            answers.append((i, answer))
+        return answers
+
+    def _decode(
+        self, prompts: list[list[int]], counts: list[int], luck: torch.Tensor, requests: list[Request]
+    ) -> list[list[int]]:
+        """The tokens of `counts[i]` responses to each prompt."""
         sampling = requests[0].sampling
-        n, max_tokens = requests[0].n, int(sampling["max_tokens"])
-        padded = self._tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.device)
-        # Of what is asked, not of whom: two models that are compared then draw with the same luck.
-        asked = digest([[request_content(request), request.sampling] for request in requests])
-        torch.manual_seed(int(asked[:15], 16))
-        drawn = (
-            {"do_sample": True, "temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": 0}
-            if sampling["temperature"] > 0
-            else {"do_sample": False}
-        )
+        is_greedy = sampling["temperature"] == 0
+        if self._token_bytes is not None:
+            return decode(self._model, prompts, counts, None if is_greedy else luck, sampling, self._ends)
+        rows = [prompt for prompt, count in zip(prompts, counts, strict=True) for _ in range(count)]
+        padded = self._tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(self.device)
+        torch.manual_seed(int(luck.sum() * 2**32))
         tokens = self._model.generate(
             **padded,
-            **drawn,
-            num_return_sequences=n if drawn["do_sample"] else 1,
-            max_new_tokens=max_tokens,
+            **(
+                {"do_sample": False}
+                if is_greedy
+                else {"do_sample": True, "temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": 0}
+            ),
+            max_new_tokens=int(sampling["max_tokens"]),
             eos_token_id=self._ends,
             pad_token_id=self._tokenizer.pad_token_id,
-        )[:, padded["input_ids"].shape[1] :].tolist()
-        copies = len(tokens) // len(batch)
-        answers = []
-        for position, (i, prompt) in enumerate(zip(batch, prompts, strict=True)):
-            rows = tokens[position * copies : (position + 1) * copies] * (n // copies)
-            responses = [self._response(row) for row in rows]
-            answers.append(
-                (
-                    i,
-                    Answer(
-                        responses=tuple(response for response, _ in responses),
-                        input_tokens=len(prompt),
-                        output_tokens=sum(count for _, count in responses),
-                    ),
-                )
-            )
-        return answers
+        )
+        drawn: list[list[int]] = tokens[:, padded["input_ids"].shape[1] :].tolist()
+        return drawn
 
     def _response(self, row: list[int]) -> tuple[Response, int]:
         """Text up to the first end token, and how many tokens were drawn; no end token: it was cut."""
@@ -140,25 +177,57 @@ class HFGenerator:
         return Response(text, "length" if end is None else "stop"), len(row) if end is None else end + 1
 
 
-def growing(rows: list[int], largest: int) -> Iterator[list[int]]:
-    """`rows` in groups of 1, 2, 4 ... up to `largest`, so that something is recorded soon after the start."""
+def draws(request: Request) -> int:
+    """Responses that are drawn for a request: without sampling its n are copies of one."""
+    return request.n if request.sampling["temperature"] > 0 else 1
+
+
+def uniform(request: Request) -> torch.Tensor:
+    """(responses, max_tokens) uniform numbers in [0, 1), one for each token a request may draw.
+
+    They follow from what is asked, not from whom: two models that are compared then draw with the same luck.
+    """
+    asked = digest([request_content(request), request.sampling])
+    generator = torch.Generator().manual_seed(int(asked[:15], 16))
+    shape = draws(request), int(request.sampling["max_tokens"])
+    return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def growing(rows: list[int], fits: Callable[[list[int]], bool]) -> Iterator[list[int]]:
+    """`rows` in groups of 1, 2, 4 ... as far as each fits, so that something is recorded soon after the start."""
     start, size = 0, 1
     while start < len(rows):
-        yield rows[start : start + size]
-        start, size = start + size, min(largest, 2 * size)
+        stop = start + 1
+        while stop < min(start + size, len(rows)) and fits(rows[start : stop + 1]):
+            stop += 1
+        yield rows[start:stop]
+        start, size = stop, 2 * size
+
+
+def batch_bytes(model: Any) -> int:
+    """Room for a batch, the same at every start on one machine."""
+    if model.device.type == "cpu":
+        return CPU_BATCH_BYTES
+    total = int(torch.cuda.get_device_properties(model.device).total_memory)
+    return (total - int(model.get_memory_footprint())) // 2
 
 
 def with_adapter(model: Any, adapter: Path) -> Any:
-    """The model with a PEFT adapter on it."""
+    """The model with a PEFT adapter on it: in its weights where they are exact enough, else beside them."""
     from peft import PeftModel
+    from peft.tuners.lora import LoraModel
 
     with warnings.catch_warnings():
         # PEFT asks transformers for a name that is deprecated there, which is nothing a user can change.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         try:
-            return PeftModel.from_pretrained(model, str(adapter))
+            tuned = PeftModel.from_pretrained(model, str(adapter))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{adapter} is not an adapter for this model ({first_line(error)})") from error
+    if not isinstance(tuned.base_model, LoraModel):
+        return tuned
+    # Half precision would round away much of what a small adapter adds to a weight.
+    return tuned.merge_and_unload() if model.dtype == torch.float32 else tuned.get_base_model()
 
 
 def end_tokens(tokenizer: Any, generation_config: Any) -> list[int]:

@@ -60,7 +60,8 @@ FROM_VERSION_1 = """
 ALTER TABLE calls RENAME TO calls_1;
 {tables}
 INSERT INTO calls SELECT call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at, answered_at,
-    answer, numbers, input_tokens, output_tokens, json_extract(answer, '$.failure'), 0, NULL, NULL FROM calls_1;
+    answer, numbers, input_tokens, output_tokens, json_extract(answer, '$.failure'), 0,
+    CASE WHEN model LIKE 'http%' OR model LIKE 'openai:%' OR model LIKE 'nim:%' THEN NULL ELSE 0 END, NULL FROM calls_1;
 DROP TABLE calls_1;
 """
 
@@ -104,10 +105,8 @@ class Entry:
     request: Request
     state: State
     answer: Answer
-    """All that is known of the call; its tokens and seconds are those of this time alone."""
+    """All that is known of the call; its tokens, seconds and cost are those of this time alone."""
     slots: Slots
-    cost_usd: float | None
-    """None where the price is not known."""
     reused_from: str | None = None
 
 
@@ -157,6 +156,14 @@ class Ledger:
         """The disk has no room left but for the answers that are on their way."""
         return self._spare.is_used
 
+    def look(self, backend: Backend, requests: Sequence[tuple[str, Request]]) -> Claim:
+        """What `claim` would find, without claiming anything."""
+        claim = Claim()
+        found = self._look_up([call_id for call_id, _ in requests], claim)
+        missing = [(call_id, request) for call_id, request in requests if call_id not in claim.answers]
+        self._hold(missing, {call_id: call_identity(backend, request) for call_id, request in missing}, found, claim)
+        return claim
+
     def claim(self, backend: Backend, requests: Sequence[tuple[str, Request]]) -> Claim:
         """Recorded answers, and the right to make the rest: written down, in one transaction, before any is made."""
         claim = Claim()
@@ -175,20 +182,12 @@ class Ledger:
             claim.held.clear()
             claim.busy.clear()
             found = self._look_up(list(identities), claim)
-            alive = {owner: self._leases.is_alive(owner) for owner in {owner for owner, _ in found.values()} if owner}
-            donors = self._donors([request for _, request in missing], list(identities.values()))
-            rows = []
-            for call_id, request in missing:
-                if call_id in claim.answers:
-                    continue
-                owner, slots = found.get(call_id, ("", None))
-                is_others = owner != self._leases.owner and alive.get(owner, False)
-                if is_others or call_id in self._making:
-                    claim.busy.append(call_id)
-                    continue
-                donor = donors.get((identities[call_id], sampled_otherwise(request)))
-                claim.held[call_id] = Held(slots) if slots else donor or Held([None] * request.n)
-                rows.append(
+            self._hold(missing, identities, found, claim)
+            self._db.executemany(
+                "INSERT INTO calls (call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?) ON CONFLICT (call_id) DO UPDATE SET "
+                "owner = excluded.owner, asked_at = excluded.asked_at WHERE state <> 'answered'",
+                (
                     (
                         call_id,
                         identities[call_id],
@@ -200,12 +199,9 @@ class Ledger:
                         self._leases.owner,
                         now,
                     )
-                )
-            self._db.executemany(
-                "INSERT INTO calls (call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?) ON CONFLICT (call_id) DO UPDATE SET "
-                "owner = excluded.owner, asked_at = excluded.asked_at WHERE state <> 'answered'",
-                rows,
+                    for call_id, request in missing
+                    if call_id in claim.held
+                ),
             )
 
         with self._lock:
@@ -237,7 +233,7 @@ class Ledger:
                     "input_tokens = input_tokens + ?, output_tokens = output_tokens + ?, failure = ?, "
                     "seconds = seconds + ?, cost_usd = cost_usd + ?, reused_from = coalesce(?, reused_from) "
                     "WHERE call_id = ? AND state <> 'answered'",
-                    (*values, answer.seconds, entry.cost_usd, entry.reused_from, entry.call_id),
+                    (*values, answer.seconds, answer.cost_usd, entry.reused_from, entry.call_id),
                 )
                 if not changed.rowcount:
                     late.append(entry.call_id)
@@ -283,6 +279,27 @@ class Ledger:
                 return self._db.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise unusable(self.path, error) from error
+
+    def _hold(
+        self,
+        missing: Sequence[tuple[str, Request]],
+        identities: dict[str, str],
+        found: dict[str, tuple[str, Slots | None]],
+        claim: Claim,
+    ) -> None:
+        """Sort the calls that are not recorded into those to make, with what is there of them, and those being made."""
+        alive = {owner: self._leases.is_alive(owner) for owner in {owner for owner, _ in found.values()} if owner}
+        donors = self._donors([request for _, request in missing], list(identities.values()))
+        for call_id, request in missing:
+            if call_id in claim.answers:
+                continue
+            owner, slots = found.get(call_id, ("", None))
+            is_others = owner != self._leases.owner and alive.get(owner, False)
+            if is_others or call_id in self._making:
+                claim.busy.append(call_id)
+                continue
+            donor = donors.get((identities[call_id], sampled_otherwise(request)))
+            claim.held[call_id] = Held(slots) if slots else donor or Held([None] * request.n)
 
     def _look_up(self, call_ids: Sequence[str], claim: Claim) -> dict[str, tuple[str, Slots | None]]:
         """Adds whole answers to `claim`; returns owner and, of a partial answer, the slots of every other call."""

@@ -94,6 +94,10 @@ class Rate:
         self._per_s = per_minute / 60
         self._level = self._most = max(1.0, self._per_s)
         self._filled_at = time.monotonic()
+        self.open()
+
+    def open(self) -> None:
+        """Serve another event loop from here on; what was taken before still counts."""
         self._turn = asyncio.Lock()
 
     async def take(self, amount: float) -> None:

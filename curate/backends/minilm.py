@@ -16,6 +16,9 @@ TEXTS_PER_BATCH = 32
 class MiniLM:
     """all-MiniLM-L6-v2: 384 numbers a text, of length 1."""
 
+    is_remote = False
+    price_name: str | None = None
+
     def __init__(self, digest: str, folder: Path) -> None:
         self.model = "minilm"
         self.digest = digest

@@ -1,74 +1,130 @@
 """Models by name: an embedded alias, a run, or a prefix that says which kind of engine it is."""
 
 import difflib
-import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Literal
 
+from curate.backends.addresses import Remote, at_nim, at_openai, at_server, at_url
 from curate.backends.calls import Answer, Backend, Request
+from curate.backends.limits import Terms
+from curate.config import default_data
 from curate.models import embedded_folder, file_digests, folder_digest
 from curate.reward_head import HEAD_FILE, HEADS, RewardHead, head_folder
+from curate.rubrics import pair_request, read_rubric, score_request
 from curate.runs import find_run, newest_run, run_names
 from schemas.errors import UserError
 from schemas.ids import digest
 
-OPENAI_URL = "https://api.openai.com/v1"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-NIM_URL = "https://integrate.api.nvidia.com/v1"
+
+Form = Literal["response", "pair"]
 
 
 class NamedModel:
     """A backend that is loaded at its first call: a build that reuses all its tables loads nothing."""
 
-    def __init__(self, model: str, digest: str, load: Callable[[], Backend]) -> None:
+    def __init__(
+        self,
+        model: str,
+        digest: str,
+        load: Callable[[], Backend],
+        is_remote: bool = False,
+        price_name: str | None = None,
+        compares_across_prompts: bool = False,
+        form: Form = "response",
+        rubric: str | None = None,
+    ) -> None:
+        """`compares_across_prompts`: as a scorer it puts responses to different prompts on one scale.
+
+        `form` "pair": it is shown two responses and says how likely the first is the better one. `rubric`
+        is the text it judges by; without one it is shown the conversation as it is.
+        """
         self.model = model
         self.digest = digest
+        self.is_remote = is_remote
+        self.price_name = price_name
+        self.compares_across_prompts = compares_across_prompts
+        self.form: Form = form
+        self.rubric = rubric
         self._load = load
         self._backend: Backend | None = None
+        self._loading = threading.Lock()
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, Answer]]]:
         """What the loaded backend answers."""
-        if self._backend is None:
-            self._backend = self._load()
+        with self._loading:
+            if self._backend is None:
+                self._backend = self._load()
         yield from self._backend.answer(requests, needed)
 
 
-def named_generator(name: str, data: Path) -> NamedModel:
+@dataclass(frozen=True)
+class Local:
+    """A model on this machine, for this process."""
+
+    name: str
+    folder: Path
+    digest: str
+    """Of the model and its adapter."""
+    adapter: Path | None = None
+
+    is_remote = False
+    price_name = None
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model on this machine, for a vLLM server that is started at the first call."""
+
+    name: str
+    model: str
+    digest: str
+
+    is_remote = True
+    price_name = None
+
+
+Found = Remote | Local | Served
+
+
+def named_generator(name: str, data: Path, terms: Terms | None = None) -> NamedModel:
     """The generator called `name`; without a name the newest SFT run, else `smollm2`. `OWNER/NAME` is a hub model.
 
     Raises UserError for a name that is none, with the nearest that is.
     """
     if not name:
         newest = newest_run(data, "sft")
-        return named_generator(newest.name if newest else "smollm2", data)
-    prefix, _, rest = name.partition(":")
-    if prefix in GENERATORS and rest:
-        return GENERATORS[prefix](name, rest)
-    if name == "smollm2":
-        folder = embedded_folder(name)
-        return hf_generator(name, folder, folder_digest(folder))
-    if run := find_run(data, name):
-        base = named_generator(run.base, data)
-        folder = model_folder(run.base)
-        together = digest([base.digest, digest(file_digests(run.adapter))])
-        return hf_generator(name, folder, together, run.adapter)
-    if HUB_ID.fullmatch(name):
-        return hub_or_folder(f"hf:{name}", name)
-    raise unknown("generator", name, ["smollm2", *run_names(data)], GENERATORS)
+        name = newest.name if newest else "smollm2"
+    found = find_model(name, data)
+
+    def load() -> Backend:
+        return load_generator(found, data, terms or Terms())
+
+    return NamedModel(found.name, found.digest, load, found.is_remote, found.price_name)
 
 
-def named_scorer(name: str) -> NamedModel:
-    """The scorer called `name`. Raises UserError for a name that is none, with the nearest that is."""
+def named_scorer(
+    name: str, data: Path | None = None, terms: Terms | None = None, rubric: str = "helpful"
+) -> NamedModel:
+    """The scorer called `name`; `rubric` is what a judge judges by, and `data` is where a run is looked for.
+
+    Raises UserError for a name that is none, with the nearest that is.
+    """
     prefix, _, rest = name.partition(":")
+    data, terms = data or default_data(), terms or Terms()
     if prefix in SCORERS and rest:
-        return SCORERS[prefix](name, rest)
+        return SCORERS[prefix](name, data, terms)
+    if prefix in JUDGES and rest:
+        return JUDGES[prefix](name, data, terms, read_rubric(rubric))
     if name in HEADS:
         return head_scorer(name, head_folder(name))
     if (Path(name) / HEAD_FILE).is_file():
         return head_scorer(Path(name).name, Path(name))
-    raise unknown("scorer", name, HEADS, SCORERS)
+    raise unknown("scorer", name, HEADS, [*SCORERS, *JUDGES])
 
 
 def minilm() -> NamedModel:
@@ -84,61 +140,114 @@ def minilm() -> NamedModel:
     return NamedModel("minilm", weights, load)
 
 
-def hf_generator(name: str, folder: Path, weights: str, adapter: Path | None = None) -> NamedModel:
-    """A transformers model in this process."""
+def find_model(name: str, data: Path) -> Found:
+    """Where the generator called `name` is. Raises UserError for a name that is none."""
+    prefix, _, rest = name.partition(":")
+    if prefix in GENERATORS and rest:
+        return GENERATORS[prefix](name, data)
+    if name == "smollm2":
+        return in_folder(name, data)
+    if run := find_run(data, name):
+        base = find_model(run.base, data)
+        together = digest([base.digest, digest(file_digests(run.adapter))])
+        return Local(name, model_folder(run.base), together, run.adapter)
+    if HUB_ID.fullmatch(name):
+        return in_folder(f"hf:{name}", data)
+    raise unknown("generator", name, ["smollm2", *run_names(data)], GENERATORS)
 
-    def load() -> Backend:
-        from curate.backends.hf_model import HFGenerator
 
-        return HFGenerator(name, weights, folder, adapter)
-
-    return NamedModel(name, weights, load)
-
-
-def hub_or_folder(name: str, rest: str) -> NamedModel:
-    """`hf:PATH_OR_ID`."""
+def in_folder(name: str, data: Path) -> Local:
+    """`hf:PATH_OR_ID` or `smollm2`."""
     folder = model_folder(name)
-    return hf_generator(name, folder, folder_digest(folder))
+    return Local(name, folder, folder_digest(folder))
 
 
-def openai_model(name: str, rest: str) -> NamedModel:
-    """`openai:MODEL`; OPENAI_BASE_URL points it elsewhere, as it does for OpenAI's own client."""
-    return chat_model(name, os.environ.get("OPENAI_BASE_URL", OPENAI_URL), rest, "OPENAI_API_KEY", key_needed=True)
+def on_vllm(name: str, data: Path) -> Served:
+    """`vllm:MODEL`: `smollm2`, a run, a folder or a hub id. Its digest is that of the weights it is given."""
+    model = name.removeprefix("vllm:")
+    weights = in_folder(f"hf:{model}", data) if Path(model).is_dir() else find_model(model, data)
+    if not isinstance(weights, Local):
+        raise UserError(f"{name}: vLLM serves a model of this machine or the hub, and '{model}' is elsewhere")
+    return Served(name, model, weights.digest)
 
 
-def url_model(name: str, rest: str) -> NamedModel:
-    """`http://HOST/v1#MODEL`, with a key from PAIRWRIGHT_API_KEY where the server wants one."""
-    url, _, model = name.partition("#")
-    if not model:
-        raise UserError("a model behind an address is named as http://HOST:PORT/v1#MODEL; '#MODEL' is missing")
-    return chat_model(name, url, model, "PAIRWRIGHT_API_KEY", key_needed=False)
+GENERATORS: dict[str, Callable[[str, Path], Found]] = {
+    "hf": in_folder,
+    "vllm": on_vllm,
+    "openai": lambda name, data: at_openai(name),
+    "http": lambda name, data: at_url(name),
+    "https": lambda name, data: at_url(name),
+}
 
 
-def chat_model(name: str, url: str, model: str, key_name: str, key_needed: bool) -> NamedModel:
-    """A model behind an OpenAI-compatible endpoint."""
-    refuse_user_info(url)
+def load_generator(found: Found, data: Path, terms: Terms) -> Backend:
+    """The backend that writes responses."""
+    match found:
+        case Remote():
+            from curate.backends.chat_api import ChatAPI
 
-    def load() -> Backend:
-        from curate.backends.chat_api import ChatAPI
+            found.require_key()
+            return ChatAPI(found.name, found.url, found.model, found.key_name, terms, found.price_name)
+        case Served():
+            from curate.backends.vllm_server import managed_generator
 
-        require_key(name, key_name, key_needed)
-        return ChatAPI(name, url, model, key_name)
+            return managed_generator(found.name, found.model, data, terms)
+        case Local():
+            from curate.backends.hf_model import HFGenerator
 
-    return NamedModel(name, url, load)
+            return HFGenerator(found.name, found.digest, found.folder, found.adapter)
 
 
-def nim_scorer(name: str, rest: str) -> NamedModel:
-    """`nim:MODEL`; NIM_BASE_URL points it at a NIM of your own, which may do without NVIDIA_API_KEY."""
-    url = os.environ.get("NIM_BASE_URL", NIM_URL)
-    refuse_user_info(url)
+def nim_scorer(name: str, data: Path, terms: Terms) -> NamedModel:
+    """`nim:MODEL`. Its scores are comparable only between responses to one prompt, says its model card."""
+    from_nim = at_nim(name)
 
     def load() -> Backend:
         from curate.backends.reward_api import RewardAPI
 
-        require_key(name, "NVIDIA_API_KEY", url == NIM_URL)
-        return RewardAPI(name, url, rest, "NVIDIA_API_KEY")
+        from_nim.require_key()
+        return RewardAPI(name, from_nim.url, from_nim.model, from_nim.key_name, terms, from_nim.price_name)
 
-    return NamedModel(name, url, load)
+    return NamedModel(name, from_nim.digest, load, from_nim.is_remote, from_nim.price_name)
+
+
+def classify_scorer(name: str, data: Path, terms: Terms) -> NamedModel:
+    """`classify:URL#MODEL` or `pooling:URL#MODEL`, a reward model on somebody's vLLM server."""
+    there = at_server(name)
+
+    def load() -> Backend:
+        from curate.backends.classify_api import ClassifyAPI, PoolingAPI
+
+        api = PoolingAPI if name.startswith("pooling:") else ClassifyAPI
+        return api(name, there.url, there.model, there.key_name, terms, there.price_name)
+
+    return NamedModel(name, there.digest, load, there.is_remote, there.price_name)
+
+
+def vllm_scorer(name: str, data: Path, terms: Terms) -> NamedModel:
+    """`vllm:MODEL`, a reward model on a server of ours."""
+    served = on_vllm(name, data)
+
+    def load() -> Backend:
+        from curate.backends.vllm_server import managed_scorer
+
+        return managed_scorer(name, served.model, data, terms)
+
+    return NamedModel(name, served.digest, load, served.is_remote)
+
+
+def reward_model(name: str, data: Path, terms: Terms) -> NamedModel:
+    """`hf:PATH_OR_ID` as a scorer, or `first-token:PATH_OR_ID`."""
+    prefix, _, place = name.partition(":")
+    weights = in_folder(f"hf:{place}", data)
+
+    def load() -> Backend:
+        from curate.backends.hf_scorer import FirstToken, RewardModel
+
+        form = FirstToken if prefix == "first-token" else RewardModel
+        return form(name, weights.digest, weights.folder)
+
+    return NamedModel(name, weights.digest, load)
 
 
 def head_scorer(name: str, folder: Path) -> NamedModel:
@@ -153,13 +262,59 @@ def head_scorer(name: str, folder: Path) -> NamedModel:
     return NamedModel(name, head.digest, load)
 
 
-GENERATORS: dict[str, Callable[[str, str], NamedModel]] = {
-    "hf": hub_or_folder,
-    "openai": openai_model,
-    "http": url_model,
-    "https": url_model,
+SCORERS: dict[str, Callable[[str, Path, Terms], NamedModel]] = {
+    "nim": nim_scorer,
+    "classify": classify_scorer,
+    "pooling": classify_scorer,
+    "vllm": vllm_scorer,
+    "hf": reward_model,
+    "first-token": reward_model,
 }
-SCORERS: dict[str, Callable[[str, str], NamedModel]] = {"nim": nim_scorer}
+
+
+def judge(name: str, data: Path, terms: Terms, rubric: str) -> NamedModel:
+    """`judge:GENERATOR`: a score from 1 to 10 for each response by itself."""
+    found = find_model(name.partition(":")[2], data)
+
+    def load() -> Backend:
+        from curate.backends.judge import Judge
+
+        return Judge(name, found.digest, load_generator(found, data, terms))
+
+    together = judge_digest(found, score_request(rubric, [], ""))
+    return NamedModel(name, together, load, found.is_remote, found.price_name, True, "response", rubric)
+
+
+def pair_judge(name: str, data: Path, terms: Terms, rubric: str) -> NamedModel:
+    """`judge-pairs:GENERATOR`: how likely the first of two responses is the better one."""
+    found = find_model(name.partition(":")[2], data)
+
+    def load() -> Backend:
+        match found:
+            case Remote():
+                from curate.backends.judge import PairJudgeAPI
+
+                found.require_key()
+                return PairJudgeAPI(name, found.url, found.model, found.key_name, terms, found.price_name)
+            case Served():
+                from curate.backends.judge import managed_pair_judge
+
+                return managed_pair_judge(name, found.model, data, terms)
+            case Local():
+                from curate.backends.hf_scorer import LetterJudge
+
+                return LetterJudge(name, found.digest, found.folder, found.adapter)
+
+    together = judge_digest(found, pair_request(rubric, [], "", ""))
+    return NamedModel(name, together, load, found.is_remote, found.price_name, False, "pair", rubric)
+
+
+def judge_digest(found: Found, asked: Request) -> str:
+    """Of the model and of all that it is asked with: the rubric and the words around it."""
+    return digest([found.digest, asked.messages, asked.schema, asked.sampling])
+
+
+JUDGES: dict[str, Callable[[str, Path, Terms, str], NamedModel]] = {"judge": judge, "judge-pairs": pair_judge}
 
 
 def model_folder(name: str) -> Path:
@@ -180,24 +335,6 @@ def model_folder(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"no folder and no reachable hub model '{place}' ({reason})") from error
-
-
-def require_key(name: str, key_name: str, needed: bool) -> None:
-    if needed and not os.environ.get(key_name):
-        raise UserError(f"{name} needs a key: set {key_name} in the environment")
-
-
-def refuse_user_info(url: str) -> None:
-    """A password in an address would end up in tables and logs."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise UserError(f"that is not an address: {error}") from error
-    if parts.username or parts.password or parts.query:
-        raise UserError(
-            f"put no user name, password or query in the address of {parts.hostname}; "
-            "a key belongs in the environment (PAIRWRIGHT_API_KEY)"
-        )
 
 
 def unknown(what: str, name: str, known: Iterable[str], prefixes: Iterable[str]) -> UserError:

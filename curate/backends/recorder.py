@@ -112,7 +112,7 @@ class Recorder:
         for i in whole:
             found = held.pop(i)
             answers[ids[i]] = found.refusal or Answer(tuple(slot for slot in found.slots if slot))
-            entry = Entry(ids[i], requests[i], "answered", answers[ids[i]], found.slots, 0.0, found.reused_from)
+            entry = Entry(ids[i], requests[i], "answered", answers[ids[i]], found.slots, found.reused_from)
             answers |= self.ledger.record([entry])
         self._reused(len(whole))
         todo = set(held)
@@ -122,13 +122,14 @@ class Recorder:
             again: set[int] = set()
             began = time.monotonic()
             for group in backend.answer(asked, todo):
+                if not backend.is_remote:
+                    share = (time.monotonic() - began) / len(group)
+                    group = [(i, replace(answer, seconds=answer.seconds or share)) for i, answer in group]
                 entries = []
                 for i, answer in group:
                     state, merged = merge(held[i].slots, answer)
                     answers[ids[i]] = merged
-                    cost = self.allowance.cost(backend.price_name, answer.input_tokens, answer.output_tokens)
-                    cost = 0.0 if answer.failure == "failed_call" else cost
-                    entries.append(Entry(ids[i], requests[i], state, merged, held[i].slots, cost, held[i].reused_from))
+                    entries.append(Entry(ids[i], requests[i], state, merged, held[i].slots, held[i].reused_from))
                     if state == "partial" and not answer.failure:
                         again.add(i)
                 answers |= self.ledger.record(entries)

@@ -11,11 +11,11 @@ from schemas.errors import ResponseError
 class RewardAPI(ChatAPI):
     """A reward NIM: the conversation ends in the response to judge, the score comes back as text."""
 
-    def payload(self, request: Request, n: int) -> dict[str, Any]:
+    def payload(self, request: Request) -> dict[str, Any]:
         return {"model": self._remote_model, "messages": request.messages}
 
-    def read(self, body: dict[str, Any]) -> Answer:
-        answer = super().read(body)
+    def read(self, body: dict[str, Any], request: Request) -> Answer:
+        answer = super().read(body, request)
         if answer.failure:
             return answer
         text = answer.responses[0].text
@@ -37,10 +37,12 @@ def reward(text: str) -> float:
 def parse_attributes(text: str) -> dict[str, float]:
     """Read a reward NIM's response, e.g. "helpfulness:1.26,verbosity:0.52"."""
     try:
-        pairs = (part.split(":") for part in text.split(","))
+        pairs = [part.split(":") for part in text.split(",")]
         attributes = {name.strip(): float(score) for name, score in pairs}
     except ValueError as error:
         raise ResponseError(f"expected 'name:score,...', got {text[:80]!r}") from error
+    if len(attributes) < len(pairs):
+        raise ResponseError(f"expected each name once, got {text[:80]!r}")
     if not all(map(math.isfinite, attributes.values())):
         raise ResponseError(f"expected finite scores, got {text[:80]!r}")
     return attributes

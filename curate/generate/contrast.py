@@ -1,19 +1,23 @@
-"""One chosen and one rejected response a prompt, written as JSON by one model."""
+"""One chosen and one rejected response a prompt, written as JSON by one model that is asked to plant a flaw."""
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 from pydantic import ValidationError
 
 from curate.backends.calls import Backend, Request
-from curate.backends.ledger import Recorder, call_key
+from curate.backends.ledger import call_key
+from curate.backends.recorder import Recorder
+from curate.generate.flaw_checks import CHECKS, Written
+from curate.generate.flaws import FLAWED_PAIR_SCHEMA, assigned_flaw, flaw_instruction, raw_row, unusable
 from curate.parts import Part, drop, part
 from schemas.errors import ResponseError
 from schemas.ids import made_pair_id
+from schemas.names import UnpairedReason, WrittenFlaw
 from schemas.tables import Pair
-from schemas.wire import PairJSON
+from schemas.wire import FlawedPairJSON, PairJSON
 
 INSTRUCTION = """\
 You write preference data. For the conversation you are given, write two responses to its last user message.
@@ -41,37 +45,60 @@ class ContrastConfig:
     max_tokens: int
     seed: int
     instruction: str = INSTRUCTION
+    """What a pair without a named flaw is asked with."""
+    flaws: tuple[tuple[WrittenFlaw, float], ...] = ()
+    """Shares of the flaws that are asked for, as `parse_flaws` gives them; none are asked for without."""
     version: int = 1
     """Raised when the same recorded calls would give other rows."""
 
-    def request(self, messages: list[dict[str, str]]) -> Request:
+    def flaw(self, prompt_id: str) -> WrittenFlaw | None:
+        """The flaw that is asked for at a prompt."""
+        return assigned_flaw(prompt_id, self.seed, self.flaws) if self.flaws else None
+
+    def request(self, messages: list[dict[str, str]], flaw: WrittenFlaw | None = None) -> Request:
         sampling = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
         }
-        asked = [{"role": "system", "content": self.instruction}, {"role": "user", "content": transcript(messages)}]
-        return Request("generate", asked, schema=PAIR_SCHEMA, sampling=sampling)
+        instruction = flaw_instruction(flaw) if flaw else self.instruction
+        asked = [{"role": "system", "content": instruction}, {"role": "user", "content": transcript(messages)}]
+        return Request("generate", asked, schema=FLAWED_PAIR_SCHEMA if flaw else PAIR_SCHEMA, sampling=sampling)
 
 
 def write_contrasts(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backend, recorder: Recorder) -> Part:
-    """One pair a prompt; a response that is not such a pair is dropped with its raw text."""
-    requests = [cfg.request(messages) for messages in prompts["messages"].to_list()]
+    """One pair a prompt; a response that is not such a pair is dropped with its raw text.
+
+    Where flaws are asked for, a pair is kept if the check of its flaw finds it, if its lengths fit and if its two
+    responses differ; `raw` of a dropped row is then JSON with the flaw that was asked for.
+    """
+    flaws = [cfg.flaw(prompt_id) for prompt_id in prompts["prompt_id"]]
+    requests = [
+        cfg.request(messages, flaw) for messages, flaw in zip(prompts["messages"].to_list(), flaws, strict=True)
+    ]
     answers = recorder.ask(generator, requests)
     rows: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
-    for prompt, request, answer in zip(prompts.to_dicts(), requests, answers, strict=True):
+    for prompt, flaw, request, answer in zip(prompts.to_dicts(), flaws, requests, answers, strict=True):
         prompt_id = prompt["prompt_id"]
         if answer.failure:
-            dropped.append(drop("write_contrasts", answer.failure, answer.error or "", prompt_id))
+            error = answer.error or ""
+            raw = raw_row(flaw, None, {"error": error}) if flaw else error
+            dropped.append(drop("write_contrasts", answer.failure, raw, prompt_id))
             continue
-        raw = answer.responses[0].text
+        text = answer.responses[0].text
         try:
-            written = parse_pair(raw)
+            written = parse_pair(text, FlawedPairJSON if flaw else PairJSON)
         except ResponseError:
+            raw = raw_row(flaw, None, {"text": text}) if flaw else text
             dropped.append(drop("write_contrasts", "malformed_json", raw, prompt_id))
             continue
+        if flaw and isinstance(written, FlawedPairJSON):
+            reason, raw = verdict(flaw, written, prompt["messages"])
+            if reason:
+                dropped.append(drop("write_contrasts", reason, raw, prompt_id))
+                continue
         call_id = call_key(generator, request)
         rows.append(
             {
@@ -83,11 +110,24 @@ def write_contrasts(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Ba
                 "rejected": written.rejected,
                 "failed_score": False,
                 "origin": "synthetic",
+                "flaw": flaw,
                 "chosen_call": call_id,
                 "rejected_call": call_id,
             }
         )
     return part(Pair, rows, dropped)
+
+
+def verdict(
+    flaw: WrittenFlaw, pair: FlawedPairJSON, messages: list[dict[str, str]]
+) -> tuple[UnpairedReason | None, str]:
+    """Why a written pair cannot be used, if so, and what is then kept of it."""
+    conversation = "\n".join(message["content"] for message in messages)
+    written = Written(conversation, pair.chosen, pair.rejected, pair.quote, pair.constraint)
+    fired = CHECKS[flaw](written)
+    kept = pair.model_dump() | {"named_flaw": pair.flaw}
+    del kept["flaw"]
+    return unusable(flaw, pair.flaw, written, fired), raw_row(flaw, fired, kept)
 
 
 def transcript(messages: list[dict[str, str]]) -> str:
@@ -97,8 +137,11 @@ def transcript(messages: list[dict[str, str]]) -> str:
     return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
 
 
-def parse_pair(text: str) -> PairJSON:
-    """The first JSON object in `text` that is a pair, whatever stands around it.
+AnyPair = TypeVar("AnyPair", bound=PairJSON)
+
+
+def parse_pair(text: str, form: type[AnyPair]) -> AnyPair:
+    """The first JSON object in `text` that is a pair of that form, whatever stands around it.
 
     Raises ResponseError when there is none.
     """
@@ -107,10 +150,11 @@ def parse_pair(text: str) -> PairJSON:
     while start >= 0:
         try:
             found, _ = decoder.raw_decode(text, start)
-            pair = PairJSON.model_validate(found)
-            (pair.chosen + pair.rejected).encode("utf-8")
+            pair = form.model_validate(found)
+            pair.model_dump_json().encode("utf-8")
             return pair
         # A ValueError too: half a surrogate pair, which JSON allows and no table holds.
         except (ValueError, ValidationError, RecursionError):
             start = text.find("{", start + 1)
-    raise ResponseError(f"expected a JSON object with 'chosen' and 'rejected', got {text[:80]!r}")
+    keys = ", ".join(name for name, field in form.model_fields.items() if field.is_required())
+    raise ResponseError(f"expected a JSON object with {keys}, got {text[:80]!r}")

@@ -23,23 +23,32 @@ def same_text(pairs: pl.DataFrame) -> dict[str, str]:
     return dict(again.select("pair_id", "first").rows())
 
 
-def near_prompts(pairs: pl.DataFrame, vectors: Vectors, threshold: float) -> dict[str, tuple[str, float]]:
-    """Pair id -> the kept pair whose prompt is at least `threshold` alike, and their cosine.
+def first_of_prompts(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The first pair of each prompt, in the order of `pairs`."""
+    return pairs.unique("prompt_id", keep="first", maintain_order=True)
 
-    Greedy in `keep_order`: a pair falls only to one that is kept itself, so a chain of look-alikes
-    never deletes a pair unlike the one that stays. `vectors` is (pairs, dimensions), of length 1, in
-    the order of `pairs` (pair_id, margin).
+
+def near_prompts(pairs: pl.DataFrame, vectors: Vectors, threshold: float) -> dict[str, tuple[str, float]]:
+    """Pair id -> the best pair of the kept prompt that is at least `threshold` alike, and their cosine.
+
+    Greedy over prompts, in `keep_order` of the best pair of each: a prompt falls with all its pairs, and
+    only to one that is kept itself, so a chain of look-alikes never deletes a prompt unlike the one that
+    stays. Pairs of one prompt are never held against each other. `vectors` is (prompts, dimensions), of
+    length 1, in the order of `first_of_prompts(pairs)`; `pairs` has pair_id, prompt_id and margin.
     """
     if pairs.is_empty():
         return {}
-    ordered = keep_order(pairs.with_row_index("vector"))
-    ids = ordered["pair_id"].to_list()
+    places = first_of_prompts(pairs).select("prompt_id").with_row_index("vector")
+    ordered = first_of_prompts(keep_order(pairs)).join(places, on="prompt_id", how="left", maintain_order="left")
+    best, prompts = ordered["pair_id"].to_list(), ordered["prompt_id"].to_list()
     rows = np.ascontiguousarray(vectors[ordered["vector"].to_numpy()])
     found: dict[str, tuple[str, float]] = {}
-    for start in range(0, len(ids), ROWS_PER_BLOCK):
+    for start in range(0, len(prompts), ROWS_PER_BLOCK):
         cosines = rows[start : start + ROWS_PER_BLOCK] @ rows[: start + ROWS_PER_BLOCK].T
         for below, earlier in np.argwhere(cosines >= threshold).tolist():
-            pair_id, nearest = ids[start + below], ids[earlier]
-            if earlier < start + below and pair_id not in found and nearest not in found:
-                found[pair_id] = (nearest, float(cosines[below, earlier]))
-    return found
+            prompt = prompts[start + below]
+            if earlier < start + below and prompt not in found and prompts[earlier] not in found:
+                found[prompt] = (best[earlier], float(cosines[below, earlier]))
+    return {
+        pair_id: found[prompt] for pair_id, prompt in pairs.select("pair_id", "prompt_id").rows() if prompt in found
+    }

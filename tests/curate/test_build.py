@@ -17,8 +17,11 @@ import pytest
 from scripted import ScriptedModel, completion
 
 from curate.backends.calls import Answer
+from curate.backends.named import named_scorer
 from curate.build import build
-from curate.config import BuildConfig
+from curate.config import BuildConfig, ExplainConfig
+from curate.explain import explain, explained
+from curate.noise import Noise, save_noise
 from curate.screen.screen import ScreenConfig, screen_pairs
 from curate.sources.pairs import read_pairs
 from curate.sources.rows import rows_config
@@ -178,6 +181,28 @@ def test_a_score_that_could_not_be_read_drops_the_prompt_and_is_asked_again(endp
 
     assert first["dropped"] == {"failed_score": 1}
     assert (second["dropped"], second["kept"]) == ({}, 4)
+
+
+def test_adjacent_pairs_come_from_one_prompt_and_explain_shows_their_z_and_the_noise(endpoint, tmp_path, monkeypatch):
+    # Lengths are 1, 2, 3 and 4: mean 2.5, deviation sqrt(1.25) = 1.118, so neighbours are 1 / 1.118 = 0.89 in z apart.
+    chat = endpoint(lambda body: (200, completion("b", "bb", "bbb", "bbbb")))
+    nim = endpoint(lambda body: (200, completion(f"reward:{len(body['messages'][-1]['content'])}")))
+    monkeypatch.setenv("NIM_BASE_URL", nim.url)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Why is the sky blue?"}\n{"prompt": "How do I boil an egg?"}\n')
+    cfg = BuildConfig(
+        source="sft", generator=f"{chat.url}#m", scorer="nim:m", prompts=str(prompts), pairing="adjacent", data=tmp_path
+    )
+    scorer = named_scorer("nim:m", tmp_path)
+    save_noise(tmp_path, Noise(scorer.model, scorer.digest, rows=120, failed=0, noise=0.5, max=0.75))
+
+    built = build(cfg)
+
+    found = explain(ExplainConfig(built.pairs.scan().collect()["pair_id"][0], tmp_path))
+    assert (built.summary()["rows_in"], built.summary()["kept"], built.summary()["noise"]) == (6, 6, 0.5)
+    assert (found["chosen"], found["rejected"]) == ("bbbb", "bbb")
+    assert "chosen (4.0000 by nim:m, z +1.34)" in explained(found)
+    assert "kept (margin 1.0000, 0.89 in z; noise 0.5, min margin 0, max cosine 0.95)" in explained(found)
 
 
 @pytest.mark.skipif(not DATASETS.exists(), reason="the shared datasets are not here")

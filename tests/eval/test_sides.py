@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from scripted import ScriptedModel
 
-from eval.sides import Sides, asked_run, engine_model, selections
+from eval.sides import Sides, asked_run, engine_model, named_sides, selections
 from schemas.errors import UserError
 
 SERVER = "http://127.0.0.1:8000/v1"
@@ -49,6 +49,21 @@ def test_an_unknown_run_is_met_with_the_nearest(make_config, make_run):
 
 def test_a_model_that_is_no_run_may_be_evaluated(make_config):
     assert asked_run(make_config(run="hf:owner/name")) == ("hf:owner/name", None)
+
+
+def test_a_judge_of_pairs_is_refused_with_one_of_responses(make_config):
+    cfg = make_config(run="smollm2", baseline="smollm2", judge="judge-pairs:smollm2")
+
+    with pytest.raises(UserError, match="scores each by itself; name judge:smollm2"):
+        named_sides(cfg)
+
+
+def test_a_run_on_a_server_is_remote_and_has_its_price(make_config, make_run):
+    make_run("dpo-1")
+
+    model = engine_model("dpo-1", make_config(engine=SERVER))
+
+    assert (model.is_remote, model.price_name) == (True, f"{SERVER}#dpo-1")
 
 
 def test_on_a_server_models_go_by_their_own_names(make_config, make_run):

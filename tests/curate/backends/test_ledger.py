@@ -123,7 +123,7 @@ def test_one_call_that_fails_for_good_does_not_stop_a_run_whose_other_calls_are_
 def test_an_answer_reads_back_as_it_was_written(texts, values):
     answer = Answer(tuple(Response(*text) for text in texts), tuple(values), input_tokens=3, output_tokens=4)
 
-    text, numbers = write_answer(Entry("id", Request("score", []), "answered", answer, [], None))
+    text, numbers = write_answer(Entry("id", Request("score", []), "answered", answer, []))
 
     assert read_answer("score", text, numbers, 3, 4) == answer
 

@@ -2,6 +2,7 @@ import pytest
 from scripted import completion, user
 
 from curate.backends.calls import Request
+from curate.backends.limits import Terms
 from curate.backends.reward_api import RewardAPI, reward
 from schemas.errors import ResponseError
 
@@ -19,43 +20,48 @@ def test_both_forms_of_the_score_are_read(text, score):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "3.5", "I think it is good", "reward:", "reward:high", "verbosity:0.5", "reward:nan"]
+    "text",
+    [
+        "",
+        "3.5",
+        "I think it is good",
+        "reward:",
+        "reward:high",
+        "verbosity:0.5",
+        "reward:nan",
+        "reward:inf",
+        "reward:1:2",
+        "reward:1,reward:2",
+    ],
 )
 def test_any_other_form_is_refused_by_name(text):
     with pytest.raises(ResponseError, match="expected"):
         reward(text)
 
 
+def ask(server, messages):
+    scorer = RewardAPI("nim:m", server.url, "m", "NVIDIA_API_KEY", Terms())
+    return next(answer for group in scorer.answer([Request("score", messages)], {0}) for _, answer in group)
+
+
 def test_the_conversation_is_sent_with_the_response_to_judge_and_nothing_else(endpoint):
     server = endpoint(lambda body: (200, completion("reward:1.5")))
     judged = [*user("Hi"), {"role": "assistant", "content": "Hello"}]
 
-    answers = [
-        pair
-        for group in RewardAPI("nim:m", server.url, "m", "NVIDIA_API_KEY").answer([Request("score", judged)], {0})
-        for pair in group
-    ]
+    answer = ask(server, judged)
 
     assert server.bodies == [{"model": "m", "messages": judged}]
-    assert answers[0][1].values == (1.5,)
+    assert (answer.values, answer.input_tokens) == ((1.5,), 7)
 
 
 def test_a_refusal_of_the_scorer_is_a_failed_score(endpoint):
-    server = endpoint(lambda body: (200, completion(None, refusal="no")))
-    scorer = RewardAPI("nim:m", server.url, "m", "NVIDIA_API_KEY")
+    answer = ask(endpoint(lambda body: (200, completion(None, refusal="no"))), user("Hi"))
 
-    answers = [pair for group in scorer.answer([Request("score", user("Hi"))], {0}) for pair in group]
-
-    assert (answers[0][1].failure, answers[0][1].values) == ("refused", ())
+    assert (answer.failure, answer.values) == ("refused", ())
 
 
-def test_a_score_that_cannot_be_read_is_a_failed_call_and_not_zero(endpoint):
-    server = endpoint(lambda body: (200, completion("no idea")))
+@pytest.mark.parametrize("text", ["no idea", None])
+def test_a_score_that_cannot_be_read_is_a_failed_call_and_not_zero(endpoint, text):
+    answer = ask(endpoint(lambda body: (200, completion(text))), user("Hi"))
 
-    answers = [
-        pair
-        for group in RewardAPI("nim:m", server.url, "m", "NVIDIA_API_KEY").answer([Request("score", user("Hi"))], {0})
-        for pair in group
-    ]
-
-    assert (answers[0][1].failure, answers[0][1].values) == ("failed_call", ())
+    assert (answer.failure, answer.values) == ("failed_call", ())

@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 from curate.screen.duplicates import near_prompts, same_text
 
 
-def rows(margins, ids=None):
+def rows(margins, ids=None, prompts=None):
+    """Pairs, each of a prompt of its own where not said otherwise."""
     ids = ids or [f"p{i}" for i in range(len(margins))]
-    return pl.DataFrame({"pair_id": ids, "margin": margins}, schema={"pair_id": pl.String, "margin": pl.Float64})
+    schema = {"pair_id": pl.String, "prompt_id": pl.String, "margin": pl.Float64}
+    return pl.DataFrame({"pair_id": ids, "prompt_id": prompts or ids, "margin": margins}, schema=schema)
 
 
 def at_angles(*degrees):
@@ -51,6 +53,39 @@ def test_the_same_text_is_kept_once_with_the_larger_margin():
     assert same_text(pairs.with_columns(text_key=pl.col("pair_id").str.slice(0, 16))) == {
         "aaaaaaaaaaaaaaaa": "aaaaaaaaaaaaaaaa-2"
     }
+
+
+def test_pairs_of_one_prompt_are_never_near_duplicates_of_each_other():
+    assert near_prompts(rows([1.0, 2.0], prompts=["a", "a"]), at_angles(0), 0.95) == {}
+
+
+def test_a_prompt_falls_with_all_its_pairs_to_the_best_pair_of_the_prompt_with_the_largest_margin():
+    pairs = rows([1.0, 2.0, 3.0, 0.5], ["a1", "b1", "a2", "b2"], ["a", "b", "a", "b"])
+
+    assert near_prompts(pairs, at_angles(0, 0), 0.95) == {"b1": ("a2", 1.0), "b2": ("a2", 1.0)}
+
+
+def test_the_margin_that_counts_is_the_largest_of_the_prompt():
+    pairs = rows([2.0, 1.0, 3.0], ["a1", "b1", "b2"], ["a", "b", "b"])
+
+    assert near_prompts(pairs, at_angles(0, 0), 0.95).keys() == {"a1"}
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.none() | st.integers(-2, 2).map(float)), max_size=40))
+def test_every_dropped_pair_is_like_a_kept_one_and_no_two_kept_prompts_are_alike(points):
+    # Prompt k lies at 12·k degrees: cos 12 is 0.978, cos 24 is 0.914.
+    pairs = rows([margin for _, margin in points], None, [str(place) for place, _ in points])
+    angles = {pair_id: 12 * place for pair_id, (place, _) in zip(pairs["pair_id"], points, strict=True)}
+    prompts = dict.fromkeys(place for place, _ in points)
+
+    found = near_prompts(pairs, at_angles(*(12 * place for place in prompts)), 0.95)
+
+    for pair_id, (other, _) in found.items():
+        assert other not in found
+        assert abs(angles[pair_id] - angles[other]) == 12
+    kept = {angles[pair_id] for pair_id in angles if pair_id not in found}
+    assert not any(angle + 12 in kept for angle in kept)
+    assert not kept & {angles[pair_id] for pair_id in found}
 
 
 @given(st.lists(st.tuples(st.integers(0, 359), st.none() | st.integers(-2, 2).map(float)), max_size=40))

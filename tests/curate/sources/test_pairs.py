@@ -194,7 +194,7 @@ def test_score_that_is_no_finite_number_is_null_and_failed(pairs_of, given, chos
 
 
 @pytest.mark.parametrize(
-    ("flaw", "kept"), [("cut_off", "cut_off"), ("boring", None), (None, None), (["cut_off"], None)]
+    ("flaw", "kept"), [("truncation", "truncation"), ("boring", None), (None, None), (["truncation"], None)]
 )
 def test_flaw_is_kept_where_it_is_a_known_one(pairs_of, flaw, kept):
     pairs, _ = pairs_of({**FLAT, "flaw": flaw})

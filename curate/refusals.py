@@ -1,0 +1,93 @@
+"""What no build can mean: refused in one sentence, before anything is read or asked."""
+
+from curate.config import BuildConfig
+from curate.generate.flaws import parse_flaws
+from curate.pairs import SIGMA_FROM
+from schemas.errors import UserError
+
+GENERATED = ("sft", "gpt")
+"""Sources whose responses a model of the build writes."""
+
+
+def check(cfg: BuildConfig) -> None:
+    """Raises UserError for flags that contradict each other or a value that is out of range."""
+    check_source(cfg)
+    check_amounts(cfg)
+    check_sampling(cfg)
+    check_screening(cfg)
+    check_limits(cfg)
+
+
+def check_source(cfg: BuildConfig) -> None:
+    """Flags that belong to another source."""
+    if cfg.source == "sft" and cfg.n < 2:
+        raise UserError(f"--n {cfg.n} gives no pair; draw at least 2 responses a prompt")
+    if cfg.source == "gpt" and not cfg.generator:
+        raise UserError("--source gpt needs --generator, for example openai:gpt-4o-mini or http://HOST:PORT/v1#MODEL")
+    if cfg.source not in GENERATED and cfg.generator:
+        raise UserError(f"--generator writes responses for --source sft or gpt; '{cfg.source}' holds ready pairs")
+    if cfg.pairing != "auto" and cfg.source != "sft":
+        raise UserError(f"--pairing chooses among the responses that --source sft draws; '{cfg.source}' has none")
+    if cfg.pairing == "best_sigma" and cfg.n < SIGMA_FROM:
+        raise UserError(
+            f"--pairing best_sigma needs --n {SIGMA_FROM} or more, found {cfg.n}: of few scores hardly any lies two "
+            "standard deviations under their mean, and of 4 none can; use best_worst"
+        )
+    if cfg.source == "gpt":
+        parse_flaws(cfg.flaws)
+    elif cfg.flaws:
+        raise UserError(f"--flaws says how --source gpt writes the rejected response; '{cfg.source}' does not")
+
+
+def check_amounts(cfg: BuildConfig) -> None:
+    """How many prompts and pairs."""
+    if cfg.num_prompts is not None and cfg.num_prompts < 1:
+        raise UserError("--num-prompts must be at least 1")
+    if cfg.num_pairs is not None and cfg.num_pairs < 1:
+        raise UserError("--num-pairs must be at least 1")
+    if cfg.num_pairs is not None and cfg.num_prompts is not None:
+        raise UserError("--num-pairs adds prompts until there are enough pairs; use --max-prompts, not --num-prompts")
+    if cfg.max_prompts is not None and cfg.num_pairs is None:
+        raise UserError("--max-prompts belongs to --num-pairs; without it, use --num-prompts")
+    if cfg.max_prompts is not None and cfg.max_prompts < 1:
+        raise UserError("--max-prompts must be at least 1")
+
+
+def check_sampling(cfg: BuildConfig) -> None:
+    """How responses are drawn."""
+    if cfg.max_tokens < 1:
+        raise UserError(f"--max-tokens {cfg.max_tokens} leaves no room for a response")
+    if not 0 <= cfg.temperature <= 2:
+        raise UserError(f"--temperature {cfg.temperature} is outside 0 to 2")
+    if cfg.source == "sft" and cfg.temperature == 0:
+        raise UserError("--temperature 0 draws the same response every time, so there is no pair; use 0.7")
+    if not 0 < cfg.top_p <= 1:
+        raise UserError(f"--top-p {cfg.top_p} is outside 0 to 1")
+
+
+def check_screening(cfg: BuildConfig) -> None:
+    """What the rules of screening go by."""
+    if cfg.min_margin != cfg.min_margin or cfg.min_margin < 0:
+        raise UserError(f"--min-margin {cfg.min_margin} must be 0 or more")
+    if not 0 < cfg.max_cosine <= 1:
+        raise UserError(f"--max-cosine {cfg.max_cosine} is outside 0 to 1")
+
+
+def check_limits(cfg: BuildConfig) -> None:
+    """How endpoints are asked, and when to stop."""
+    for flag, number in (
+        ("--concurrency", cfg.concurrency),
+        ("--requests-per-minute", cfg.requests_per_minute),
+        ("--tokens-per-minute", cfg.tokens_per_minute),
+    ):
+        if number is not None and number < 1:
+            raise UserError(f"{flag} must be at least 1")
+    if not 0 < cfg.max_failed <= 1:
+        raise UserError(f"--max-failed {cfg.max_failed:g} must be above 0 and at most 1")
+    # Not `<= 0`, which is false of nan.
+    if cfg.budget is not None and not cfg.budget > 0:
+        raise UserError(f"--budget {cfg.budget:g} must be above 0")
+    if cfg.max_hours is not None and not cfg.max_hours > 0:
+        raise UserError(f"--max-hours {cfg.max_hours:g} must be above 0")
+    if not 0 <= cfg.pilot <= 20:
+        raise UserError(f"--pilot {cfg.pilot} is outside 0 to 20")

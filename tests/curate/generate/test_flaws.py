@@ -1,0 +1,209 @@
+import json
+from collections import Counter
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.generate.flaw_checks import Written
+from curate.generate.flaws import (
+    FLAW_KINDS,
+    assigned_flaw,
+    flaw_instruction,
+    flaw_summary,
+    parse_flaws,
+    raw_row,
+    unusable,
+)
+from curate.parts import drop, frame
+from schemas.errors import UserError
+from schemas.names import FLAWS, WRITTEN_FLAWS
+from schemas.tables import Dropped, Pair
+
+UNIFORM = tuple(parse_flaws("").items())
+CHOSEN = "Boil fresh water. Warm the pot. Add one spoon of leaves per cup, pour, and wait four minutes."
+
+
+def test_written_flaws_are_flaws_with_bounds_that_hold_something():
+    assert set(WRITTEN_FLAWS) < set(FLAWS)
+    assert tuple(FLAW_KINDS) == WRITTEN_FLAWS
+    assert all(0 < kind.min_ratio < kind.max_ratio for kind in FLAW_KINDS.values())
+
+
+@pytest.mark.parametrize("flaw", WRITTEN_FLAWS)
+def test_the_writer_is_told_the_flaw_the_keys_and_what_to_quote(flaw):
+    told = flaw_instruction(flaw)
+
+    assert f'"flaw": "{flaw}"' in told
+    assert FLAW_KINDS[flaw].flawed in told
+    assert "{flaw" not in told and "{{" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "shares"),
+    [
+        ("none", {}),
+        (" none ", {}),
+        ("", dict.fromkeys(WRITTEN_FLAWS, 0.1)),
+        ("logic=1", {"logic": 1.0}),
+        ("truncation=1, factual=3", {"factual": 0.75, "truncation": 0.25}),
+        ("factual=.2,logic=0", {"factual": 1.0}),
+    ],
+)
+def test_shares_are_normalised_and_in_one_order(text, shares):
+    found = parse_flaws(text)
+
+    assert list(found.items()) == [(name, pytest.approx(share)) for name, share in shares.items()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("factul=1", "did you mean 'factual'"),
+        ("zzz=1", "known are factual, logic"),
+        ("repetition=1", "no flaw that can be asked for"),
+        ("factual=-1", "must be 0 or more"),
+        ("factual=nan", "must be 0 or more"),
+        ("factual=inf", "must be 0 or more"),
+        ("factual=1e308,logic=1e308", "must be 0 or more|sum"),
+        ("factual=x", "found 'x'"),
+        ("factual", "found none"),
+        ("factual=0,logic=0", "sum to 0"),
+        ("factual=1,factual=2", "twice"),
+        ("factual=1,", "names ''"),
+        ("none=1", "names 'none'"),
+    ],
+)
+def test_shares_that_mean_nothing_are_the_users_mistake(text, message):
+    with pytest.raises(UserError, match=message):
+        parse_flaws(text)
+
+
+@given(st.dictionaries(st.sampled_from(WRITTEN_FLAWS), st.floats(0.01, 100), min_size=1))
+def test_shares_sum_to_one_whatever_is_given(shares):
+    found = parse_flaws(",".join(f"{name}={share}" for name, share in shares.items()))
+
+    assert sum(found.values()) == pytest.approx(1)
+    assert set(found) == set(shares)
+
+
+@given(st.lists(st.text(max_size=20), unique=True, min_size=1), st.lists(st.text(max_size=20)), st.integers())
+def test_prompts_that_come_later_change_no_earlier_assignment(first, later, seed):
+    before = {prompt_id: assigned_flaw(prompt_id, seed, UNIFORM) for prompt_id in first}
+
+    after = {prompt_id: assigned_flaw(prompt_id, seed, UNIFORM) for prompt_id in [*later, *first]}
+
+    assert before.items() <= after.items()
+
+
+def test_quotas_are_met_over_many_prompts():
+    shares = tuple(parse_flaws("factual=.5,truncation=.3,logic=.2").items())
+
+    counts = Counter(assigned_flaw(f"{i:016x}", 30, shares) for i in range(10_000))
+
+    # The standard deviation of a share p over 10,000 is at most 0.005.
+    assert {flaw: counts[flaw] / 10_000 for flaw in counts} == {
+        "factual": pytest.approx(0.5, abs=0.02),
+        "truncation": pytest.approx(0.3, abs=0.02),
+        "logic": pytest.approx(0.2, abs=0.02),
+    }
+
+
+def test_another_seed_assigns_other_flaws():
+    ids = [f"{i:016x}" for i in range(100)]
+
+    assert [assigned_flaw(i, 30, UNIFORM) for i in ids] != [assigned_flaw(i, 31, UNIFORM) for i in ids]
+
+
+@pytest.mark.parametrize(
+    ("flaw", "chosen", "rejected", "reason"),
+    [
+        ("factual", "", "text", "empty"),
+        ("factual", "text", " \n\u200b", "empty"),
+        ("factual", CHOSEN, CHOSEN, "near_identical"),
+        ("factual", CHOSEN, CHOSEN.lower() + "!", "near_identical"),
+        ("factual", CHOSEN, CHOSEN.replace("four", "nine"), None),
+        ("logic", "It is 5 - 3.", "It is 5 + 3.", None),
+        ("incomplete", "It is 5 - 3.", "It is 5 + 3.", "near_identical"),
+        ("off_topic", "word " * 99, "word " * 98, "near_identical"),
+        ("truncation", "word " * 99, "word " * 90, None),
+        ("truncation", CHOSEN, CHOSEN[:-1], "near_identical"),
+        ("broken_format", "- a\n- b\n- c", "- a - b - c", None),
+        ("broken_format", "- a\n- b\n- c", "- a\n- b\n- c ", "near_identical"),
+        ("truncation", CHOSEN, CHOSEN * 2, "length_ratio"),
+        ("verbose_padding", CHOSEN, CHOSEN[:40], "length_ratio"),
+        ("needless_refusal", CHOSEN, "No.", None),
+        ("off_topic", CHOSEN, "猫", "length_ratio"),
+    ],
+)
+def test_pairs_that_say_the_same_or_have_other_lengths_are_dropped(flaw, chosen, rejected, reason):
+    assert unusable(flaw, flaw, Written("", chosen, rejected, ""), fired=True) == reason
+
+
+@pytest.mark.parametrize(
+    ("named", "fired", "reason"),
+    [
+        ("off_topic", True, None),
+        ("Off-Topic", True, None),
+        ("off_topic", False, "flaw_not_found"),
+        ("factual", True, "flaw_not_found"),
+        ("", True, "flaw_not_found"),
+    ],
+)
+def test_a_flaw_counts_if_its_check_fires_and_the_writer_names_it(named, fired, reason):
+    written = Written("", CHOSEN, "Porcelain was first made in China, in kilns.", "")
+
+    assert unusable("off_topic", named, written, fired) == reason
+
+
+def test_the_summary_of_nothing_is_a_row_for_each_flaw_that_was_wanted():
+    empty = flaw_summary(frame(Pair, []), frame(Dropped, []), (("factual", 0.75), ("logic", 0.25)))
+
+    assert [(row["flaw"], row["asked"], row["check_rate"], row["share"], row["quota"]) for row in empty] == [
+        ("factual", 0, None, None, 0.75),
+        ("logic", 0, None, None, 0.25),
+    ]
+    assert flaw_summary(frame(Pair, []), frame(Dropped, []), ()) == []
+
+
+def test_the_summary_counts_what_was_asked_checked_found_and_written(make_pairs):
+    pairs = make_pairs(flaw=["factual", "factual", "logic"])
+    stage = "write_contrasts"
+    dropped = frame(
+        Dropped,
+        [
+            drop(stage, "failed_call", raw_row("factual", None, {"error": "timed out"}), "p"),
+            drop(stage, "length_ratio", raw_row("factual", True, {"chosen": "c" * 20_000}), "q"),
+            drop(stage, "flaw_not_found", raw_row("logic", False, {"chosen": '{"flaw": "factual"'}), "r"),
+            drop("read_prompts", "bad_prompt", "{}", None),
+        ],
+    )
+
+    found = flaw_summary(pairs, dropped, (("factual", 0.5), ("logic", 0.5)))
+
+    assert found == [
+        {
+            "flaw": "factual",
+            "severity": "critical",
+            "asked": 4,
+            "checked": 3,
+            "fired": 3,
+            "check_rate": 1.0,
+            "written": 2,
+            "quota": 0.5,
+            "share": pytest.approx(2 / 3),
+        },
+        {
+            "flaw": "logic",
+            "severity": "critical",
+            "asked": 2,
+            "checked": 2,
+            "fired": 1,
+            "check_rate": 0.5,
+            "written": 1,
+            "quota": 0.5,
+            "share": pytest.approx(1 / 3),
+        },
+    ]
+    assert pl.DataFrame(json.loads(json.dumps(found))).height == 2

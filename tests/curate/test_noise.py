@@ -1,0 +1,177 @@
+import json
+
+import pytest
+from scripted import ScriptedModel, completion
+
+from curate.backends.calls import Answer
+from curate.backends.named import NamedModel
+from curate.build import build
+from curate.cli import main
+from curate.config import BuildConfig
+from curate.noise import Noise, measure_noise, noise_path, read_noise, save_noise
+from schemas.errors import UserError
+
+
+class Batched(ScriptedModel):
+    """Remembers which requests it was given at once."""
+
+    def __init__(self, reply):
+        super().__init__(reply)
+        self.batches = []
+
+    def answer(self, requests, needed):
+        self.batches.append([requests[i] for i in sorted(needed)])
+        yield from super().answer(requests, needed)
+
+
+def text(request):
+    return request.messages[-1]["content"]
+
+
+def test_a_scorer_that_repeats_itself_has_no_noise(recorder):
+    measured = measure_noise(ScriptedModel(lambda request: Answer(values=(len(text(request)) / 7,))), recorder, 60)
+
+    assert (measured.rows, measured.failed, measured.noise, measured.max) == (120, 0, 0.0, 0.0)
+
+
+def test_the_noise_is_the_95th_percentile_of_the_differences(recorder):
+    # The second scores are 0.01, 0.02 ... 1.20 away from the first, some above and some below.
+    again = iter(range(1, 121))
+
+    def reply(request):
+        step = next(again) if request.first_sample else 0
+        return Answer(values=(3 + step * (-1) ** step / 100,))
+
+    measured = measure_noise(ScriptedModel(reply), recorder, 60)
+
+    # Of 120 sorted differences the 95th percentile lies at place 0.95 · 119 = 113.05, counted from 0; the one above
+    # it is the 115th, 1.15.
+    assert measured.noise == pytest.approx(1.15)
+    assert measured.max == pytest.approx(1.2)
+
+
+def test_every_response_is_scored_again_among_others_than_before(recorder):
+    model = Batched(lambda request: Answer(values=(1.0,)))
+
+    measure_noise(model, recorder, 60)
+
+    first, *second = model.batches
+    assert len(first) == 120
+    assert {len(batch) for batch in second} <= {7, 1} and sum(map(len, second)) == 120
+    assert sorted(text(request) for batch in second for request in batch) == sorted(map(text, first))
+    assert [text(request) for request in second[0]] != [text(request) for request in first[:7]]
+
+
+def test_measuring_again_asks_nothing_again(recorder):
+    model = ScriptedModel(lambda request: Answer(values=(float(len(text(request)) + request.first_sample),)))
+
+    first = measure_noise(model, recorder, 5)
+    second = measure_noise(model, recorder, 5)
+
+    assert first == second
+    assert len(model.asked) == 20
+
+
+def test_responses_with_one_score_do_not_count_and_more_than_half_of_them_are_an_error(recorder):
+    def scorer(name, failing):
+        again = iter(range(20))
+
+        def reply(request):
+            if request.first_sample and next(again) < failing:
+                return Answer(failure="failed_call", error="no")
+            return Answer(values=(1.0 + request.first_sample,))
+
+        model = ScriptedModel(reply)
+        model.model = name
+        return model
+
+    recorder.max_failed = 1.0
+
+    measured = measure_noise(scorer("half", 10), recorder, 10)
+
+    assert (measured.rows, measured.failed, measured.noise) == (20, 10, 1.0)
+    with pytest.raises(UserError, match="no two scores for 11 of 20"):
+        measure_noise(scorer("more", 11), recorder, 10)
+
+
+def test_a_pairwise_scorer_is_asked_in_both_orders_and_its_error_counts_for_both_sides(recorder):
+    # Every answer is 0.5 the first time. The second time it is 0.6 where the chosen response is shown as A, so p is
+    # 0.5 + (0.6 - 0.5) / 2 = 0.55: 0.05 more than before, which counts sqrt(2) times.
+    firsts = []
+
+    def reply(request):
+        if not request.first_sample:
+            firsts.append(text(request))
+            return Answer(values=(0.5,))
+        return Answer(values=(0.6 if text(request) in firsts[0::2] else 0.5,))
+
+    judge = NamedModel("judge-pairs:x", "weights", lambda: ScriptedModel(reply), form="pair", rubric="Be kind.")
+
+    measured = measure_noise(judge, recorder, 10)
+
+    assert (len(firsts), measured.rows, measured.failed) == (20, 10, 0)
+    assert measured.noise == pytest.approx(0.05 * 2**0.5)
+
+
+def test_noise_is_kept_by_name_and_weights_and_null_where_never_measured(tmp_path):
+    save_noise(tmp_path, Noise("nim:a/b", "weights", 120, 0, 0.25, 1.0))
+
+    assert read_noise(tmp_path, "nim:a/b", "weights") == 0.25
+    assert read_noise(tmp_path, "nim:a/b", "other weights") is None
+    record = json.loads(noise_path(tmp_path, "nim:a/b", "weights").read_text())
+    assert record.keys() == {"format", "scorer", "digest", "rows", "failed", "noise", "max"}
+
+
+def test_the_doctor_measures_a_scorer_and_a_build_takes_its_noise_for_the_size_of_a_tie(
+    endpoint, tmp_path, monkeypatch, capsys
+):
+    # A score is half the length, and 1 more the second time; the margins of the pairs below are 1.5, 0.5 and 0.5.
+    askings = {}
+
+    def judge(body):
+        said = body["messages"][-1]["content"]
+        askings[said] = askings.get(said, -1) + 1
+        return 200, completion(f"reward:{len(said) / 2 + askings[said]}")
+
+    monkeypatch.setenv("NIM_BASE_URL", endpoint(judge).url)
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [("Name a river.", "Nile", "X"), ("Why do cats purr at night?", "Two", "No")]
+    rows += [("How is glass made?", "Sand", "Ash")]
+    pairs.write_text(
+        "".join(json.dumps(dict(zip(("prompt", "chosen", "rejected"), row, strict=True))) + "\n" for row in rows)
+    )
+    cfg = BuildConfig(source=str(pairs), scorer="nim:m", data=tmp_path / "data")
+
+    before = build(cfg).summary()
+    code = main(["doctor", "--scorer", "nim:m", "--num", "4", "--data", str(cfg.data), "--json"])
+    printed = capsys.readouterr().out
+    after = build(cfg).summary()
+
+    assert code == 0
+    check = next(check for check in json.loads(printed.splitlines()[-1])["checks"] if check["name"] == "noise nim:m")
+    assert "a margin of 1 or less is a tie" in check["found"] and "8 scored twice" in check["found"]
+    assert (before["noise"], before["kept"]) == (None, 3)
+    assert (after["noise"], after["kept"], after["dropped"]) == (1.0, 1, {"tie": 2})
+    assert after["table"] != before["table"]
+
+
+def test_a_scorer_that_fails_on_more_than_half_is_a_bad_check_and_keeps_nothing(
+    endpoint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("NIM_BASE_URL", endpoint(lambda body: (200, completion("I like it."))).url)
+
+    code = main(["doctor", "--scorer", "nim:m", "--num", "4", "--data", str(tmp_path)])
+
+    bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    assert code == 1
+    assert len(bad) == 1 and "no two scores for 8 of 8" in bad[0]
+    assert not (tmp_path / "noise").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [(["--scorer", "reward-mni"], "did you mean 'reward-mini'"), (["--num", "0"], "--num must be at least 1")],
+)
+def test_what_the_doctor_cannot_measure_is_the_users_mistake(tmp_path, capsys, words, sentence):
+    assert main(["doctor", *words, "--data", str(tmp_path)]) == 2
+    assert sentence in capsys.readouterr().err
