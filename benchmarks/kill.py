@@ -10,7 +10,8 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
@@ -22,6 +23,9 @@ SEED = 30
 LATENCY_S = (0.02, 0.05)
 LATEST_S = 0.1
 """A kill comes up to so long after the call that sets it off."""
+
+LONGEST_S = 900.0
+"""Of one build."""
 
 SUBJECTS = ("rivers", "bread", "glass", "wolves", "violins", "tides", "bridges", "salt", "clocks", "maps")
 PLACES = ("Norway", "Peru", "Kenya", "Japan", "Malta", "Chile", "Nepal", "Fiji", "Ghana", "Latvia")
@@ -73,27 +77,34 @@ def write_prompts(path: Path) -> None:
     path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in asked))
 
 
-async def start_build(url: str, prompts: Path, data: Path) -> asyncio.subprocess.Process:
-    """The command that is killed and given again."""
+@asynccontextmanager
+async def started(url: str, prompts: Path, data: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The command that is killed and given again; it never outlives the block."""
     asked = ["--source", "gpt", "--flaws", "none", "--generator", f"{url}#m", "--prompts", str(prompts)]
     limits = ["--concurrency", str(CONCURRENCY), "--data", str(data), "--json"]
     command = [sys.executable, "-m", "curate.cli", "build", *asked, *limits]
     pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
-async def finish(process: asyncio.subprocess.Process) -> str:
-    """Key of the screened table of a build that runs to its end."""
-    out, err = await process.communicate()
+async def finish(url: str, prompts: Path, data: Path) -> str:
+    """Run a build to its end; the key of its screened table."""
+    async with started(url, prompts, data) as process, asyncio.timeout(LONGEST_S):
+        out, err = await process.communicate()
     if process.returncode:
         raise SystemExit(f"the build ended with exit code {process.returncode}:\n{err.decode()}")
     return str(json.loads(out.decode().splitlines()[-1])["table"])
 
 
-async def disturb(endpoint: Endpoint, url: str, prompts: Path, data: Path, moments: Sequence[tuple[int, float]]) -> str:
-    """A build killed at each of `moments`, calls received and seconds after; the key of its screened table."""
-    for received, after_s in moments:
-        process = await start_build(url, prompts, data)
+async def kill(endpoint: Endpoint, url: str, prompts: Path, data: Path, received: int, after_s: float) -> None:
+    """Start a build and kill it `after_s` after so many calls were received."""
+    async with started(url, prompts, data) as process, asyncio.timeout(LONGEST_S):
         ended = asyncio.create_task(process.communicate())
         # At least one call of this start: a kill before any call has nothing to lose.
         reached = asyncio.create_task(endpoint.reach(max(received, endpoint.received + 1)))
@@ -103,8 +114,7 @@ async def disturb(endpoint: Endpoint, url: str, prompts: Path, data: Path, momen
             raise SystemExit(f"the build ended before {received} calls:\n{ended.result()[1].decode()}")
         process.kill()
         await ended
-        print(f"killed after {endpoint.received} calls", flush=True)
-    return await finish(await start_build(url, prompts, data))
+    print(f"killed after {endpoint.received} calls", flush=True)
 
 
 def digests(data: Path) -> dict[str, str]:
@@ -116,17 +126,18 @@ def digests(data: Path) -> dict[str, str]:
 async def main() -> int:
     """Print what was asked, what was received and whether the tables are the same; 1 if a bound is broken."""
     chance = random.Random(SEED)
-    moments = [(received, chance.uniform(0, LATEST_S)) for received in sorted(chance.sample(range(1, CALLS), KILLS))]
+    moments = [(called, chance.uniform(0, LATEST_S)) for called in sorted(chance.sample(range(1, CALLS), KILLS))]
     endpoint = Endpoint()
     url = await endpoint.start()
     with tempfile.TemporaryDirectory() as scratch:
         prompts, whole, killed = (Path(scratch) / name for name in ("prompts.jsonl", "whole", "killed"))
         write_prompts(prompts)
-        table = await finish(await start_build(url, prompts, whole))
+        table = await finish(url, prompts, whole)
         needed, endpoint.received = endpoint.received, 0
         print(f"undisturbed: {needed} calls, {len(digests(whole))} table files", flush=True)
-        disturbed = await disturb(endpoint, url, prompts, killed, moments)
-        same = digests(whole) == digests(killed) and table == disturbed
+        for called, after_s in moments:
+            await kill(endpoint, url, prompts, killed, called, after_s)
+        same = await finish(url, prompts, killed) == table and digests(killed) == digests(whole)
     received = endpoint.received
     is_bounded = received <= needed + KILLS * CONCURRENCY
     found = {"needed": needed, "received": received, "kills": KILLS, "concurrency": CONCURRENCY, "same_bytes": same}

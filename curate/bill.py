@@ -1,5 +1,7 @@
 """An estimate as a table for people, and as JSON."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
@@ -74,14 +76,17 @@ def time(value: Range | None) -> str:
     return "unknown" if value is None else with_ends(value, lambda seconds: tqdm.format_interval(round(seconds)))
 
 
-def with_ends(value: Range, shown: Any) -> str:
-    """`12 (10 to 15)`, or `12` where all three read the same."""
+def with_ends(value: Range, shown: Callable[[float], str]) -> str:
+    """`12 (10 to 15)`, or `12` where all three read the same or one thing seen gives no interval."""
+    if math.isinf(value.high):
+        return f"{shown(value.estimate)} (seen once)"
     estimate, low, high = shown(value.estimate), shown(value.low), shown(value.high)
     return estimate if low == estimate == high else f"{estimate} ({low} to {high})"
 
 
-def ends(value: Range | None) -> dict[str, float] | None:
-    """A range as JSON."""
+def ends(value: Range | None) -> dict[str, float | None] | None:
+    """A range as JSON; an end that nothing bounds is null."""
     if value is None:
         return None
-    return {"estimate": round(value.estimate, 6), "low": round(value.low, 6), "high": round(value.high, 6)}
+    high = None if math.isinf(value.high) else round(value.high, 6)
+    return {"estimate": round(value.estimate, 6), "low": round(value.low, 6), "high": high}

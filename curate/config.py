@@ -30,7 +30,8 @@ class BuildConfig:
     """Rows taken from the source, after a shuffle by `--seed`; all by default."""
     generator: str = ""
     """Model that writes responses: `smollm2`, a run, `hf:PATH`, a hub model (`owner/name`), `vllm:MODEL` (a server that
-    is started for it), `openai:MODEL` or `http://HOST/v1#MODEL`; by default the newest SFT run, else `smollm2`. Needed for `gpt`."""
+    is started for it), `openai:MODEL` or `http://HOST/v1#MODEL`; by default the newest SFT run, else `smollm2`.
+    Needed for `gpt`."""
     scorer: str = ""
     """Model that scores responses: `reward-mini`, `reward-mini-b`, `nim:MODEL`, `hf:PATH_OR_ID`,
     `first-token:PATH_OR_ID`, `vllm:MODEL`, `classify:URL#MODEL`, `pooling:URL#MODEL`, `judge:GENERATOR`,

@@ -165,9 +165,7 @@ def run_pilot(
     """Makes the pairs of the first rows; returns how many rows there were, and the share of pairs accepted."""
     few = min(cfg.pilot, most_prompts(cfg) or cfg.pilot)
     with stage_lines_hidden():
-        tables = screened_pairs(
-            replace(cfg, num_pairs=None), replace(rows, num_rows=few), models, store, recorder
-        )
+        tables = screened_pairs(replace(cfg, num_pairs=None), replace(rows, num_rows=few), models, store, recorder)
     pilot = rows_read(tables)
     places = pilot * pairs_per_prompt(cfg)
     return pilot, share(sum(accepted_pairs(tables).values()), places) if places else None
@@ -252,11 +250,14 @@ def estimated(
     seconds = None
     if seen:
         per_call = [call.seconds if is_remote else call.seconds / call.n for call in seen]
+        # The calls of one local batch have equal shares of its time: together they are one thing seen.
+        per_call = per_call if is_remote else sorted(set(per_call))
         work = total(per_call, [1.0] * len(samples) if is_remote else samples, math.inf)
         at_once = max(1, min(terms.concurrency, len(samples))) if is_remote else 1
         seconds = at_least(work.times(1 / at_once), limited(len(samples), input_tokens + output_tokens, terms))
-    if asked.backend.price_name is None:
-        input_tokens, output_tokens = (NOTHING, NOTHING) if not seen else (input_tokens, output_tokens)
+    if not is_remote and all(request.kind != "generate" for request in asked.to_make):
+        # A scorer or encoder in this process counts no tokens.
+        input_tokens = output_tokens = NOTHING
     cost = None
     if price:
         cost = (input_tokens.times(price.input) + output_tokens.times(price.output)).times(1e-6)

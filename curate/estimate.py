@@ -29,9 +29,7 @@ class Range:
         """For as many rows as `counts` says instead of its estimate of them."""
         if not counts.estimate:
             return self
-        return Range(
-            self.estimate, self.low * counts.low / counts.estimate, self.high * counts.high / counts.estimate
-        )
+        return Range(self.estimate, self.low * counts.low / counts.estimate, self.high * counts.high / counts.estimate)
 
 
 NOTHING = Range(0.0, 0.0, 0.0)

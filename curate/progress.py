@@ -80,7 +80,7 @@ class Progress:
                 self._bar.update(calls)
 
     def advance(self, calls: int, failed: int, backend: "Backend") -> tuple[int, int]:
-        """Calls just made, `failed` of them in vain; returns calls answered or found, and failed, in the whole stage."""
+        """Calls just made, `failed` of them in vain; returns calls made or found, and failed, of the whole stage."""
         with self._lock:
             self._made += calls
             self._failed += failed

@@ -61,7 +61,7 @@ class Allowance:
         return self._stop is not None
 
     def check(self) -> None:
-        """Raise what the run was stopped for. Raises CapReached when a call as long as the longest would end too late."""
+        """Raise what the run was stopped for; CapReached when a call as long as the longest would end too late."""
         if self._stop is not None:
             raise self._stop
         if self._max_s is not None:

@@ -163,6 +163,8 @@ class HFGenerator:
                 else {"do_sample": True, "temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": 0}
             ),
             max_new_tokens=int(sampling["max_tokens"]),
+            # The settings of some models hold a penalty that nobody asked for here.
+            repetition_penalty=1.0,
             eos_token_id=self._ends,
             pad_token_id=self._tokenizer.pad_token_id,
         )

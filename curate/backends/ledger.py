@@ -317,9 +317,7 @@ class Ledger:
                     others[call_id] = (owner if state in ("asked", "partial") else "", slots)
         return others
 
-    def _donors(
-        self, requests: Sequence[Request], identities: Sequence[str]
-    ) -> dict[tuple[str, str], Held]:
+    def _donors(self, requests: Sequence[Request], identities: Sequence[str]) -> dict[tuple[str, str], Held]:
         """Identity and other sampling -> what the call under the largest smaller `max_tokens` leaves to be made."""
         limits = {
             (identity, sampled_otherwise(request)): request.sampling["max_tokens"]
@@ -456,7 +454,8 @@ def is_full(error: Exception) -> bool:
 
 def no_room(path: Path, why: object) -> UserError:
     return UserError(
-        f"no room to write {path} ({why}); free some space, then give the same command again: everything so far is saved"
+        f"no room to write {path} ({why}); free some space, then give the same command again: "
+        "everything so far is saved"
     )
 
 

@@ -87,8 +87,9 @@ class Recorder:
             claim = self.ledger.claim(backend, [(call_id, requests[first[call_id]]) for call_id in waiting])
             answers |= claim.answers
             self._reused(len(claim.answers))
+            held = {first[call_id]: found for call_id, found in claim.held.items()}
             try:
-                self._make(backend, requests, {first[call_id]: held for call_id, held in claim.held.items()}, ids, answers)
+                self._make(backend, requests, held, ids, answers)
             finally:
                 self.ledger.release(claim.held)
             if claim.busy:

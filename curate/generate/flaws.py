@@ -42,8 +42,10 @@ FLAWED_PAIR_SCHEMA = {
 
 SAME_WORDS = 0.95
 """Share of words in the same order from which two responses say the same."""
-NOT_COMPARED: frozenset[WrittenFlaw] = frozenset(("factual", "logic", "broken_format", "truncation"))
-"""Flaws that a few signs can make: a wrong year, a wrong sign, a lost fence, a lost end."""
+NOT_COMPARED: frozenset[WrittenFlaw] = frozenset(
+    ("factual", "logic", "broken_format", "truncation", "unsupported_detail")
+)
+"""Flaws that a few signs can make: a wrong year, a wrong sign, a lost fence, a lost end, an invented name."""
 
 
 Shares = Sequence[tuple[WrittenFlaw, float]]

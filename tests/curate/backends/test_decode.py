@@ -13,7 +13,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from curate.backends.decode import bytes_per_token, closed_up, decode, pieces
+from curate.backends.decode import PIECE_TOKENS, bytes_per_token, closed_up, decode, pieces
 from curate.models import embedded_folder
 
 SIZES = {
@@ -103,11 +103,12 @@ def test_prompts_that_share_no_beginning_are_read_whole(llama):
     assert decode(llama, prompts, [1, 1, 1], None, GREEDY, []) == generated(llama, prompts, 12)
 
 
-def test_prompts_read_in_several_pieces_are_answered_like_those_read_at_once(llama, monkeypatch):
-    at_once = decode(llama, PROMPTS, [2, 1, 3], luck(6), SAMPLED, [])
-    monkeypatch.setitem(decode.__globals__["PIECE_TOKENS"], "cpu", 4)
+def test_prompts_that_are_read_in_several_pieces_get_the_responses_of_generate(llama):
+    # Two pieces: 24 prompts have 24 * 60 tokens beyond the shared ones.
+    prompts = [[*SHARED, *((at * row) % 300 for at in range(20 + row))] for row in range(17, 41)]
+    assert len(list(pieces(prompts, 12, PIECE_TOKENS["cpu"], is_whole=False))) == 2
 
-    assert decode(llama, PROMPTS, [2, 1, 3], luck(6), SAMPLED, []) == at_once
+    assert decode(llama, prompts, [1] * 24, None, GREEDY, []) == generated(llama, prompts, 12)
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])

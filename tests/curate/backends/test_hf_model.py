@@ -1,6 +1,8 @@
 """A transformers model in process: random weights of a true architecture, a real tokenizer."""
 
 import json
+import time
+from dataclasses import replace
 
 import pytest
 from scripted import user
@@ -82,6 +84,67 @@ def test_going_on_after_an_interruption_gives_the_responses_of_an_undisturbed_ru
         assert {**first, **rest} == undisturbed
 
 
+def test_requests_of_one_part_may_ask_for_different_numbers_of_responses(generator):
+    requests = [request("Hi", n=1), request("Hello there", n=3), request("Name a colour.", n=2)]
+
+    found = answers(generator, requests)
+
+    assert [len(found[i].responses) for i in range(3)] == [1, 3, 2]
+    assert found[1].output_tokens > found[0].output_tokens
+
+
+def test_the_luck_of_a_request_is_of_what_is_asked_and_not_of_its_neighbours(generator):
+    asked = request("Name a colour.", n=3)
+
+    alone = answers(generator, [asked])[0]
+
+    assert answers(generator, [request("Hi"), asked, request("Hello there", n=1)])[1].responses == alone.responses
+    assert answers(generator, [replace(asked, first_sample=3)])[0].responses != alone.responses
+
+
+def test_a_prompt_with_more_responses_than_are_drawn_together_gets_them_all(generator):
+    found = answers(generator, [request("Hi", n=150, max_tokens=2)])[0]
+
+    assert len(found.responses) == 150
+
+
+def test_a_batch_holds_64_sequences_at_most(generator):
+    requests = [request("word " * (i % 30 + 1), n=3, max_tokens=1) for i in range(60)]
+
+    sizes = [len(group) for group in generator.answer(requests, set(range(60)))]
+
+    # 21 prompts with 3 responses are 63 sequences.
+    assert sizes == [1, 2, 4, 8, 16, 21, 8]
+
+
+def test_the_time_of_a_batch_is_shared_out(generator):
+    start = time.perf_counter()
+
+    found = answers(generator, [request("Hi"), request("Hello there"), request("Name a colour.")])
+
+    assert all(answer.seconds > 0 for answer in found.values())
+    assert sum(answer.seconds for answer in found.values()) <= time.perf_counter() - start
+
+
+def test_a_model_that_keeps_no_keys_and_values_is_asked_through_generate(folder, tmp_path):
+    import torch
+    from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    MambaForCausalLM(MambaConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1)).save_pretrained(
+        tmp_path
+    )
+    tokenizer.save_pretrained(tmp_path)
+    model = HFGenerator("tiny", "digest", tmp_path)
+    requests = [request("Hi", n=1), request("Hello there", n=3), request("Name a colour.", temperature=0.7)]
+
+    found, again = answers(model, requests), answers(model, requests)
+
+    assert [len(found[i].responses) for i in range(3)] == [1, 3, 2]
+    assert found == again
+
+
 def test_a_response_cut_at_the_limit_says_so(generator):
     found = answers(generator, [request("Hi", n=8, max_tokens=2)])[0]
 
@@ -124,6 +187,7 @@ def test_temperature_zero_is_the_most_likely_text(generator):
     first, again = (answers(generator, [request("Hi", temperature=0, seed=seed)])[0] for seed in (1, 2))
 
     assert first.responses == again.responses
+    assert first.responses[0] == first.responses[1]
 
 
 def test_a_model_folder_without_a_chat_template_is_refused(folder, tmp_path):
@@ -179,3 +243,42 @@ def test_a_lora_adapter_changes_the_responses(folder, tmp_path):
     adapted = answers(HFGenerator("tiny", "digest", folder, tmp_path / "adapter"), [request("Hi", temperature=0, n=1)])
 
     assert plain[0].responses != adapted[0].responses
+
+
+def test_an_adapter_that_does_nothing_gives_the_responses_of_the_model(folder, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    # A fresh adapter adds 0 to every weight.
+    fresh = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(folder), LoraConfig(target_modules=["q_proj", "v_proj"])
+    )
+    fresh.save_pretrained(tmp_path / "adapter")
+    requests = [request("Hi"), request("Name a colour.")]
+
+    plain = answers(HFGenerator("tiny", "digest", folder), requests)
+
+    assert answers(HFGenerator("tuned", "other digest", folder, tmp_path / "adapter"), requests) == plain
+
+
+def test_an_adapter_in_the_weights_computes_what_it_computes_beside_them(folder, tmp_path):
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from curate.backends.hf_model import with_adapter
+
+    torch.manual_seed(1)
+    tuned = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(folder), LoraConfig(target_modules=["q_proj", "v_proj"])
+    )
+    for name, weights in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=2.0)
+    tuned.save_pretrained(tmp_path / "adapter")
+    tokens = torch.tensor([[5, 6, 7, 8]])
+
+    with torch.inference_mode():
+        merged = with_adapter(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "adapter")(tokens).logits
+        beside = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "adapter")
+        torch.testing.assert_close(merged, beside(tokens).logits, atol=1e-4, rtol=1e-4)

@@ -101,6 +101,8 @@ def test_every_format_gives_the_same_pair(pairs_of, row):
             "rejected": "Go",
             "score_chosen": None,
             "score_rejected": None,
+            "z_chosen": None,
+            "z_rejected": None,
             "failed_score": False,
             "scorer": None,
             "origin": "real",
