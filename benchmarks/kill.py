@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -93,13 +94,14 @@ async def started(url: str, prompts: Path, data: Path) -> AsyncIterator[asyncio.
             await process.wait()
 
 
-async def finish(url: str, prompts: Path, data: Path) -> str:
-    """Run a build to its end; the key of its screened table."""
+async def finish(url: str, prompts: Path, data: Path) -> dict[str, Any]:
+    """Run a build to its end; its summary."""
     async with started(url, prompts, data) as process, asyncio.timeout(LONGEST_S):
         out, err = await process.communicate()
     if process.returncode:
         raise SystemExit(f"the build ended with exit code {process.returncode}:\n{err.decode()}")
-    return str(json.loads(out.decode().splitlines()[-1])["table"])
+    summary: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
+    return summary
 
 
 async def kill(endpoint: Endpoint, url: str, prompts: Path, data: Path, received: int, after_s: float) -> None:
@@ -132,12 +134,14 @@ async def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         prompts, whole, killed = (Path(scratch) / name for name in ("prompts.jsonl", "whole", "killed"))
         write_prompts(prompts)
-        table = await finish(url, prompts, whole)
+        undisturbed = await finish(url, prompts, whole)
         needed, endpoint.received = endpoint.received, 0
-        print(f"undisturbed: {needed} calls, {len(digests(whole))} table files", flush=True)
+        counted = f"{needed} calls, {undisturbed['kept']} pairs kept, {len(digests(whole))} table files"
+        print(f"undisturbed: {counted}", flush=True)
         for called, after_s in moments:
             await kill(endpoint, url, prompts, killed, called, after_s)
-        same = await finish(url, prompts, killed) == table and digests(killed) == digests(whole)
+        resumed = await finish(url, prompts, killed)
+        same = resumed["table"] == undisturbed["table"] and digests(killed) == digests(whole)
     received = endpoint.received
     is_bounded = received <= needed + KILLS * CONCURRENCY
     found = {"needed": needed, "received": received, "kills": KILLS, "concurrency": CONCURRENCY, "same_bytes": same}

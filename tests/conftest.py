@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import settings
 from scripted import Handler, ScriptedEndpoint, user
 
 from curate.backends.ledger import Ledger
@@ -15,6 +16,9 @@ from curate.environment import set_defaults
 from schemas.ids import pair_key, prompt_group, prompt_key
 from schemas.tables import Pair
 
+# How long an example takes depends on what else the machine does.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 set_defaults()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -72,7 +72,7 @@ def test_a_source_that_ends_too_early_is_saved_with_what_is_short_and_what_each_
     summary = built.summary()
     assert (summary["kept"], summary["short"], summary["dropped"]) == (40, 10, {"tie": 20})
     assert caplog.messages[-1] == (
-        "40 of 50 pairs from 60 prompts, which is all the source has; dropped by rule: tie 20"
+        "40 of 50 pairs from 60 prompts, all the source has; dropped by rule: tie 20"
     )
     assert (built.tables["read_pairs"].folder.parents[2] / "builds" / "pairs.json").exists()
 
@@ -82,7 +82,7 @@ def test_no_more_prompts_than_allowed_are_used(config, caplog):
 
     assert summary["rows_in"] == 25
     assert summary["short"] == 20 - summary["kept"] > 0
-    assert "which is --max-prompts 25" in caplog.messages[-1]
+    assert "from 25 prompts, as many as --max-prompts allows (25)" in caplog.messages[-1]
 
 
 def test_a_round_is_one_line(config, caplog):

@@ -100,12 +100,19 @@ def test_pairs_of_one_prompt_stay_beside_each_other_but_not_when_they_say_the_sa
         prompt_id=["a", "a", "a", "b"],
         pair_id=["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb", "aaaaaaaaaaaaaaaa.2", "cccccccccccccccc"],
         score_chosen=[3.0, 4.0, 2.0, 3.5],
+        origin=["synthetic"] * 4,
     )
 
     screened = screen(pairs)
 
     assert screened["dropped_by"].to_list() == [None, None, "duplicate_pair", "near_duplicate_prompt"]
     assert screened["duplicate_of"].to_list() == [None, None, "aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"]
+
+
+def test_a_ready_pair_that_repeats_a_prompt_is_a_near_duplicate_of_the_better_one(screen, make_pairs):
+    screened = screen(make_pairs(prompt=["one thing"] * 2, prompt_id=["a", "a"], score_chosen=[3.0, 4.0]))
+
+    assert screened["dropped_by"].to_list() == ["near_duplicate_prompt", None]
 
 
 def test_a_margin_not_larger_than_the_noise_is_a_tie_on_either_side_of_zero(screen, make_pairs):
