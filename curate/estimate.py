@@ -52,7 +52,7 @@ def total(seen: Sequence[float], weights: Sequence[float], most: float) -> Range
         return Range(min(mean, most), 0.0, most)
     spread = float(np.std(seen, ddof=1)) * math.sqrt(float((w**2).sum() + w.sum() ** 2 / len(seen)))
     half = float(t.ppf(LEVEL, len(seen) - 1)) * spread
-    return Range(min(mean, most), max(0.0, mean - half), min(mean + half, most))
+    return Range(min(mean, most), min(max(0.0, mean - half), most), min(mean + half, most))
 
 
 def share(hits: int, rows: int) -> Range:

@@ -44,6 +44,7 @@ class ScriptedEndpoint:
     """An HTTP server on 127.0.0.1; `handler` maps a request body to a status and a body."""
 
     def __init__(self, handler: Handler) -> None:
+        self.handler = handler
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
@@ -57,7 +58,7 @@ class ScriptedEndpoint:
                 endpoint.bodies.append(body)
                 endpoint.headers.append(dict(self.headers))
                 endpoint.paths.append(self.path)
-                status, content = handler(body)
+                status, content = endpoint.handler(body)
                 sent = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(sent)))

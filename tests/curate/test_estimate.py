@@ -1,0 +1,65 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.estimate import NOTHING, Range, share, total
+
+
+def test_nothing_to_make_takes_nothing():
+    assert total([5.0, 6.0], [], most=0) == NOTHING
+
+
+def test_of_nothing_seen_only_the_most_is_known():
+    assert total([], [1.0, 1.0], most=200) == Range(200, 0, 200)
+
+
+def test_of_one_thing_seen_there_is_no_spread():
+    assert total([5.0], [1.0, 1.0], most=200) == Range(10, 0, 200)
+
+
+def test_the_interval_is_that_of_a_prediction():
+    # mean 2, s = 1, three calls to make after three seen: half = 4.3027 * sqrt(3 + 9/3) = 10.539
+    found = total([1.0, 2.0, 3.0], [1.0] * 3, most=100)
+
+    assert (found.estimate, found.low) == (pytest.approx(6), 0)
+    assert found.high == pytest.approx(6 + 4.302653 * math.sqrt(6))
+
+
+def test_weights_count_as_so_many_calls_for_the_estimate():
+    assert total([2.0, 2.0], [1.5, 2.5], most=100) == Range(8, 8, 8)
+
+
+def test_the_interval_holds_the_sum_about_19_times_in_20():
+    draw = np.random.default_rng(30)
+    hits = 0
+    for _ in range(1000):
+        seen, rest = draw.exponential(5.0, 20), draw.exponential(5.0, 300)
+        found = total(seen.tolist(), [1.0] * 300, most=math.inf)
+        hits += found.low <= rest.sum() <= found.high
+
+    # Skewed calls: a little below the nominal 0.95 is what t intervals give.
+    assert 900 <= hits <= 980
+
+
+@given(st.lists(st.floats(0, 100), max_size=30), st.lists(st.floats(0, 10), max_size=30), st.floats(0, 1000))
+def test_an_estimate_lies_in_its_interval_and_under_the_most(seen, weights, most):
+    found = total(seen, weights, most)
+
+    assert 0 <= found.low <= found.estimate + 1e-6
+    assert found.estimate <= found.high + 1e-6
+    assert found.high <= max(most, 0) + 1e-6 or not weights
+
+
+@pytest.mark.parametrize(("hits", "rows"), [(0, 5), (5, 5), (3, 5), (0, 1)])
+def test_a_share_lies_in_its_interval(hits, rows):
+    found = share(hits, rows)
+
+    assert 0 <= found.low <= hits / rows <= found.high <= 1
+    assert found.high > found.low
+
+
+def test_more_rows_make_every_end_larger():
+    assert Range(100, 80, 120).over(Range(50, 40, 100)) == Range(100, 64, 240)
