@@ -32,10 +32,8 @@ def place(tmp_path, monkeypatch, capsys, endpoint):
     def run(*words, prices=True, data="data"):
         told = ["--prices", "prices.toml"] if prices else []
         generator = f"{server.url}#m"
-        code = main(
-            ["build", "--source", "gpt", "--flaws", "none", "--generator", generator, "--prompts", "prompts.jsonl"]
-            + ["--max-tokens", "64", "--data", data, "--json", *told, *words]
-        )
+        source = ["--source", "gpt", "--flaws", "none", "--generator", generator, "--prompts", "prompts.jsonl"]
+        code = main(["build", *source, "--max-tokens", "64", "--data", data, "--json", *told, *words])
         printed = capsys.readouterr()
         found = json.loads(printed.out.splitlines()[-1]) if code in (0, 1) else {}
         return code, found, printed.err
