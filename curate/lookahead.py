@@ -20,9 +20,10 @@ class Work(Generic[Result]):
         self._make, self._index, self._allowance = make, index, allowance
         self._results: list[Result] = []
         self._error: BaseException | None = None
+        # Not the end of the thread: a join that Ctrl-C breaks off takes the thread for ended (CPython 3.11).
+        self._is_done = threading.Event()
         # A second Ctrl-C leaves the calls in flight alone: the process must then not wait for them.
-        self._thread = threading.Thread(target=self._run, name=f"part {index}", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name=f"part {index}", daemon=True).start()
 
     def _run(self) -> None:
         try:
@@ -30,9 +31,11 @@ class Work(Generic[Result]):
         except BaseException as error:
             self._error = error
             self._allowance.stop(error)
+        finally:
+            self._is_done.set()
 
     def wait(self) -> None:
-        self._thread.join()
+        self._is_done.wait()
 
     def result(self) -> Result:
         """What `make` returned; raises what it raised."""

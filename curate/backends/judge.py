@@ -68,11 +68,9 @@ class PairJudgeAPI(ChatAPI):
 
 def managed_pair_judge(name: str, model: str, data: Path, terms: Terms) -> Backend:
     """`judge-pairs:vllm:MODEL`, on a server of ours."""
-    from curate.backends.vllm_server import KEY_NAME, ManagedModel, find_weights, server_of
+    from curate.backends.vllm_server import managed
 
-    weights = find_weights(model, data)
-    server = server_of(weights, "generate", data)
-    return ManagedModel(PairJudgeAPI(name, server.url, weights.name, KEY_NAME, terms), server)
+    return managed(PairJudgeAPI, name, model, data, terms, "generate")
 
 
 def judged(answer: Answer, read: Callable[[str], float]) -> Answer:

@@ -79,6 +79,26 @@ def test_ctrl_c_records_the_calls_in_flight_and_the_next_run_asks_only_the_rest(
     assert Counter(server.texts) == dict.fromkeys(texts, 1)
 
 
+def test_ctrl_c_waits_for_each_part_however_late_its_answers_come(server, runs):
+    may_answer = {text: threading.Event() for text in "ab"}
+    server.act = lambda call: after(may_answer[call.text], answers)
+
+    with other_run(runs, server, ["a", "b"], parts=2) as process:
+        server.wait_for(2)
+        process.send_signal(signal.SIGINT)
+        assert "waiting for the calls in flight" in process.stderr.readline()
+        may_answer["b"].set()
+        while runs.in_state("answered") != {"b"}:
+            time.sleep(0.01)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        may_answer["a"].set()
+        code = process.wait(20)
+
+    assert code == 130
+    assert runs.states() == {"a": "answered", "b": "answered"}
+
+
 @pytest.mark.parametrize("parts", [1, 2], ids=["in the main thread", "in two threads"])
 def test_a_second_ctrl_c_does_not_wait(server, runs, parts):
     server.act = lambda call: hangs
