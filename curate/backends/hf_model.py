@@ -36,7 +36,7 @@ class HFGenerator:
     """
 
     is_remote = False
-    price_name = None
+    price_name: str | None = None
 
     def __init__(self, name: str, digest: str, folder: Path, adapter: Path | None = None) -> None:
         """`folder` holds the model, `adapter` a PEFT adapter for it; `digest` stands for both.
