@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ LONGEST_S = 900.0
 
 SUBJECTS = ("rivers", "bread", "glass", "wolves", "violins", "tides", "bridges", "salt", "clocks", "maps")
 PLACES = ("Norway", "Peru", "Kenya", "Japan", "Malta", "Chile", "Nepal", "Fiji", "Ghana", "Latvia")
-CENTURIES = range(1, 21)
 
 
 class Endpoint:
@@ -73,8 +73,8 @@ def sentence(numbers: bytes) -> str:
 
 def write_prompts(path: Path) -> None:
     """Distinct prompts, one a call."""
-    asked = [f"Tell of {s} in {p} in century {c}." for s in SUBJECTS for p in PLACES for c in CENTURIES]
-    assert len(asked) == CALLS
+    chosen = random.Random(SEED).sample(list(combinations(SUBJECTS + PLACES, 4)), CALLS)
+    asked = [f"What do {', '.join(words)} have in common?" for words in chosen]
     path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in asked))
 
 

@@ -83,7 +83,7 @@ class Allowance:
             if self.spent_usd + self._reserved + most_usd <= self._budget:
                 self._reserved += most_usd
                 return True
-            if self._reserved > 1e-12:
+            if self._reserved > 1e-9:
                 return False
         raise CapReached(
             f"stopped at {self.spent_usd:.4f} USD, before the call that could cross --budget {self._budget:g} "

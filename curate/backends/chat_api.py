@@ -67,7 +67,8 @@ class ChatAPI:
             self.endpoint.used(estimate, sum(tokens))
         finally:
             allowance.settle(reply.most_usd, cost)
-        return replace(answer, seconds=reply.seconds, cost_usd=cost)
+        whole = None if cost is None or reply.charged is None else cost + reply.charged
+        return replace(answer, seconds=reply.seconds, cost_usd=whole)
 
     def read(self, body: dict[str, Any], request: Request) -> Answer:
         """An answer from the body of a response; raises ResponseError for one of another form.

@@ -205,7 +205,7 @@ class Endpoint:
                         if isinstance(found, dict):
                             self._slots.succeeded()
                             is_settled = True
-                            return Reply(found, most_usd, time.monotonic() - began)
+                            return Reply(found, most_usd, time.monotonic() - began, charged)
                         problem = found
                     else:
                         cost = 0.0
@@ -311,6 +311,8 @@ class Reply:
     body: dict[str, Any]
     most_usd: float | None
     seconds: float
+    charged: float | None
+    """USD for the tries before it; None where one broke off that may have been charged."""
 
 
 def blotted(raw: bytes, key: str) -> bytes:

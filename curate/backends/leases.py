@@ -26,17 +26,20 @@ class Leases:
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._folder = folder
         self._path = folder / self.owner
-        self._lock = FileLock(self._path)
+        # Taken by whichever thread claims first, given back by another.
+        self._lock = FileLock(self._path, thread_local=False)
+        self._holding = threading.Lock()
         self._stopped = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._seen: dict[str, tuple[int, float]] = {}
 
     def hold(self) -> None:
         """Take the lease; to be done before the first claim is written down."""
-        if not self._heart.is_alive():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-            self._heart.start()
+        with self._holding:
+            if not self._heart.is_alive():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire()
+                self._heart.start()
 
     def drop(self) -> None:
         """Give the lease back."""

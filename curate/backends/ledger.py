@@ -6,6 +6,7 @@ process is asking is waited for. A response that ended by itself under a smaller
 have ended under a larger one: only those that were cut are asked for again.
 """
 
+import errno
 import json
 import sqlite3
 import threading
@@ -25,6 +26,7 @@ from schemas.ids import digest
 
 VERSION = 2
 IDS_PER_QUERY = 500
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NUMBERS = {"score": "d", "embed": "f"}
 """How the numbers of a call are packed: scores as doubles, vectors as floats."""
 
@@ -173,8 +175,11 @@ class Ledger:
             return claim
         if self.is_full:
             raise no_room(self.path, "the reserve for answers is used up")
-        self._leases.hold()
-        self._spare.keep()
+        try:
+            self._leases.hold()
+            self._spare.keep()
+        except OSError as error:
+            raise unusable(self.path, error) from error
         identities = {call_id: call_identity(backend, request) for call_id, request in missing}
         now = time.time()
 
@@ -186,7 +191,8 @@ class Ledger:
             self._db.executemany(
                 "INSERT INTO calls (call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?) ON CONFLICT (call_id) DO UPDATE SET "
-                "owner = excluded.owner, asked_at = excluded.asked_at WHERE state <> 'answered'",
+                "owner = excluded.owner, asked_at = excluded.asked_at, "
+                "state = CASE state WHEN 'failed' THEN 'asked' ELSE state END WHERE state <> 'answered'",
                 (
                     (
                         call_id,
@@ -205,7 +211,7 @@ class Ledger:
             )
 
         with self._lock:
-            self._write(write)
+            self._write(write, may_use_spare=False)
             self._making.update(claim.held)
         return claim
 
@@ -338,14 +344,14 @@ class Ledger:
                     best[key] = (limit, call_id, text)
         return {key: finished(call_id, text) for key, (_, call_id, text) in best.items()}
 
-    def _write(self, write: Callable[[], None]) -> None:
-        """Run `write` in one transaction; on a full disk once more, in the room that was kept for this."""
+    def _write(self, write: Callable[[], None], may_use_spare: bool = True) -> None:
+        """Run `write` in one transaction; on a full disk once more, in the room that was kept for answers."""
         try:
             try:
                 with self._writing():
                     write()
             except sqlite3.OperationalError as error:
-                if not is_full(error) or not self._spare.use():
+                if not is_full(error) or not may_use_spare or not self._spare.use():
                     raise
                 with self._writing():
                     write()
@@ -449,7 +455,7 @@ def read_answer(kind: str, text: str, numbers: bytes | None, input_tokens: int, 
 
 def is_full(error: Exception) -> bool:
     """The disk, a quota or the largest file size allowed is reached."""
-    return "full" in str(error) or "disk I/O" in str(error)
+    return "full" in str(error) or "disk I/O" in str(error) or (isinstance(error, OSError) and error.errno in NO_ROOM)
 
 
 def no_room(path: Path, why: object) -> UserError:

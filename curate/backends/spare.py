@@ -2,7 +2,6 @@
 
 import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 SPARE_BYTES = 4 * 1024**2
@@ -17,8 +16,8 @@ class Spare:
         self._lock = threading.Lock()
 
     def keep(self) -> None:
-        """Set the room aside, if there is any; on a full disk the next write will tell."""
-        with self._lock, suppress(OSError):
+        """Set the room aside. Raises OSError where there is none: answers could not be written either."""
+        with self._lock:
             if self.is_used or (self._path.exists() and self._path.stat().st_size == SPARE_BYTES):
                 return
             scratch = self._path.with_name(f"{self._path.name}.{os.getpid()}")

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import pytest
 from misbehaving import after, answers, fails, hangs, says
 
+from curate.backends.leases import Leases
+
 PROGRAM = """
     import sys
     sys.path[:0] = {path!r}
@@ -221,3 +223,27 @@ def test_a_call_that_failed_before_is_not_made_by_two_processes_at_once(server, 
         asking.join(20)
 
     assert Counter(server.texts) == {"a": 1, "b": 1}
+
+
+def test_threads_that_begin_at_once_hold_one_lease(tmp_path):
+    for turn in range(10):
+        leases = Leases(tmp_path / str(turn))
+        together = threading.Barrier(8)
+
+        def hold(leases=leases, together=together):
+            together.wait()
+            leases.hold()
+
+        beginning = [threading.Thread(target=hold, daemon=True) for _ in range(8)]
+        for thread in beginning:
+            thread.start()
+        for thread in beginning:
+            thread.join(5)
+            assert not thread.is_alive()
+        other = Leases(tmp_path / str(turn))
+        assert other.is_alive(leases.owner)
+
+        leases.drop()
+
+        assert not other.is_alive(leases.owner)
+        assert list((tmp_path / str(turn)).iterdir()) == []

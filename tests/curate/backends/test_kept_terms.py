@@ -8,6 +8,7 @@ import pytest
 from misbehaving import answers, fails, hangs, sends
 
 from curate.backends.allowance import Allowance
+from curate.backends.ledger import Ledger
 from schemas.errors import CapReached, UserError
 
 
@@ -129,6 +130,8 @@ def test_a_call_that_timed_out_counts_as_charged_in_full(server, runs):
     assert found["a"].responses[0].text == "A"
     assert allowance.spent_usd >= CHARGED + 16e-3
     assert allowance.unpriced_calls >= 1
+    with Ledger(runs.ledger) as ledger:
+        assert ledger.read("SELECT cost_usd FROM calls") == [(None,)]
 
 
 def test_errors_of_the_endpoint_are_not_counted_as_charged(server, runs):
@@ -138,6 +141,8 @@ def test_errors_of_the_endpoint_are_not_counted_as_charged(server, runs):
     runs.ask(server, ["a"], allowance=allowance, price_name="tiny")
 
     assert allowance.spent_usd == pytest.approx(CHARGED)
+    with Ledger(runs.ledger) as ledger:
+        assert ledger.read("SELECT cost_usd FROM calls") == [(pytest.approx(CHARGED),)]
 
 
 def test_a_call_that_keeps_timing_out_stops_at_the_budget(server, runs):
