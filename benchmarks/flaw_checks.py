@@ -25,7 +25,7 @@ from curate.assets import asset
 from curate.generate.constraints import rules
 from curate.generate.flaw_checks import CHECKS, Written
 from curate.generate.flaws import FLAW_KINDS, unusable
-from curate.generate.words import plain
+from curate.generate.words import bare
 from schemas.names import FLAWS, WRITTEN_FLAWS, WrittenFlaw
 
 ULTRAFEEDBACK = Path(__file__).parents[2] / "shared" / "datasets" / "ultrafeedback_pairs.parquet"
@@ -129,8 +129,8 @@ PLANTS: dict[WrittenFlaw, Plant] = {
 
 def own_sentence(text: str, other: str) -> str:
     """The longest sentence of `text` that does not stand in `other`."""
-    known = plain(other)
-    found = [sentence.strip() for sentence in SENTENCE.findall(text) if plain(sentence) not in known]
+    known = bare(other)
+    found = [sentence.strip() for sentence in SENTENCE.findall(text) if bare(sentence) not in known]
     return max(found, key=len, default="")
 
 
@@ -183,13 +183,13 @@ def kept_share(pairs: Sequence[PlantedPair], asked: WrittenFlaw) -> float | None
 
 
 def counted(pairs: Sequence[PlantedPair]) -> dict[str, int]:
-    """Pairs whose prompt has a demand that can be counted, and how many of either side keep it."""
+    """Pairs whose prompt has a demand that can be counted, and how many of either side do not break it."""
     found = [(list(rules(prompt)), chosen, rejected) for _, prompt, chosen, rejected, _ in pairs]
     asked = [pair for pair in found if pair[0]]
     return {
         "prompts": len(asked),
-        "chosen_keeps": sum(all(keeps(chosen) for keeps in demands) for demands, chosen, _ in asked),
-        "rejected_keeps": sum(all(keeps(rejected) for keeps in demands) for demands, _, rejected in asked),
+        "chosen_unbroken": sum(False not in [keeps(chosen) for keeps in demands] for demands, chosen, _ in asked),
+        "rejected_unbroken": sum(False not in [keeps(rejected) for keeps in demands] for demands, _, rejected in asked),
     }
 
 

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from curate.dry_run import Estimate, StageEstimate
 from curate.estimate import Range
+from curate.prices import usd
 
 COLUMNS = ("stage", "held", "to make", "input tokens", "output tokens", "USD", "time")
 
@@ -15,15 +16,22 @@ COLUMNS = ("stage", "held", "to make", "input tokens", "output tokens", "USD", "
 def bill(estimate: Estimate) -> str:
     """One line a stage, each figure with its 95% interval where it has one."""
     rows = [COLUMNS, *(stage_row(stage) for stage in estimate.stages)]
-    rows.append(("total", "", "", "", "", usd(estimate.cost_usd()), time(estimate.seconds())))
+    rows.append(("total", "", "", "", "", cost(estimate.cost_usd()), time(estimate.seconds())))
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     about = f"for {counted(estimate.rows)} rows of the source, after a pilot of {estimate.pilot}"
     if estimate.accepted:
         about += f" in which {percent(estimate.accepted)} of the pairs were accepted"
     lines += [about, f"prices of {estimate.prices}; in brackets 95% intervals; nothing was built"]
-    if any(not stage.seen and stage.to_make.estimate for stage in estimate.stages):
-        lines.append("where no call was seen, tokens and USD are the most they can be, and the time is unknown")
+    lines += [
+        f"no pair with the flaw {flaw} was accepted in the pilot: it may take all {estimate.rows.high:,.0f} rows"
+        for flaw in estimate.never_accepted
+    ]
+    to_make = [stage for stage in estimate.stages if stage.to_make.high]
+    if any(not stage.with_tokens and stage.input_tokens.high for stage in to_make):
+        lines.append("where the tokens of no call are known, tokens and USD are the most they can be")
+    if any(stage.seconds is None for stage in to_make):
+        lines.append("where no call was seen, the time is unknown")
     return "\n".join(lines)
 
 
@@ -34,6 +42,7 @@ def bill_json(estimate: Estimate) -> dict[str, Any]:
         "rows": ends(estimate.rows),
         "pilot": estimate.pilot,
         "accepted": ends(estimate.accepted),
+        "never_accepted": list(estimate.never_accepted),
         "stages": [
             {
                 "stage": stage.stage,
@@ -41,6 +50,7 @@ def bill_json(estimate: Estimate) -> dict[str, Any]:
                 "held": stage.held,
                 "to_make": ends(stage.to_make),
                 "seen": stage.seen,
+                "with_tokens": stage.with_tokens,
                 "input_tokens": ends(stage.input_tokens),
                 "output_tokens": ends(stage.output_tokens),
                 "cost_usd": ends(stage.cost_usd),
@@ -57,7 +67,7 @@ def bill_json(estimate: Estimate) -> dict[str, Any]:
 def stage_row(stage: StageEstimate) -> tuple[str, ...]:
     name = stage.stage.replace("_", " ")
     tokens = (counted(stage.input_tokens), counted(stage.output_tokens))
-    return (name, f"{stage.held:,}", counted(stage.to_make), *tokens, usd(stage.cost_usd), time(stage.seconds))
+    return (name, f"{stage.held:,}", counted(stage.to_make), *tokens, cost(stage.cost_usd), time(stage.seconds))
 
 
 def counted(value: Range) -> str:
@@ -68,8 +78,9 @@ def percent(value: Range) -> str:
     return with_ends(value, lambda number: f"{number:.0%}")
 
 
-def usd(value: Range | None) -> str:
-    return "unknown" if value is None else with_ends(value, lambda number: f"{number:.4f}" if number else "0")
+def cost(value: Range | None) -> str:
+    """Without the unit, which the head of the column names."""
+    return usd(None) if value is None else with_ends(value, lambda number: usd(number).removesuffix(" USD"))
 
 
 def time(value: Range | None) -> str:

@@ -17,6 +17,7 @@ from curate.backends.limits import Terms
 from curate.backends.named import NamedModel, minilm, named_generator, named_scorer
 from curate.backends.recorder import Recorder
 from curate.config import BuildConfig
+from curate.flaw_table import with_kept
 from curate.generate.contrast import ContrastConfig, write_contrasts
 from curate.generate.flaws import flaw_summary, parse_flaws
 from curate.generate.self_sample import SampleConfig, sample_responses
@@ -98,11 +99,12 @@ class Built:
         return {reason: found[reason] for reason in DROP_REASONS if reason in found}
 
     def flaws(self) -> list[dict[str, Any]] | None:
-        """How each flaw that was asked for came out."""
+        """How each flaw that was asked for came out, up to the pairs that were kept."""
         if not self.shares:
             return None
         written = self.tables["write_contrasts"]
-        return flaw_summary(written.scan().select("flaw").collect(), written.scan_dropped().collect(), self.shares)
+        rows = flaw_summary(written.scan().select("flaw").collect(), written.scan_dropped().collect(), self.shares)
+        return with_kept(rows, self.pairs.scan(), self.screened.scan())
 
     def kept(self) -> int:
         """Pairs that passed every rule."""
@@ -248,7 +250,8 @@ def named_models(cfg: BuildConfig, terms: Terms) -> Models:
                 f"--budget needs the price of {model.price_name}, which is unknown; put it into a file for --prices:"
                 f' [models."{model.price_name}"] with input and output in USD per million tokens'
             )
-    noise = read_noise(cfg.data, scorer.model, scorer.digest) if scorer else None
+    candidates = cfg.n if cfg.source == "sft" else 2
+    noise = read_noise(cfg.data, scorer.model, scorer.digest, candidates) if scorer else None
     if generator:
         log.info("generator %s, scorer %s", generator.model, scorer.model if scorer else "none")
     return Models(generator, scorer, noise, minilm())
@@ -349,11 +352,14 @@ def save_build(cfg: BuildConfig, built: Built) -> None:
     """Write the build's name down, last: it points at tables that are whole."""
     config = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(cfg).items()}
     del config["data"]
+    scorer = built.models.scorer
     record = {
         "format": FORMAT,
         "name": built.name,
         "config": config,
         "tables": {stage: table.manifest.key for stage, table in built.tables.items()},
+        # How it asks, in full, since the file of a rubric may change: every call can be found again.
+        "scorer": {name: getattr(scorer, name) for name in ("model", "digest", "form", "rubric")} if scorer else None,
         "identities": {stage: table.identity for stage, table in built.tables.items()},
         "summary": built.summary(),
     }

@@ -49,7 +49,7 @@ def build_command(cfg: BuildConfig, as_json: bool) -> int:
     print("\n".join(table))
     if not summary["kept"]:
         margin = threshold_for_a_quarter(built.screened.scan().collect())
-        if margin is not None:
+        if margin is not None and margin > 0:
             print(f"no pair was kept; --min-margin {margin:.4g} would keep a quarter of those dropped as low_margin")
         else:
             print("no pair was kept")
@@ -67,12 +67,12 @@ def build_command(cfg: BuildConfig, as_json: bool) -> int:
 
 
 def flaw_lines(flaws: list[dict[str, Any]]) -> list[str]:
-    """How the flaws came out: how often the check found what was asked for, and the share wanted and had."""
-    rows = [("flaw", "severity", "asked", "check fired", "pairs", "wanted", "share")]
+    """How the flaws came out: how often the check found what was asked for, and the share wanted and kept."""
+    rows = [("flaw", "severity", "asked", "check fired", "written", "kept", "wanted", "share")]
     for flaw in flaws:
         rate, share = (f"{value:.0%}" if value is not None else "-" for value in (flaw["check_rate"], flaw["share"]))
         fired = f"{flaw['fired']} of {flaw['checked']}, {rate}"
-        counts = (str(flaw["asked"]), fired, str(flaw["written"]))
+        counts = (str(flaw["asked"]), fired, str(flaw["written"]), str(flaw["kept"]))
         rows.append((flaw["flaw"], flaw["severity"], *counts, f"{flaw['quota']:.0%}", share))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -14,7 +14,7 @@ from curate.backends.recorder import Recorder
 from curate.config import DoctorConfig
 from curate.mix import read_lock
 from curate.models import EMBEDDED, cache_folder, changed_files, embedded_folder, file_sha256
-from curate.noise import measure_noise, save_noise
+from curate.noise import margin_width, measure_noise, save_noise
 from curate.reward_head import HEADS, RewardHead, head_folder
 from curate.runs import run_names
 from curate.saved import build_names, mix_names, read_build
@@ -130,13 +130,17 @@ def mix_table(data: Path, name: str) -> str:
 
 
 def noise(cfg: DoctorConfig, scorer: Backend) -> str:
-    """Measures it anew and keeps it. Raises UserError where the scorer gives too few scores."""
+    """Measures it and keeps it. Raises UserError where the scorer gives too few scores.
+
+    What the ledger has is not asked again: a second time, for as many pairs, finds the same.
+    """
     with Ledger(cfg.data / "ledger.sqlite") as opened:
         # Failures are counted here, over both times together.
         measured = measure_noise(scorer, Recorder(opened, max_failed=1.0), cfg.num)
     path = save_noise(cfg.data, measured)
     failed = f", {measured.failed} failed" if measured.failed else ""
-    found = f"a margin of {measured.noise:.4g} or less is a tie (largest difference {measured.max:.4g})"
+    width = margin_width(measured.is_pairwise, candidates=2)
+    found = f"a margin of {width * measured.noise:.4g} or less is a tie (largest {width * measured.max:.4g})"
     return f"{found}; {measured.rows} scored twice{failed}; kept in {path}"
 
 

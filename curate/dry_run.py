@@ -6,14 +6,13 @@ rehearsed on all prompts: it says what it would ask, and nothing is asked.
 
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import polars as pl
-
-from curate.backends.calls import Answer, Backend, Request, Response
+from curate.backends.calls import Request
 from curate.backends.chat_api import token_bounds
-from curate.backends.ledger import Ledger, call_key, chunks, rest_of
+from curate.backends.ledger import Ledger, chunks, finished
 from curate.backends.limits import Terms
 from curate.backends.recorder import Recorder
 from curate.build import (
@@ -22,22 +21,16 @@ from curate.build import (
     named_models,
     pairs_per_prompt,
     read_terms,
-    sampled_by,
-    scored_by,
     screened_pairs,
     source_rows,
-    written_by,
+    wanted_pairs,
 )
 from curate.config import BuildConfig
-from curate.estimate import NOTHING, Range, share, total
-from curate.generate.contrast import write_contrasts
-from curate.generate.self_sample import sample_responses
-from curate.parts import Part, frame
+from curate.estimate import NOTHING, Range, share, spanning, total
 from curate.prices import Price
 from curate.refusals import GENERATED, check
-from curate.rounds import FIRST_SHARE, accepted_pairs, rows_read, stage_lines_hidden
-from curate.score import score_pairs, score_responses
-from curate.screen.screen import prompt_request
+from curate.rehearsal import Asked, ToMake, rehearse
+from curate.rounds import Wanted, accepted_pairs, expected_rows, first_round, rows_read, stage_lines_hidden
 from curate.sources.pairs import read_pairs
 from curate.sources.prompts import read_prompts
 from curate.sources.rows import RowsConfig
@@ -46,8 +39,6 @@ from schemas.tables import Pair, Prompt
 
 SEEN = 1000
 """Most recorded calls of a stage that its estimate is made from."""
-UNSEEN_RESPONSE = "word " * 50
-"""Stands for a response that is not drawn yet where the next stage is rehearsed."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +51,15 @@ class StageEstimate:
     """Calls the ledger has the answer of."""
     to_make: Range
     seen: int
-    """Recorded calls that the estimate is made from; of none only the bounds are known."""
+    """Recorded calls that the estimate is made from."""
+    with_tokens: int
+    """Of them, those whose tokens were counted; of none only the bounds are known."""
     input_tokens: Range
     output_tokens: Range
     cost_usd: Range | None
     """None where the price is unknown."""
     seconds: Range | None
-    """None where no call was seen."""
+    """None where the time of no call was seen."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +72,8 @@ class Estimate:
     """Rows made for real."""
     accepted: Range | None
     """Pairs accepted of those that the rows of the pilot can give."""
+    never_accepted: tuple[str, ...]
+    """Wanted flaws of which the pilot gave no accepted pair."""
     stages: list[StageEstimate]
     prices: str
     """Version of the prices."""
@@ -92,83 +87,65 @@ class Estimate:
         return summed([stage.seconds for stage in self.stages])
 
 
-@dataclass
-class Asked:
-    """What one stage asks in a rehearsal."""
+@dataclass(frozen=True)
+class Pilot:
+    """Rows that were made for real."""
 
-    backend: Backend
-    held: list[str] = field(default_factory=list)
-    to_make: list[Request] = field(default_factory=list)
-
-
-class Rehearsal(Recorder):
-    """A recorder that knows what the ledger holds, and makes no call."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        super().__init__(ledger)
-        self.asked: dict[str, Asked] = {}
-
-    def begin(self, stage: str, backend: Backend) -> None:
-        """The calls from here on are of this stage."""
-        self._now = self.asked.setdefault(stage, Asked(backend))
-
-    def ask(self, backend: Backend, requests: Sequence[Request]) -> list[Answer]:
-        """The recorded answers, and a made-up one for each call that would be made."""
-        ids = [call_key(backend, request) for request in requests]
-        first = dict(zip(ids, requests, strict=True))
-        found = self.ledger.look(backend, list(first.items()))
-        answers = dict(found.answers)
-        self._now.held += found.answers
-        for call_id, request in first.items():
-            if call_id not in answers:
-                held = found.held.get(call_id)
-                if held and held.is_whole:
-                    self._now.held.append(call_id)
-                else:
-                    self._now.to_make.append(rest_of(request, held.slots) if held else request)
-                answers[call_id] = made_up(request)
-        return [answers[call_id] for call_id in ids]
+    rows: int = 0
+    accepted: Mapping[str | None, int] = field(default_factory=dict)
+    """Flaw -> accepted pairs."""
 
 
-def made_up(request: Request) -> Answer:
-    """As many responses as asked for, or a score; a pair cannot be made up."""
-    if request.kind != "generate":
-        return Answer(values=(0.0,))
-    if request.schema:
-        return Answer(failure="failed_call", error="not asked in a rehearsal")
-    return Answer(tuple(Response(f"{i} {UNSEEN_RESPONSE}", "stop") for i in range(request.n)))
+@dataclass(frozen=True)
+class Call:
+    """A recorded call that was made, for all its responses or for those that another one had left cut."""
+
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+    most_input: int
+    """The bound of its input tokens."""
+    n: int
+    """Responses that it was for."""
+    max_tokens: int | None
+    is_repeat: bool
+    """It replaced responses that were cut."""
+
+    @property
+    def has_tokens(self) -> bool:
+        """The endpoint said how many: no call takes none."""
+        return self.input_tokens + self.output_tokens > 0
 
 
 def dry_run(cfg: BuildConfig) -> Estimate:
     """The estimate of the build `cfg`, after its pilot."""
     check(cfg)
     rows = source_rows(cfg)
+    wanted = wanted_pairs(cfg, cfg.num_pairs) if cfg.num_pairs else None
     with Ledger(cfg.data / "ledger.sqlite") as ledger:
         terms, prices = read_terms(cfg)
         models = named_models(cfg, terms)
         recorder = Recorder(ledger, terms.allowance, cfg.max_failed)
         store = Store(cfg.data, recorder)
-        pilot, accepted = run_pilot(cfg, rows, models, store, recorder) if cfg.pilot else (0, None)
+        pilot = run_pilot(cfg, rows, models, store, recorder) if cfg.pilot else Pilot()
         source = read_source(cfg, rows, store)
-        needed = rows_needed(cfg, rows_read({"source": source}), accepted)
-        rehearsal = rehearse(cfg, source, round(needed.estimate), models, ledger)
+        needed = rows_needed(wanted, rows_read({"source": source}), pilot)
+        ends = [round(number) for number in (needed.low, needed.estimate, needed.high)]
         stages = [
-            estimated(stage, asked, needed, prices.of(asked.backend.price_name), terms, ledger)
-            for stage, asked in rehearsal.asked.items()
+            estimated(stage, asked, prices.of(asked.backend.price_name), terms, ledger)
+            for stage, asked in rehearse(cfg, source, ends, models, ledger).items()
         ]
-    return Estimate(needed, pilot, accepted, stages, prices.version)
+    places = pilot.rows * pairs_per_prompt(cfg)
+    accepted = share(sum(pilot.accepted.values()), places) if places else None
+    return Estimate(needed, pilot.rows, accepted, never_accepted(wanted, pilot), stages, prices.version)
 
 
-def run_pilot(
-    cfg: BuildConfig, rows: RowsConfig, models: Models, store: Store, recorder: Recorder
-) -> tuple[int, Range | None]:
-    """Makes the pairs of the first rows; returns how many rows there were, and the share of pairs accepted."""
+def run_pilot(cfg: BuildConfig, rows: RowsConfig, models: Models, store: Store, recorder: Recorder) -> Pilot:
+    """Makes the pairs of the first rows."""
     few = min(cfg.pilot, most_prompts(cfg) or cfg.pilot)
     with stage_lines_hidden():
         tables = screened_pairs(replace(cfg, num_pairs=None), replace(rows, num_rows=few), models, store, recorder)
-    pilot = rows_read(tables)
-    places = pilot * pairs_per_prompt(cfg)
-    return pilot, share(sum(accepted_pairs(tables).values()), places) if places else None
+    return Pilot(rows_read(tables), accepted_pairs(tables))
 
 
 def read_source(cfg: BuildConfig, rows: RowsConfig, store: Store) -> Table:
@@ -180,123 +157,156 @@ def read_source(cfg: BuildConfig, rows: RowsConfig, store: Store) -> Table:
         return store.read(read_pairs, usable, writes=Pair)
 
 
-def rows_needed(cfg: BuildConfig, rows: int, accepted: Range | None) -> Range:
-    """Rows of the source that the build will use, of the `rows` there are."""
-    if not cfg.num_pairs:
+def rows_needed(wanted: Wanted | None, rows: int, pilot: Pilot) -> Range:
+    """Rows of the source that the build will use, of the `rows` that it may.
+
+    Its rounds are gone through with the acceptance of the pilot, and with both ends of its interval. A flaw that
+    was never accepted may take all rows.
+    """
+    if wanted is None:
         return Range(rows, rows, rows)
-    wanted = cfg.num_pairs / pairs_per_prompt(cfg)
-    found = accepted or Range(1 / FIRST_SHARE, 0.0, 1.0)
+    if not pilot.rows:
+        first = min(first_round(wanted), rows)
+        return Range(first, first, rows)
+    places = pilot.rows * wanted.pairs_per_prompt
+    shares: dict[str | None, Range] = {None: share(sum(pilot.accepted.values()), places)}
+    shares |= {flaw: share(pilot.accepted.get(flaw, 0), places) for flaw, _ in wanted.quotas}
+    rates = {flaw: found.times(wanted.pairs_per_prompt) for flaw, found in shares.items()}
+    likely = expected_rows(wanted, {flaw: rate.estimate for flaw, rate in rates.items()}, rows)
     # The fewer are accepted the more rows are needed, so the ends change places.
-    needed = [math.ceil(wanted / part) if part else rows for part in (found.estimate, found.high, found.low)]
-    return Range(*(float(min(rows, number)) for number in needed))
+    fewest = expected_rows(wanted, {flaw: rate.high for flaw, rate in rates.items()}, rows)
+    most = expected_rows(wanted, {flaw: rate.low for flaw, rate in rates.items()}, rows)
+    # What a round adds is rounded up, so that a little more acceptance can end with a row more.
+    return Range(likely, min(fewest, likely), max(most, likely))
 
 
-def rehearse(cfg: BuildConfig, source: Table, rows: int, models: Models, ledger: Ledger) -> Rehearsal:
-    """What the stages would ask about the first `rows` rows of the source."""
-    rehearsal = Rehearsal(ledger)
-    generator, scorer, embedder = models.generator, models.scorer, models.embedder
-    for index in range(len(source.manifest.parts)):
-        pairs = prompts = source.part(index).head(rows)
-        rows -= prompts.height
-        if cfg.source == "sft" and generator and scorer:
-            rehearsal.begin("sample_responses", generator)
-            drawn = sampled_by(cfg, generator)
-            candidates = sample_responses(prompts, drawn, generator=generator, recorder=rehearsal).rows
-            rehearsal.begin("score_responses", scorer)
-            score_responses(prompts, candidates, scored_by(scorer), scorer=scorer, recorder=rehearsal)
-        elif cfg.source == "gpt" and generator:
-            rehearsal.begin("write_contrasts", generator)
-            asked = written_by(cfg, generator)
-            pairs = with_unseen(prompts, write_contrasts(prompts, asked, generator=generator, recorder=rehearsal))
-        if scorer and cfg.source != "sft":
-            rehearsal.begin("score_pairs", scorer)
-            score_pairs(pairs, scored_by(scorer), scorer=scorer, recorder=rehearsal)
-        rehearsal.begin("screen_pairs", embedder)
-        rehearsal.ask(embedder, [prompt_request(messages) for messages in prompts["messages"].to_list()])
-    return rehearsal
+def never_accepted(wanted: Wanted | None, pilot: Pilot) -> tuple[str, ...]:
+    """Wanted flaws that no accepted pair of the pilot has."""
+    quotas = wanted.quotas if wanted and pilot.rows else ()
+    return tuple(flaw for flaw, quota in quotas if quota and not pilot.accepted.get(flaw))
 
 
-def with_unseen(prompts: pl.DataFrame, written: Part) -> pl.DataFrame:
-    """The written pairs, and one made-up pair for each that will come of the prompts still to be asked about."""
-    unseen = prompts.join(written.dropped.filter(pl.col("reason") == "failed_call"), on="prompt_id", how="semi")
-    known = prompts.height - unseen.height
-    accepted = written.rows.height / known if known else 1.0
-    rows = [
-        {
-            **row,
-            "pair_id": row["prompt_id"],
-            "chosen": UNSEEN_RESPONSE,
-            "rejected": f"not {UNSEEN_RESPONSE}",
-            "failed_score": False,
-            "origin": "synthetic",
-        }
-        for row in unseen.head(round(accepted * unseen.height)).to_dicts()
-    ]
-    return pl.concat([written.rows, frame(Pair, rows)])
-
-
-def estimated(
-    stage: str, asked: Asked, rows: Range, price: Price | None, terms: Terms, ledger: Ledger
-) -> StageEstimate:
+def estimated(stage: str, asked: Asked, price: Price | None, terms: Terms, ledger: Ledger) -> StageEstimate:
     """The sums over the calls still to be made, from those of the stage that are recorded."""
-    seen = recorded(ledger, asked.held[:SEEN])
-    sizes = [token_bounds(request)[1] for request in asked.to_make]
-    most_input, most_output = sum(size for size, _ in sizes), sum(size for _, size in sizes)
-    samples = [float(request.n) for request in asked.to_make]
-    is_remote = asked.backend.is_remote
-    # Tokens in go by the length of what is sent, tokens out and local work by the number of responses.
-    input_tokens = total([call.input_tokens / call.size for call in seen], [size for size, _ in sizes], most_input)
-    output_tokens = total([call.output_tokens / call.n for call in seen], samples, most_output)
-    seconds = None
-    if seen:
-        per_call = [call.seconds if is_remote else call.seconds / call.n for call in seen]
-        # The calls of one local batch have equal shares of its time: together they are one thing seen.
-        per_call = per_call if is_remote else sorted(set(per_call))
-        work = total(per_call, [1.0] * len(samples) if is_remote else samples, math.inf)
-        at_once = max(1, min(terms.concurrency, len(samples))) if is_remote else 1
-        seconds = at_least(work.times(1 / at_once), limited(len(samples), input_tokens + output_tokens, terms))
-    if not is_remote and all(request.kind != "generate" for request in asked.to_make):
-        # A scorer or encoder in this process counts no tokens.
-        input_tokens = output_tokens = NOTHING
-    cost = None
-    if price:
-        cost = (input_tokens.times(price.input) + output_tokens.times(price.output)).times(1e-6)
+    calls = recorded(ledger, asked.seen[:SEEN])
+    fewest, likely, most = (sums(asked, asked.to_make[:number], calls, price, terms) for _, number in asked.marks)
     return StageEstimate(
         stage=stage,
         model=asked.backend.model,
-        held=len(asked.held),
-        to_make=Range(*(float(len(samples)),) * 3).over(rows),
-        seen=len(seen),
-        input_tokens=input_tokens.over(rows),
-        output_tokens=output_tokens.over(rows),
-        cost_usd=cost and cost.over(rows),
-        seconds=seconds and seconds.over(rows),
+        held=asked.marks[1][0],
+        to_make=Range(*(float(asked.marks[i][1]) for i in (1, 0, 2))),
+        seen=len(calls),
+        with_tokens=sum(call.has_tokens for call in calls),
+        input_tokens=spanning(fewest.input_tokens, likely.input_tokens, most.input_tokens),
+        output_tokens=spanning(fewest.output_tokens, likely.output_tokens, most.output_tokens),
+        cost_usd=spanning_known(fewest.cost_usd, likely.cost_usd, most.cost_usd),
+        seconds=spanning_known(fewest.seconds, likely.seconds, most.seconds),
     )
 
 
 @dataclass(frozen=True)
-class Call:
-    """A recorded call."""
+class Sums:
+    """What some calls will take; None is unknown."""
 
-    input_tokens: int
-    output_tokens: int
-    seconds: float
-    size: int
-    """The bound of its input tokens."""
-    n: int
+    input_tokens: Range
+    output_tokens: Range
+    cost_usd: Range | None
+    seconds: Range | None
+
+
+def sums(
+    asked: Asked,
+    to_make: Sequence[ToMake],
+    calls: Sequence[Call],
+    price: Price | None,
+    terms: Terms,
+) -> Sums:
+    """Over the calls `to_make`, from those that are recorded."""
+    is_remote = asked.backend.is_remote
+    if not is_remote and all(call.kind != "generate" for call in to_make):
+        # A scorer or encoder in this process counts no tokens.
+        input_tokens = output_tokens = NOTHING
+    else:
+        input_tokens = input_of(to_make, [call for call in calls if call.has_tokens], asked.is_made_up)
+        output_tokens = output_of(to_make, [call for call in calls if call.has_tokens])
+    cost = None
+    if price:
+        cost = (input_tokens.times(price.input) + output_tokens.times(price.output)).times(1e-6)
+    seconds = seconds_of(to_make, [call for call in calls if call.seconds], is_remote, terms)
+    if seconds and is_remote:
+        seconds = at_least(seconds, limited(len(to_make), input_tokens + output_tokens, terms))
+    return Sums(input_tokens, output_tokens, cost, seconds)
+
+
+def input_of(to_make: Sequence[ToMake], seen: Sequence[Call], is_made_up: bool) -> Range:
+    """Input tokens, which go by the length of what is sent.
+
+    Where that is known only the tokens of a length vary. Where it is made up the lengths do too, so that the interval
+    is that of whole calls.
+    """
+    sizes = [float(call.most_input) for call in to_make]
+    most = sum(sizes)
+    if not is_made_up or not seen:
+        return total([call.input_tokens / call.most_input for call in seen], sizes, most)
+    usual = sum(call.most_input for call in seen) / len(seen)
+    return total([call.input_tokens for call in seen], [size / usual for size in sizes], most)
+
+
+def output_of(to_make: Sequence[ToMake], seen: Sequence[Call]) -> Range:
+    """Output tokens, which go by the number of responses.
+
+    A prompt whose response was cut tends to long ones: what is asked again for that is estimated from such repeats
+    alone. The old limit is no lower bound, for they are drawn anew and may end sooner. Calls under another limit
+    say nothing; of none that is alike the bounds are all that can be said.
+    """
+    found = NOTHING
+    for is_repeat in (False, True):
+        some = [call for call in to_make if call.is_repeat == is_repeat]
+        limits = {call.max_tokens for call in some}
+        alike = [call for call in seen if call.is_repeat == is_repeat and call.max_tokens in limits]
+        per_response = [call.output_tokens / call.n for call in alike]
+        found += total(per_response, [float(call.n) for call in some], sum(call.most_output for call in some))
+    return found
+
+
+def seconds_of(to_make: Sequence[ToMake], seen: Sequence[Call], is_remote: bool, terms: Terms) -> Range | None:
+    """Time, which goes by the call of an endpoint, several of which are made at once, and by the response here.
+
+    The calls of one local batch have equal shares of its time: together they are one thing seen.
+    """
+    if not to_make:
+        return NOTHING
+    if not seen:
+        return None
+    if is_remote:
+        at_once = max(1, min(terms.concurrency, len(to_make)))
+        return total([call.seconds for call in seen], [1.0] * len(to_make), math.inf).times(1 / at_once)
+    batches = Counter(call.seconds / call.n for call in seen)
+    return total(
+        list(batches), [float(call.n) for call in to_make], math.inf, stands_for=[float(c) for c in batches.values()]
+    )
 
 
 def recorded(ledger: Ledger, call_ids: Sequence[str]) -> list[Call]:
-    """Of the calls, those that were made for themselves in one go."""
-    found = []
-    for some, marks in chunks(call_ids):
+    """Of the calls, those that were made; one that found all it needed in another was not."""
+    rows = []
+    for some, marks in chunks(list(dict.fromkeys(call_ids))):
         query = (
-            "SELECT kind, request, sampling, input_tokens, output_tokens, seconds FROM calls "
-            f"WHERE call_id IN ({marks}) AND reused_from IS NULL AND failure IS NULL"
+            "SELECT kind, request, sampling, input_tokens, output_tokens, seconds, reused_from FROM calls "
+            f"WHERE call_id IN ({marks}) AND state = 'answered' AND failure IS NULL"
         )
-        for kind, request, sampling, input_tokens, output_tokens, seconds in ledger.read(query, some):
-            asked = Request(kind, sampling=json.loads(sampling), **json.loads(request))
-            found.append(Call(input_tokens, output_tokens, seconds, token_bounds(asked)[1][0], asked.n))
+        rows += ledger.read(query, some)
+    cut: dict[str, int] = {}
+    for some, marks in chunks([row[-1] for row in rows if row[-1]]):
+        query = f"SELECT call_id, answer FROM calls WHERE call_id IN ({marks})"
+        cut |= {call_id: finished(call_id, text).slots.count(None) for call_id, text in ledger.read(query, some)}
+    found = []
+    for kind, content, sampling, input_tokens, output_tokens, seconds, donor in rows:
+        request = Request(kind, sampling=json.loads(sampling), **json.loads(content))
+        if n := cut[donor] if donor else request.n:
+            most_input = token_bounds(request)[1][0]
+            limit = request.sampling.get("max_tokens")
+            found.append(Call(input_tokens, output_tokens, seconds, most_input, n, limit, donor is not None))
     return found
 
 
@@ -315,3 +325,8 @@ def summed(parts: Sequence[Range | None]) -> Range | None:
     """The sum, None if any part is unknown."""
     known = [part for part in parts if part is not None]
     return sum(known, NOTHING) if len(known) == len(parts) else None
+
+
+def spanning_known(fewest: Range | None, likely: Range | None, most: Range | None) -> Range | None:
+    """As `spanning`, None where any is unknown."""
+    return spanning(fewest, likely, most) if fewest and likely and most else None

@@ -5,11 +5,15 @@ from typing import Any
 
 import polars as pl
 
-from curate.backends.ledger import Ledger
+from curate.backends.calls import Backend
+from curate.backends.ledger import Ledger, call_key
+from curate.backends.named import NamedModel
 from curate.config import ExplainConfig
 from curate.mix import read_lock
 from curate.prices import usd
 from curate.saved import build_names, mix_names, read_build
+from curate.score import candidate_requests, side_requests
+from curate.screen.screen import prompt_request
 from curate.store import Table, open_table
 from schemas.errors import UserError
 
@@ -47,10 +51,6 @@ def way_back(
         columns = ("candidate_id", "score", "scorer", "reason")
         scores = tables["score_responses"].scan().select(*columns, score_call="call_id")
         candidates = drawn.join(scores, on="candidate_id", how="left").sort("sample_index").collect()
-    call_ids = [pair["chosen_call"], pair["rejected_call"]]
-    if candidates.height:
-        call_ids += [*candidates["call_id"], *candidates["score_call"]]
-    known = list(dict.fromkeys(call_id for call_id in call_ids if call_id))
     verdict = one(tables["screen_pairs"], "pair_id", pair["pair_id"])
     return {
         "pair_id": pair["pair_id"],
@@ -69,12 +69,43 @@ def way_back(
         "origin": pair["origin"],
         "flaw": pair["flaw"],
         "candidates": candidates.drop("prompt_id", strict=False).to_dicts(),
-        "calls": ledger.describe(known),
+        "calls": ledger.describe(calls_behind(built, tables, pair, candidates)),
         "screening": verdict,
         "rules": tables["screen_pairs"].manifest.config,
         "mixes": mixes_with(cfg.data, pair["pair_id"]),
         "tables": built["tables"],
     }
+
+
+def calls_behind(
+    built: dict[str, Any], tables: dict[str, Table], pair: dict[str, Any], candidates: pl.DataFrame
+) -> list[str]:
+    """Ids of the calls that wrote, scored and embedded; among them may be some that never had to be made."""
+    call_ids = [pair["chosen_call"], pair["rejected_call"]]
+    if candidates.height:
+        call_ids += [*candidates["call_id"], *candidates["score_call"]]
+    messages = pair["messages"]
+    # Builds of earlier versions do not say how their scorer asked.
+    if recorded := built.get("scorer"):
+        scorer = never_asked(**recorded)
+        if candidates.height:
+            requests = candidate_requests(scorer, messages, candidates["response"].to_list())
+        else:
+            requests = side_requests(scorer, messages, pair["chosen"], pair["rejected"])
+        call_ids += [call_key(scorer, request) for request in requests]
+    rules = tables["screen_pairs"].manifest.config
+    embedder = never_asked(rules["embedder"], rules["embedder_digest"])
+    call_ids.append(call_key(embedder, prompt_request(messages)))
+    return list(dict.fromkeys(call_id for call_id in call_ids if call_id))
+
+
+def never_asked(model: str, digest: str, **asks: Any) -> NamedModel:
+    """A model as a record names it, which is all that the key of a call needs."""
+
+    def load() -> Backend:
+        raise AssertionError(f"{model} is only a name here")
+
+    return NamedModel(model, digest, load, **asks)
 
 
 def one(table: Table, column: str, value: str) -> dict[str, Any] | None:

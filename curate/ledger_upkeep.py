@@ -12,8 +12,8 @@ from curate.ledger_report import bytes_of, numbers_of, open_ledger, pages
 from schemas.errors import UserError
 from schemas.ids import digest
 
-IS_FAILED = "state = 'failed' AND input_tokens + output_tokens = 0 AND coalesce(cost_usd, 0) = 0"
-"""A failed call that was charged stays: it is part of what was spent."""
+IS_FREE = "input_tokens + output_tokens = 0 AND cost_usd = 0"
+"""A call that was charged, or may have been, stays: it is part of what was spent."""
 
 ORPHANS = """
 SELECT call_id, reused_from FROM calls
@@ -44,8 +44,8 @@ def drop(ledger: Ledger) -> tuple[int, int]:
         for (owner,) in db.execute("SELECT DISTINCT owner FROM calls").fetchall():
             if ledger.owner_is_alive(owner):
                 raise UserError(f"process {owner} is making calls; wait until it has ended, then compact")
-        failed = db.execute(f"DELETE FROM calls WHERE {IS_FAILED}").rowcount
-        abandoned = db.execute("DELETE FROM calls WHERE state = 'asked'").rowcount
+        failed = db.execute(f"DELETE FROM calls WHERE state = 'failed' AND {IS_FREE}").rowcount
+        abandoned = db.execute(f"DELETE FROM calls WHERE state = 'asked' AND {IS_FREE}").rowcount
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         db.execute("VACUUM")

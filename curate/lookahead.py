@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
 from curate.backends.allowance import Allowance
@@ -45,7 +45,9 @@ class Work(Generic[Result]):
         return self._results[0]
 
 
-def in_order(make: Callable[[int], Result], count: int, at_once: int, allowance: Allowance) -> Iterator[Result]:
+def in_order(
+    make: Callable[[int], Result], count: int, at_once: int, allowance: Allowance
+) -> Generator[Result, None, None]:
     """`make(0)`, `make(1)` ... with up to `at_once` of them under way.
 
     An error in one stops the others: they record the calls that are in flight, make no more, and are

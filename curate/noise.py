@@ -5,8 +5,11 @@ does not always say the same. The difference of two scores of one response is di
 a margin, which is a difference of two scores as well; so its 95th percentile is what a margin must be
 larger than before it says anything.
 
-Of a pairwise scorer, which gives p to one response and 1 - p to the other, a margin is 2 p - 1: its error is
-twice that of p. The difference of two p is sqrt(2) times as wide as the error of one, so it counts sqrt(2) times.
+Of a pairwise scorer, which gives p to one response and 1 - p to the other, it is the difference of two p of one
+comparison, sqrt(2) times as wide as the error s of one p. A margin is made of several: between two of n candidates,
+whose scores are their mean p against the n - 1 others, the comparison of the two counts twice and the 2 (n - 2) others
+once each, so its error is s sqrt(4 + 2 (n - 2)) / (n - 1), which is sqrt(n) / (n - 1) times the noise of p. A ready
+pair is n = 2, with the margin 2 p - 1.
 """
 
 import json
@@ -49,11 +52,13 @@ class Noise:
     """95th percentile of the differences, without their sign: one that was seen, not a mean of two."""
     max: float
     """The largest difference."""
+    is_pairwise: bool = False
+    """The differences are those of p, not of a margin."""
     format: int = field(default=FORMAT)
 
 
 def measure_noise(scorer: Backend, recorder: Recorder, num: int) -> Noise:
-    """The noise of `scorer` on both responses of `num` sample pairs.
+    """The noise of `scorer` on both responses of `num` sample pairs; scores that the ledger has are not asked again.
 
     Raises UserError when more than half of them have no two scores.
     """
@@ -69,15 +74,19 @@ def measure_noise(scorer: Backend, recorder: Recorder, num: int) -> Noise:
         {"once": read_scores(scorer, first), "again": read_scores(scorer, second)},
         schema={"once": pl.Float64, "again": pl.Float64},
     )
-    width = math.sqrt(2) if is_pairwise(scorer) else 1.0
-    differences = width * (scores["once"] - scores["again"]).abs().drop_nulls()
+    differences = (scores["once"] - scores["again"]).abs().drop_nulls()
     failed = scores.height - differences.len()
     if failed > scores.height / 2:
         raise UserError(f"{scorer.model} gave no two scores for {failed} of {scores.height} sample responses")
     noise = differences.quantile(QUANTILE, interpolation="higher")
     largest = differences.max()
     assert isinstance(noise, float) and isinstance(largest, float)
-    return Noise(scorer.model, scorer.digest, scores.height, failed, noise, largest)
+    return Noise(scorer.model, scorer.digest, scores.height, failed, noise, largest, is_pairwise(scorer))
+
+
+def margin_width(is_pairwise: bool, candidates: int) -> float:
+    """How many times wider the error of a margin is than the difference of two measurements."""
+    return math.sqrt(candidates) / (candidates - 1) if is_pairwise else 1.0
 
 
 def sample_requests(scorer: Backend, num: int) -> list[Request]:
@@ -109,7 +118,13 @@ def save_noise(data: Path, measured: Noise) -> Path:
     return path
 
 
-def read_noise(data: Path, scorer: str, digest: str) -> float | None:
-    """The noise of a scorer; None where it was never measured."""
+def read_noise(data: Path, scorer: str, digest: str, candidates: int = 2) -> float | None:
+    """The noise of a scorer's margins among so many responses to a prompt; None where it was never measured.
+
+    A prompt of which some responses were withheld has fewer, and margins that are wider off.
+    """
     path = noise_path(data, scorer, digest)
-    return float(read_record(path, "noise")["noise"]) if path.exists() else None
+    if not path.exists():
+        return None
+    record = read_record(path, "noise", "is_pairwise")
+    return margin_width(record["is_pairwise"], candidates) * float(record["noise"])

@@ -1,6 +1,7 @@
 """What a call to a paid model costs: the table that comes with pairwright, then the user's own."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ FREE = Price(0.0, 0.0)
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices by the name of the model; where they come from stands in the tables."""
+    """Prices by the name of the model, of one table and those that it comes before."""
 
     models: dict[str, Price]
     """A name ends in `*` where it stands for all names that begin like it."""
@@ -34,6 +35,8 @@ class Prices:
     """Other name -> the name in `models`."""
     version: str
     """Date of the packaged table, then a digest of what the user's own tables say."""
+    older: "Prices | None" = None
+    """Asked about what this table does not list."""
 
     @classmethod
     def load(cls, override: Path | None, data: Path) -> "Prices":
@@ -42,7 +45,7 @@ class Prices:
         Raises UserError for a table that cannot be meant.
         """
         packaged = asset("prices.toml")
-        models, aliases, version = read_table(packaged)
+        prices = cls(*read_table(packaged))
         own = []
         of_data = data / "prices.toml"
         # The data folder of a source checkout is where the packaged table lies.
@@ -53,24 +56,38 @@ class Prices:
                 raise UserError(f"no price file {override}; give --prices a TOML file")
             own.append(override)
         told: list[Any] = []
+        dated = prices.version
         for path in own:
-            more_models, more_aliases, _ = read_table(path)
-            models = {name: price for name, price in models.items() if name not in more_aliases} | more_models
-            aliases |= more_aliases
-            told.append([{name: [price.input, price.output] for name, price in more_models.items()}, more_aliases])
-        return cls(models, aliases, f"{version}+{digest(told)[:8]}" if told else version)
+            models, aliases, _ = read_table(path)
+            told.append([{name: [price.input, price.output] for name, price in models.items()}, aliases])
+            prices = cls(models, aliases, f"{dated}+{digest(told)[:8]}", prices)
+        return prices
 
     def of(self, price_name: str | None) -> Price | None:
         """The price of a model: nothing for None, which runs on this machine; None where it is unknown.
 
-        A full name comes before a pattern, and a longer pattern before a shorter one.
+        The newest table that lists it in any way decides. In a table a full name comes before a pattern, and a
+        longer pattern before a shorter one; an alias stands for its model in every table.
         """
         if price_name is None:
             return FREE
-        for name in (price_name, self.aliases.get(price_name)):
+        tables = list(self.newest_first())
+        names = [price_name, *(table.aliases[price_name] for table in tables if price_name in table.aliases)]
+        return next((price for table in tables if (price := table.listed(names))), None)
+
+    def newest_first(self) -> Iterator["Prices"]:
+        """This table and those that it comes before."""
+        table: Prices | None = self
+        while table:
+            yield table
+            table = table.older
+
+    def listed(self, names: Sequence[str]) -> Price | None:
+        """What this table alone says of a model by its own name and others that stand for it."""
+        for name in names:
             if name in self.models:
                 return self.models[name]
-        patterns = [name for name in self.models if name.endswith("*") and price_name.startswith(name[:-1])]
+        patterns = [name for name in self.models if name.endswith("*") and names[0].startswith(name[:-1])]
         return self.models[max(patterns, key=len)] if patterns else None
 
     def cost(self, price_name: str | None, input_tokens: int, output_tokens: int) -> float | None:

@@ -20,14 +20,12 @@ SECONDS_BETWEEN_LINES = 15.0
 class Progress:
     """A bar in a terminal, now and then a line elsewhere, and nothing for what takes no time; for several threads."""
 
-    def __init__(self, stage: str, allowance: "Allowance", rows: int = 0) -> None:
-        """`rows` is the number of rows that the stage goes through; 0 where the calls of `begin` are all there are."""
+    def __init__(self, stage: str, allowance: "Allowance") -> None:
         self.accepted: int | None = None
         """Pairs accepted so far, where the stage makes some."""
         self._stage = stage.replace("_", " ")
         self._allowance = allowance
-        self._rows = rows
-        self._rows_begun = self._rows_done = 0
+        self._rows = self._rows_begun = self._rows_done = 0
         self._begun = self._made = self._reused = self._failed = 0
         self._lock = threading.Lock()
         self._bar = tqdm(
@@ -50,8 +48,9 @@ class Progress:
         return round(self._begun * max(1.0, share))
 
     def expect(self, rows: int) -> None:
-        """The stage goes through `rows` rows."""
-        self._rows = rows
+        """The stage goes through `rows` rows more; a negative number takes back those that were done before."""
+        with self._lock:
+            self._rows += rows
 
     def begin_rows(self, rows: int) -> None:
         """So many rows more are being worked on."""
@@ -80,7 +79,7 @@ class Progress:
                 self._bar.update(calls)
 
     def advance(self, calls: int, failed: int, backend: "Backend") -> tuple[int, int]:
-        """Calls just made, `failed` of them in vain; returns calls made or found, and failed, of the whole stage."""
+        """Calls just made, `failed` of them in vain; returns calls made, and failed, of the whole stage."""
         with self._lock:
             self._made += calls
             self._failed += failed
@@ -97,7 +96,7 @@ class Progress:
                 log.info(
                     "%s: %d of %d calls, %.2f a second, %s left%s", self._stage, done, self.total, rate, left, facts
                 )
-            return done, self._failed
+            return self._made, self._failed
 
     def close(self) -> None:
         self._bar.close()

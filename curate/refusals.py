@@ -1,5 +1,6 @@
 """What no build can mean: refused in one sentence, before anything is read or asked."""
 
+from curate.backends.named import JUDGES
 from curate.config import BuildConfig
 from curate.generate.flaws import parse_flaws
 from curate.pairs import SIGMA_FROM
@@ -26,6 +27,10 @@ def check_source(cfg: BuildConfig) -> None:
         raise UserError("--source gpt needs --generator, for example openai:gpt-4o-mini or http://HOST:PORT/v1#MODEL")
     if cfg.source not in GENERATED and cfg.generator:
         raise UserError(f"--generator writes responses for --source sft or gpt; '{cfg.source}' holds ready pairs")
+    if cfg.source not in GENERATED and cfg.prompts != BuildConfig.prompts:
+        raise UserError(f"--prompts is what --source sft and gpt write responses to; '{cfg.source}' holds ready pairs")
+    if cfg.source != "sft" and cfg.n != BuildConfig.n:
+        raise UserError(f"--n is how many responses --source sft draws; '{cfg.source}' has one pair a prompt")
     if cfg.pairing != "auto" and cfg.source != "sft":
         raise UserError(f"--pairing chooses among the responses that --source sft draws; '{cfg.source}' has none")
     if cfg.pairing == "best_sigma" and cfg.n < SIGMA_FROM:
@@ -66,7 +71,12 @@ def check_sampling(cfg: BuildConfig) -> None:
 
 
 def check_screening(cfg: BuildConfig) -> None:
-    """What the rules of screening go by."""
+    """What scores and the rules of screening go by."""
+    if cfg.rubric != BuildConfig.rubric and cfg.scorer.partition(":")[0] not in JUDGES:
+        # The name is not repeated: it may hold a password.
+        raise UserError("--rubric is what a judge goes by, and --scorer names none; give --scorer judge:GENERATOR")
+    if cfg.min_margin > 0 and cfg.source == "gpt" and not cfg.scorer:
+        raise UserError("--min-margin needs scores, and without --scorer written pairs have none")
     if cfg.min_margin != cfg.min_margin or cfg.min_margin < 0:
         raise UserError(f"--min-margin {cfg.min_margin} must be 0 or more")
     if not 0 < cfg.max_cosine <= 1:
@@ -91,3 +101,5 @@ def check_limits(cfg: BuildConfig) -> None:
         raise UserError(f"--max-hours {cfg.max_hours:g} must be above 0")
     if not 0 <= cfg.pilot <= 20:
         raise UserError(f"--pilot {cfg.pilot} is outside 0 to 20")
+    if cfg.pilot != BuildConfig.pilot and not cfg.dry_run:
+        raise UserError("--pilot belongs to --dry-run, which makes so many prompts before it estimates the rest")

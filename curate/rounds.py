@@ -40,8 +40,7 @@ def until_enough(wanted: Wanted, make: Callable[[int], dict[str, Table]]) -> dic
 
     `make(rows)` gives the tables of a build from so many rows of the source; one line is logged a round.
     """
-    rows = math.ceil(FIRST_SHARE * wanted.pairs / wanted.pairs_per_prompt)
-    rows = min(rows, wanted.max_prompts or rows)
+    rows = first_round(wanted)
     number = 0
     while True:
         number += 1
@@ -65,18 +64,45 @@ def until_enough(wanted: Wanted, make: Callable[[int], dict[str, Table]]) -> dic
         rows += more
 
 
+def first_round(wanted: Wanted) -> int:
+    """Rows of the first round."""
+    rows = math.ceil(FIRST_SHARE * wanted.pairs / wanted.pairs_per_prompt)
+    return min(rows, wanted.max_prompts or rows)
+
+
 def to_add(wanted: Wanted, accepted: Mapping[str | None, int], used: int) -> int:
-    """Rows to add after `used` rows gave the `accepted` pairs of each flaw; 0 when there are enough.
+    """Rows to add after `used` rows gave the `accepted` pairs of each flaw; 0 when there are enough."""
+    found = [(wanted.pairs, sum(accepted.values()))]
+    return still_missing([*found, *((quota, accepted.get(flaw, 0)) for flaw, quota in wanted.quotas)], used)
+
+
+def still_missing(found: Sequence[tuple[int, int]], used: int) -> int:
+    """Rows to add where `used` rows gave so many of the pairs wanted: (wanted, accepted) of each kind.
 
     At most as many again, because the acceptance of a few rows says little.
     """
-    found = sum(accepted.values())
-    needs = [(wanted.pairs - found, found)]
-    needs += [(quota - accepted.get(flaw, 0), accepted.get(flaw, 0)) for flaw, quota in wanted.quotas]
     added = [
-        math.ceil(MARGIN * missing * used / so_far) if so_far else used for missing, so_far in needs if missing > 0
+        math.ceil(MARGIN * (number - so_far) * used / so_far) if so_far else used
+        for number, so_far in found
+        if number > so_far
     ]
     return min(max(added, default=0), used)
+
+
+def expected_rows(wanted: Wanted, rates: Mapping[str | None, float], rows: int) -> int:
+    """Rows that `until_enough` would end with, of the `rows` it may use at most.
+
+    `rates` are accepted pairs for each row, of every flaw with a quota; None stands for all pairs together.
+    """
+    numbers: list[tuple[str | None, int]] = [(None, wanted.pairs), *wanted.quotas]
+    used = first_round(wanted)
+    while used < rows:
+        # Rounded first, for 0.29 · 100 is a little less than 29.
+        more = still_missing([(number, math.floor(round(rates[flaw] * used, 9))) for flaw, number in numbers], used)
+        if not more:
+            break
+        used += more
+    return min(used, rows)
 
 
 def flaw_quotas(shares: Sequence[tuple[str, float]], pairs: int) -> tuple[tuple[str, int], ...]:

@@ -48,10 +48,15 @@ ASK_LETTER = (
     "and nothing else."
 )
 
+BEFORE_LETTER = r"(?i:(?:(?:the|my) )?(?:(?:better|best|final) )?(?:response|answer|verdict|choice|winner)(?: is)?\W*)"
+BOTH_LETTERS = r"(?:(?:and|or|vs\.?)[ \t]+)?(?!(?P=letter)\b)[AB]\b"
+PRAISE = r"is (?:(?:the|much|far|\w+ly) )*(?:better|best|preferable|preferred|superior|stronger)"
 LETTER = re.compile(
-    r"\W*(?i:(?:the )?(?:better |best )?(?:response|answer)(?: is)?\W*)?(A|B|(?i:tie))\b(?!\s+(?!is\b)\w)"
+    rf"\W*{BEFORE_LETTER}{{0,2}}(?P<letter>A|B|(?i:tie))(?![-'\u2019]?\w)(?![^\w\n]+{BOTH_LETTERS})"
+    rf"(?:[^\w\s]|\s*(?:\n|$)|[ \t]+(?:[-\u2013\u2014:(]|(?i:because|since|over|wins|{PRAISE})\b))"
 )
-"""The letter first, after "Response" or "Answer:" at most; the A of "A good response ..." is no verdict."""
+"""The letter first, after words such as "Response" or "Answer:" at most, and alone, set off by a sign or a line break,
+or with a reason after it; the A of "A good response ..." is no verdict."""
 VERDICTS = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 
@@ -139,18 +144,20 @@ def read_letter(text: str) -> float:
     found = LETTER.match(text)
     if not found:
         raise ResponseError(f"expected A or B, got {text[:80]!r}")
-    return VERDICTS[found.group(1).lower()]
+    return VERDICTS[found["letter"].lower()]
 
 
 def read_letter_odds(top_logprobs: Sequence[tuple[str, float]]) -> float | None:
     """P(A) / (P(A) + P(B)) from the likeliest first tokens and their log-probabilities.
 
     None where the two letters have less than half of all probability: such a judge was about to say
-    something else, and what is left for its letters is noise.
+    something else, and what is left for its letters is noise. A log-probability above 0, which some endpoints
+    round up to, counts as 0.
     """
     odds = {"A": 0.0, "B": 0.0}
     for token, logprob in top_logprobs:
         if token.strip() in odds:
-            odds[token.strip()] += math.exp(logprob)
+            # In this order, in which NaN stays NaN and gives no odds.
+            odds[token.strip()] += math.exp(min(logprob, 0.0))
     both = sum(odds.values())
     return odds["A"] / both if both >= 0.5 else None

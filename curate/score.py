@@ -10,7 +10,7 @@ of the rejected response; the score of a candidate is its mean p against the oth
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import chain, permutations
 
 import polars as pl
 
@@ -67,7 +67,11 @@ def score_responses(
 
 def score_pairs(pairs: pl.DataFrame, cfg: ScoreConfig, *, scorer: Backend, recorder: Recorder) -> Part:
     """The pairs with both scores set by the scorer; which side is chosen stays as it is."""
-    scores = compare_sides(pairs, scorer, recorder) if is_pairwise(scorer) else score_sides(pairs, scorer, recorder)
+    rows = pairs.select("messages", "chosen", "rejected").rows()
+    requests = list(chain.from_iterable(side_requests(scorer, *row) for row in rows))
+    found = [read_score(answer) for answer in recorder.ask(scorer, requests)]
+    read = compared_sides if is_pairwise(scorer) else scored_sides
+    scores = [read(*two) for two in zip(found[0::2], found[1::2], strict=True)]
     columns = {
         "score_chosen": pl.Series([chosen for chosen, _ in scores], dtype=pl.Float64),
         "score_rejected": pl.Series([rejected for _, rejected in scores], dtype=pl.Float64),
@@ -109,27 +113,29 @@ def compare_candidates(asked: pl.DataFrame, scorer: Backend, recorder: Recorder)
     return scored
 
 
-def score_sides(pairs: pl.DataFrame, scorer: Backend, recorder: Recorder) -> list[tuple[float | None, float | None]]:
-    """Score of the chosen and of the rejected response of each pair."""
-    requests = [
-        asked_of(scorer, messages, response)
-        for messages, *responses in pairs.select("messages", "chosen", "rejected").rows()
-        for response in responses
-    ]
-    scores = [read_score(answer)[0] for answer in recorder.ask(scorer, requests)]
-    return list(zip(scores[0::2], scores[1::2], strict=True))
+def scored_sides(chosen: Verdict, rejected: Verdict) -> tuple[float | None, float | None]:
+    """Score of the chosen and of the rejected response."""
+    return chosen[0], rejected[0]
 
 
-def compare_sides(pairs: pl.DataFrame, scorer: Backend, recorder: Recorder) -> list[tuple[float | None, float | None]]:
-    """How likely the chosen, and the rejected, response of each pair is the better one."""
-    requests = [
-        compared_by(scorer, messages, first, second)
-        for messages, chosen, rejected in pairs.select("messages", "chosen", "rejected").rows()
-        for first, second in ((chosen, rejected), (rejected, chosen))
-    ]
-    answers = [read_score(answer) for answer in recorder.ask(scorer, requests)]
-    found = [both_orders(*two)[0] for two in zip(answers[0::2], answers[1::2], strict=True)]
-    return [(p, None if p is None else 1 - p) for p in found]
+def compared_sides(chosen_first: Verdict, rejected_first: Verdict) -> tuple[float | None, float | None]:
+    """How likely the chosen, and the rejected, response is the better one."""
+    p, _ = both_orders(chosen_first, rejected_first)
+    return p, None if p is None else 1 - p
+
+
+def side_requests(scorer: Backend, messages: Messages, chosen: str, rejected: str) -> list[Request]:
+    """The two calls behind the scores of a pair: of either side by itself, or of both in either order."""
+    if is_pairwise(scorer):
+        return [compared_by(scorer, messages, *two) for two in ((chosen, rejected), (rejected, chosen))]
+    return [asked_of(scorer, messages, response) for response in (chosen, rejected)]
+
+
+def candidate_requests(scorer: Backend, messages: Messages, responses: Sequence[str]) -> list[Request]:
+    """All calls behind the scores of the candidates of one prompt."""
+    if is_pairwise(scorer):
+        return [compared_by(scorer, messages, *two) for two in permutations(responses, 2)]
+    return [asked_of(scorer, messages, response) for response in responses]
 
 
 def is_pairwise(scorer: Backend) -> bool:
@@ -141,11 +147,6 @@ def asked_of(scorer: Backend, messages: Messages, response: str) -> Request:
     """The request for the score of `response`, as `scorer` is asked."""
     if isinstance(scorer, NamedModel) and scorer.rubric is not None:
         return score_request(scorer.rubric, messages, response)
-    return judged(messages, response)
-
-
-def judged(messages: Messages, response: str) -> Request:
-    """The request for the score of `response` by a scorer without a rubric."""
     return Request("score", [*messages, {"role": "assistant", "content": response}])
 
 

@@ -7,8 +7,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import version
@@ -126,7 +126,7 @@ class Store:
 
     def _mapped(
         self, stage: Callable[..., Part], cfg: Any, inputs: tuple[Table, ...], pending: "Pending", tools: dict[str, Any]
-    ) -> Iterator["Made | None"]:
+    ) -> Generator["Made | None", None, None]:
         """The parts of a row-wise stage in order; None where an interrupted run left a whole one.
 
         Where calls go to an endpoint several parts are under way at once, so that it never waits for the
@@ -137,9 +137,10 @@ class Store:
         progress.expect(sum(sizes))
 
         def make(index: int) -> Made | None:
-            progress.begin_rows(sizes[index])
             if self._saved_part(pending, index):
+                progress.expect(-sizes[index])
                 return None
+            progress.begin_rows(sizes[index])
             started = time.monotonic()
             recorder = self._recorder.for_part()
             with_recorder = {**tools, "recorder": recorder} if "recorder" in tools else tools
@@ -148,14 +149,15 @@ class Store:
 
         is_remote = any(tool.is_remote for tool in tools.values() if isinstance(tool, Backend))
         at_once = PARTS_AT_ONCE if is_remote else 1
-        for index, made in enumerate(in_order(make, len(sizes), at_once, self._recorder.allowance)):
-            yield made
-            pairs = made.part.rows.height if made and "pair_id" in made.part.rows.columns else None
-            progress.end_rows(sizes[index], pairs)
+        with closing(in_order(make, len(sizes), at_once, self._recorder.allowance)) as in_turn:
+            for size, made in zip(sizes, in_turn, strict=True):
+                yield made
+                if made:
+                    progress.end_rows(size, made.part.rows.height if "pair_id" in made.part.rows.columns else None)
 
     def _made_whole(
         self, stage: Callable[..., pl.DataFrame], cfg: Any, inputs: tuple[Table, ...], tools: dict[str, Any]
-    ) -> Iterator["Made | None"]:
+    ) -> Generator["Made | None", None, None]:
         """The one part of a stage that needs every row."""
         started, before = time.monotonic(), self._recorder.tally.copy()
         rows = stage(*(table.scan() for table in inputs), cfg, **tools)
@@ -173,9 +175,10 @@ class Store:
             raise damaged(record, error) from error
         return None if part.failed_calls else part
 
-    def _write(self, pending: "Pending", parts: Iterator["Made | None"], writes: type[dy.Schema]) -> Table:
+    def _write(self, pending: "Pending", parts: Generator["Made | None", None, None], writes: type[dy.Schema]) -> Table:
         records: list[PartRecord] = []
-        with self._recorder.stage(pending.stage):
+        # Closed, so that parts under way are waited for where this one cannot be written.
+        with closing(parts), self._recorder.stage(pending.stage):
             for index, made in enumerate(parts):
                 if made:
                     records.append(save_part(pending.folder, index, made, writes))
@@ -240,7 +243,7 @@ def open_table(data: Path, stage: str, key: str) -> Table:
     return table
 
 
-def timed(parts: Iterator[Part]) -> Iterator[Made | None]:
+def timed(parts: Iterator[Part]) -> Generator[Made | None, None, None]:
     """Parts that took no calls, each with its time."""
     while True:
         started = time.monotonic()

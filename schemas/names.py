@@ -69,7 +69,7 @@ WrittenFlaw = Literal[
     "truncation",
     "unsupported_detail",
 ]
-"""How a rejected response can be asked to fail; each has a check in `curate.generate.flaws`."""
+"""How a rejected response can be asked to fail; each has a check in `curate.generate.flaw_checks`."""
 
 Flaw = Literal[WrittenFlaw, "repetition", "incoherent", "wrong_language", "bad_code"]
 """How a rejected response fails, where that is known; the last four occur in imported pairs only."""

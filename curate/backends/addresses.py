@@ -1,7 +1,7 @@
 """Models at an address: where a name points, which key it takes, and what an address may not hold."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from schemas.errors import UserError
@@ -22,16 +22,13 @@ class Remote:
     key_name: str
     """Environment variable that holds the key."""
     is_key_needed: bool
+    price_name: str
 
     is_remote = True
 
     @property
     def digest(self) -> str:
         return self.url
-
-    @property
-    def price_name(self) -> str:
-        return self.name
 
     def require_key(self) -> None:
         if self.is_key_needed and not os.environ.get(self.key_name):
@@ -40,14 +37,20 @@ class Remote:
 
 def at_openai(name: str) -> Remote:
     """`openai:MODEL`; OPENAI_BASE_URL points it elsewhere, as it does for OpenAI's own client."""
-    url = without_secrets(os.environ.get("OPENAI_BASE_URL", OPENAI_URL))
-    return Remote(name, url, name.partition(":")[2], "OPENAI_API_KEY", True)
+    return at_service(name, "OPENAI_BASE_URL", OPENAI_URL, "OPENAI_API_KEY")
 
 
 def at_nim(name: str) -> Remote:
     """`nim:MODEL`; NIM_BASE_URL points it at a NIM of your own, which may do without NVIDIA_API_KEY."""
-    url = without_secrets(os.environ.get("NIM_BASE_URL", NIM_URL))
-    return Remote(name, url, name.partition(":")[2], "NVIDIA_API_KEY", url == NIM_URL)
+    there = at_service(name, "NIM_BASE_URL", NIM_URL, "NVIDIA_API_KEY")
+    return replace(there, is_key_needed=there.url == NIM_URL)
+
+
+def at_service(name: str, variable: str, usual: str, key_name: str) -> Remote:
+    """`PREFIX:MODEL` where `variable` says, else at the `usual` address; only there it has the price of that name."""
+    url = plain_address(os.environ.get(variable, "").strip() or usual)
+    model = name.partition(":")[2]
+    return Remote(name, url, model, key_name, True, name if url == usual else f"{url}#{model}")
 
 
 def at_url(name: str) -> Remote:
@@ -55,7 +58,10 @@ def at_url(name: str) -> Remote:
     url, _, model = name.partition("#")
     if not model:
         raise UserError("a model behind an address is named as http://HOST:PORT/v1#MODEL; '#MODEL' is missing")
-    return Remote(name, without_secrets(url), model, OWN_KEY, False)
+    url = plain_address(url)
+    # The name too is part of what a call is known by.
+    named = f"{url}#{model}"
+    return Remote(named, url, model, OWN_KEY, False, named)
 
 
 def at_server(name: str) -> Remote:
@@ -65,11 +71,14 @@ def at_server(name: str) -> Remote:
     if not model or not url.startswith(("http://", "https://")):
         # not repeated: an address may hold a password
         raise UserError(f"a reward model on a vLLM server is named as {prefix}:http://HOST:PORT#MODEL")
-    return Remote(name, without_secrets(url), model, OWN_KEY, False)
+    return Remote(name, plain_address(url), model, OWN_KEY, False, name)
 
 
-def without_secrets(url: str) -> str:
-    """`url`; raises UserError where it holds a password, which would end up in tables and logs."""
+def plain_address(url: str) -> str:
+    """`url` without slashes at its end, with which the same server would count as another.
+
+    Raises UserError where it holds a password, which would end up in tables and logs.
+    """
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -79,4 +88,4 @@ def without_secrets(url: str) -> str:
             f"put no user name, password or query in the address of {parts.hostname}; "
             f"a key belongs in the environment ({OWN_KEY})"
         )
-    return url
+    return url.rstrip("/")

@@ -60,10 +60,14 @@ class Allowance:
     def is_stopped(self) -> bool:
         return self._stop is not None
 
-    def check(self) -> None:
-        """Raise what the run was stopped for; CapReached when a call as long as the longest would end too late."""
+    def raise_stop(self) -> None:
+        """Raise what the run was stopped for, if it was."""
         if self._stop is not None:
             raise self._stop
+
+    def check(self) -> None:
+        """Raise what the run was stopped for; CapReached when a call as long as the longest would end too late."""
+        self.raise_stop()
         if self._max_s is not None:
             elapsed = time.monotonic() - self._began
             if elapsed + self._longest_s > self._max_s:

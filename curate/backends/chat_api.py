@@ -1,6 +1,7 @@
 """Responses from any OpenAI-compatible chat endpoint: OpenAI, a vLLM or llama.cpp server, a NIM."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -8,9 +9,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from curate.backends.calls import Answer, Request, Response
-from curate.backends.endpoint import Endpoint, Refused, SchemaRefused, writable
+from curate.backends.endpoint import Endpoint, Refused, Reply, writable
 from curate.backends.limits import Terms
+from curate.backends.parameters import SAMPLING, ParametersRefused
 from schemas.errors import ResponseError
+
+log = logging.getLogger(__name__)
 
 CHARACTERS_PER_TOKEN = 4
 OUTPUT_OF_A_SCORE = 256
@@ -32,12 +36,13 @@ class ChatAPI:
         self, name: str, url: str, model: str, key_name: str, terms: Terms, price_name: str | None = None
     ) -> None:
         """`url` ends in `/v1`; the key is read from the environment variable `key_name` at each call."""
+        url = url.rstrip("/")
         self.model = name
         self.digest = url
         self.price_name = price_name
-        self.endpoint = Endpoint(name, url.rstrip("/"), model, key_name, terms)
+        self.endpoint = Endpoint(name, url, model, key_name, terms)
         self._remote_model = model
-        self._takes_schema = True
+        self._refused: set[str] = set()
         # OpenAI's newer models refuse `max_tokens`; other servers may not know its successor.
         is_openai = urlsplit(url).hostname == "api.openai.com"
         self._max_tokens_name = "max_completion_tokens" if is_openai else "max_tokens"
@@ -52,11 +57,7 @@ class ChatAPI:
         estimate, most_tokens = token_bounds(request)
         most_usd = allowance.prices.cost(self.price_name, *most_tokens)
         try:
-            try:
-                reply = await self.endpoint.post(self.path, self.payload(request), estimate, most_usd)
-            except SchemaRefused:
-                self._takes_schema = False
-                reply = await self.endpoint.post(self.path, self.payload(request), estimate, most_usd)
+            reply = await self._post(self.payload(request), estimate, most_usd)
         except Refused as refused:
             return Answer(failure=refused.failure, error=self.endpoint.without_key(str(refused)))
         cost = None
@@ -69,6 +70,30 @@ class ChatAPI:
             allowance.settle(reply.most_usd, cost)
         whole = None if cost is None or reply.charged is None else cost + reply.charged
         return replace(answer, seconds=reply.seconds, cost_usd=whole)
+
+    async def _post(self, body: dict[str, Any], estimate: int, most_usd: float | None) -> Reply:
+        """The response to `body`, without the parameters that the endpoint refuses.
+
+        They are left out of later calls only once a call was answered without them: an error may name a
+        parameter and be about something else.
+        """
+        tried: list[str] = []
+        while True:
+            sent = {name: value for name, value in body.items() if name not in self._refused and name not in tried}
+            try:
+                reply = await self.endpoint.post(self.path, sent, estimate, most_usd)
+            except ParametersRefused as refused:
+                tried += refused.names
+            else:
+                self._leave_out([name for name in tried if name not in self._refused])
+                return reply
+
+    def _leave_out(self, names: Sequence[str]) -> None:
+        """Send these parameters no more."""
+        if names:
+            self._refused.update(names)
+            end = "; sampling then follows the model's own defaults" if SAMPLING & set(names) else ""
+            log.warning("%s: the endpoint refuses %s and is asked without%s", self.model, ", ".join(names), end)
 
     def read(self, body: dict[str, Any], request: Request) -> Answer:
         """An answer from the body of a response; raises ResponseError for one of another form.
@@ -104,7 +129,7 @@ class ChatAPI:
                 body[name] = value
             elif name == "max_tokens":
                 body[self._max_tokens_name] = value
-        if request.schema and self._takes_schema:
+        if request.schema:
             schema = {"name": "response", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body

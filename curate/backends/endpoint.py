@@ -7,7 +7,6 @@ import logging
 import os
 import queue
 import random
-import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -20,14 +19,19 @@ import aiohttp
 
 from curate.backends.calls import Answer, Failure
 from curate.backends.limits import Rate, Slots, Terms
+from curate.backends.parameters import ParametersRefused, refused_parameters
 from schemas.errors import ResponseError, UserError
 
 log = logging.getLogger(__name__)
 
 TRIES = 6
 LONGEST_RETRY_AFTER_S = 600.0
-OVERLOAD = {429, 500, 502, 503, 504, 529}
+OVERLOAD = {429, 500, 502, 503, 504, *range(520, 530)}
 TRANSIENT = {408, 409, 425, *OVERLOAD}
+GONE = {502, 503, 521, 522, 523, 529}
+"""What a server that starts again, or what stands before it, says for a while: twice as many tries, over a minute."""
+CHARGED = {504, 524}
+"""What stands before a server did not wait for an answer that may be charged."""
 SHORTEST_SECRET = 16
 """A shorter key is a stand-in such as "EMPTY", and may well occur in a good response."""
 
@@ -49,10 +53,6 @@ class GivenUp(ResponseError):
     def __init__(self, problem: str, cost_usd: float | None) -> None:
         super().__init__(problem)
         self.cost_usd = cost_usd
-
-
-class SchemaRefused(Exception):
-    """The endpoint does not take a JSON schema."""
 
 
 class Endpoint:
@@ -161,9 +161,7 @@ class Endpoint:
         result: Answer | BaseException
         try:
             self.terms.allowance.check()
-            began = time.monotonic()
             result = await job()
-            self.terms.allowance.took(time.monotonic() - began)
         except ResponseError as error:
             cost = error.cost_usd if isinstance(error, GivenUp) else None
             result = Answer(failure="failed_call", error=self.without_key(str(error)), cost_usd=cost)
@@ -180,7 +178,7 @@ class Endpoint:
         """The JSON object that a good response holds.
 
         Waits and tries again where that can help. `tokens` is an estimate for the limit a minute, `most_usd`
-        the most that one try can cost. Raises Refused, SchemaRefused, ResponseError when it is given up, and
+        the most that one try can cost. Raises Refused, ParametersRefused, ResponseError when it is given up, and
         UserError or CapReached when the run must stop.
         """
         key = self._key()
@@ -191,11 +189,11 @@ class Endpoint:
             await self._admitted(tokens, most_usd)
             began = time.monotonic()
             first_began = min(first_began, began)
-            cost, is_settled = None, False
+            cost, is_settled = None if most_usd != 0 else 0.0, False
             wait_s = random.uniform(0, min(self.terms.longest_backoff_s, 0.5 * 2 ** min(attempt, 10)))
             # An endpoint that was there, and is gone or busy for a while, is no fault of the call.
             is_patient = began - first_began < self.terms.patience_s
-            is_fault = True
+            is_fault, tries = True, TRIES
             try:
                 async with self._session.post(self._url + path, json=body, headers=headers) as reply:
                     raw = blotted(await reply.read(), key)
@@ -208,15 +206,17 @@ class Endpoint:
                             return Reply(found, most_usd, time.monotonic() - began, charged)
                         problem = found
                     else:
-                        cost = 0.0
+                        if reply.status not in CHARGED:
+                            cost = 0.0
                         problem = f"HTTP {reply.status}: {error_message(raw, key)}"
                         if reply.status not in TRANSIENT or "insufficient_quota" in problem:
-                            self._refuse(reply.status, problem, "response_format" in body)
+                            self._refuse(reply.status, problem, body)
                         if reply.status in OVERLOAD:
                             self._slots.overloaded(began)
                         pause_s = retry_after_s(reply.headers.get("Retry-After"))
                         self._paused_until = max(self._paused_until, time.monotonic() + pause_s)
                         is_fault = reply.status != 429 or not is_patient
+                        tries = 2 * TRIES if reply.status in GONE else TRIES
             except TimeoutError:
                 self._slots.overloaded(began)
                 problem = f"no answer within {self.terms.timeout_s:g} s"
@@ -233,11 +233,12 @@ class Endpoint:
                 problem = f"the connection broke ({type(error).__name__})"
             finally:
                 # A try that broke off after it was sent may have been charged: its reserve stays spent.
+                self.terms.allowance.took(time.monotonic() - began)
                 if not is_settled:
                     self.terms.allowance.settle(most_usd, cost)
                     charged = None if cost is None else charged
             faults += is_fault
-            if faults == TRIES:
+            if faults >= tries:
                 break
             await self._sleep(wait_s)
         raise GivenUp(f"{problem}, after {attempt + 1} tries", charged)
@@ -245,12 +246,12 @@ class Endpoint:
     async def _admitted(self, tokens: int, most_usd: float | None) -> None:
         """Wait out a pause, the limits a minute and reserves of others."""
         allowance = self.terms.allowance
-        while (wait_s := self._paused_until - time.monotonic()) > 0:
-            await self._sleep(wait_s)
         if self._requests:
             await self._unless_stopped(self._requests.take(1))
         if self._tokens:
             await self._unless_stopped(self._tokens.take(tokens))
+        while (wait_s := self._paused_until - time.monotonic()) > 0:
+            await self._sleep(wait_s)
         # Last, for much may have happened in the meantime.
         allowance.check()
         while not allowance.reserve(most_usd):
@@ -285,7 +286,7 @@ class Endpoint:
         key = self._key()
         return text.replace(key, "***") if key else text
 
-    def _refuse(self, status: int, problem: str, sent_schema: bool) -> None:
+    def _refuse(self, status: int, problem: str, body: Mapping[str, Any]) -> None:
         """Raise what an error means that will not pass by itself."""
         lower = problem.lower()
         if status in (401, 403):
@@ -299,8 +300,8 @@ class Endpoint:
             raise Refused("prompt_too_long", problem)
         if "content_policy" in lower or "content_filter" in lower or "content management policy" in lower:
             raise Refused("refused", problem)
-        if sent_schema and re.search(r"response_format|json_schema|structured|grammar|guided", lower):
-            raise SchemaRefused(problem)
+        if names := refused_parameters(problem, body):
+            raise ParametersRefused(names, problem)
         raise GivenUp(problem, 0.0)
 
 

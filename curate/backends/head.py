@@ -1,5 +1,6 @@
 """Scores from a shipped or self-trained reward head."""
 
+import time
 from collections.abc import Iterator, Sequence
 
 from curate.backends.calls import Answer, Request
@@ -18,6 +19,8 @@ class HeadScorer:
         self.model = name
         self.digest = head.digest
         self._head = head
+        # The backbone is loaded at the first row it reads: here, so that no batch takes that long.
+        head.score([[{"role": "user", "content": "Hello"}]], ["Hello."])
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, Answer]]]:
         """Scores in batches of similar length."""
@@ -26,8 +29,10 @@ class HeadScorer:
         for start in range(0, len(order), ROWS_PER_BATCH):
             batch = [i for i in order[start : start + ROWS_PER_BATCH] if i in needed]
             if batch:
+                began = time.perf_counter()
                 scores = self._head.score(
                     [requests[i].messages[:-1] for i in batch],
                     [requests[i].messages[-1]["content"] for i in batch],
                 )
-                yield [(i, Answer(values=(score,))) for i, score in zip(batch, scores, strict=True)]
+                seconds = (time.perf_counter() - began) / len(batch)
+                yield [(i, Answer(values=(score,), seconds=seconds)) for i, score in zip(batch, scores, strict=True)]

@@ -4,6 +4,7 @@ Each conversation is rendered by the model's chat template, which writes the spe
 and read once; nothing is added to it and nothing is cut off. Rows are read in batches of like length.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,9 +74,11 @@ class HFScorer(ABC):
             yield found
         for group in batches(rows, TOKENS_PER_BATCH[self.device]):
             if batch := [i for i in group if i in needed]:
+                began = time.perf_counter()
                 scores = self._scores(*self._padded([rows[i] for i in batch]))
+                seconds = (time.perf_counter() - began) / len(batch)
                 yield [
-                    (i, Answer(values=(score,), input_tokens=len(rows[i])))
+                    (i, Answer(values=(score,), input_tokens=len(rows[i]), seconds=seconds))
                     for i, score in zip(batch, scores, strict=True)
                 ]
 

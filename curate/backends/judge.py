@@ -1,6 +1,5 @@
 """Scores from a generator that is asked to judge; what it is asked is in `curate.rubrics`."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ class Judge:
         """What the generator answers, read as scores."""
         asked = [replace(request, kind="generate") for request in requests]
         for group in self._generator.answer(asked, needed):
-            yield [(i, judged(answer, read_score)) for i, answer in group]
+            yield [(i, with_verdict(answer, read_score)) for i, answer in group]
 
 
 class PairJudgeAPI(ChatAPI):
@@ -44,26 +43,13 @@ class PairJudgeAPI(ChatAPI):
     what the text says: 1, 0, or 0.5 for a tie.
     """
 
-    _takes_logprobs = True
-
     def payload(self, request: Request) -> dict[str, Any]:
-        asked = {"logprobs": True, "top_logprobs": TOP_LOGPROBS} if self._takes_logprobs else {}
-        return {**super().payload(request), **asked}
+        return {**super().payload(request), "logprobs": True, "top_logprobs": TOP_LOGPROBS}
 
     def read(self, body: dict[str, Any], request: Request) -> Answer:
         answer = super().read(body, request)
         odds = None if answer.failure else read_letter_odds(first_logprobs(body))
-        return judged(answer, read_letter) if odds is None else replace(answer, values=(odds,))
-
-    async def _ask(self, request: Request) -> Answer:
-        """As any call, and again without log-probabilities where the endpoint refuses to give them."""
-        try:
-            return await super()._ask(request)
-        except ResponseError as error:
-            if "logprobs" not in str(error).lower():
-                raise
-            self._takes_logprobs = False
-            return await super()._ask(request)
+        return with_verdict(answer, read_letter) if odds is None else replace(answer, values=(odds,))
 
 
 def managed_pair_judge(name: str, model: str, data: Path, terms: Terms) -> Backend:
@@ -73,7 +59,7 @@ def managed_pair_judge(name: str, model: str, data: Path, terms: Terms) -> Backe
     return managed(PairJudgeAPI, name, model, data, terms, "generate")
 
 
-def judged(answer: Answer, read: Callable[[str], float]) -> Answer:
+def with_verdict(answer: Answer, read: Callable[[str], float]) -> Answer:
     """The answer with the score that `read` finds in its text; the text stays with it for people to read.
 
     A text without a score counts as a refusal: it was paid for, and the judge would write it again.
@@ -87,15 +73,9 @@ def judged(answer: Answer, read: Callable[[str], float]) -> Answer:
 
 
 def first_logprobs(body: dict[str, Any]) -> list[tuple[str, float]]:
-    """(token, log-probability) of the likeliest first tokens; none where the endpoint gives none.
-
-    Raises ResponseError for log-probabilities of another form.
-    """
-    given = body["choices"][0].get("logprobs")
-    if not given:
-        return []
+    """(token, log-probability) of the likeliest first tokens; none where the endpoint gives none that can be read."""
     try:
-        content = given["content"] or [{"top_logprobs": []}]
-        return [(str(each["token"]), float(each["logprob"])) for each in content[0]["top_logprobs"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResponseError(f"logprobs of an unknown form: {json.dumps(given)[:200]}") from error
+        first = body["choices"][0]["logprobs"]["content"][0]
+        return [(str(each["token"]), float(each["logprob"])) for each in first["top_logprobs"]]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return []

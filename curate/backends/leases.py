@@ -53,6 +53,8 @@ class Leases:
         """Whether the process that calls itself `owner` still works; one that hangs counts as dead after a minute."""
         if owner == self.owner:
             return True
+        if not owner:
+            return False
         path = self._folder / owner
         try:
             touched = path.stat().st_mtime_ns

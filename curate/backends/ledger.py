@@ -13,7 +13,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -151,7 +151,8 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self._leases.drop()
-        self._db.close()
+        with self._lock:
+            self._db.close()
 
     @property
     def is_full(self) -> bool:
@@ -216,9 +217,14 @@ class Ledger:
         return claim
 
     def release(self, call_ids: Iterable[str]) -> None:
-        """The calls are no longer being made by this thread, whether they were answered or not."""
+        """The calls are no longer being made by this thread; those without an answer are anybody's."""
         with self._lock:
-            self._making.difference_update(call_ids)
+            left = sorted(self._making.intersection(call_ids))
+            self._making.difference_update(left)
+            for some, marks in chunks(left):
+                # Where this cannot be written, others wait until this process has ended.
+                with suppress(sqlite3.DatabaseError), self._writing():
+                    self._db.execute(f"UPDATE calls SET owner = '' WHERE call_id IN ({marks})", some)
 
     def record(self, entries: Sequence[Entry]) -> dict[str, Answer]:
         """Write down, in one transaction, what the models said.
@@ -244,7 +250,9 @@ class Ledger:
                 if not changed.rowcount:
                     late.append(entry.call_id)
 
-        self._write(write)
+        with self._lock:
+            self._write(write)
+            self._making.difference_update(entry.call_id for entry in entries if entry.state in ("answered", "failed"))
         return self.answers(late) if late else {}
 
     def answers(self, call_ids: Sequence[str]) -> dict[str, Answer]:
@@ -328,7 +336,7 @@ class Ledger:
         limits = {
             (identity, sampled_otherwise(request)): request.sampling["max_tokens"]
             for identity, request in zip(identities, requests, strict=True)
-            if "max_tokens" in request.sampling
+            if request.kind == "generate" and "max_tokens" in request.sampling
         }
         best: dict[tuple[str, str], tuple[int, str, str]] = {}
         for some, marks in chunks(list(dict.fromkeys(identity for identity, _ in limits))):
@@ -417,7 +425,8 @@ def finished(call_id: str, text: str) -> Held:
     slots = read_slots(content)
     if content["failure"]:
         return Held(slots, call_id, Answer(failure=content["failure"], error=content["error"]))
-    return Held([slot if slot and slot.finish_reason == "stop" else None for slot in slots], call_id)
+    # Where a server does not say why a response ended, it may have been cut.
+    return Held([None if slot and slot.finish_reason in ("length", None) else slot for slot in slots], call_id)
 
 
 def write_answer(entry: Entry) -> tuple[str, bytes | None]:

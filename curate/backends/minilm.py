@@ -1,5 +1,6 @@
 """Sentence vectors from the embedded `minilm`."""
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,10 +34,15 @@ class MiniLM:
         for start in range(0, len(order), TEXTS_PER_BATCH):
             batch = [i for i in order[start : start + TEXTS_PER_BATCH] if i in needed]
             if batch:
+                began = time.perf_counter()
                 vectors = self._model.encode(
                     [texts[i] for i in batch],
                     batch_size=TEXTS_PER_BATCH,
                     normalize_embeddings=True,
                     show_progress_bar=False,
                 )
-                yield [(i, Answer(values=tuple(map(float, vector)))) for i, vector in zip(batch, vectors, strict=True)]
+                seconds = (time.perf_counter() - began) / len(batch)
+                yield [
+                    (i, Answer(values=tuple(map(float, vector)), seconds=seconds))
+                    for i, vector in zip(batch, vectors, strict=True)
+                ]

@@ -48,25 +48,31 @@ class Tally:
 class Recorder:
     """Asks models through the ledger; `for_part` gives one with a tally of its own, for a thread of its own."""
 
-    def __init__(self, ledger: Ledger, allowance: Allowance | None = None, max_failed: float = 0.5) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        allowance: Allowance | None = None,
+        max_failed: float = 0.5,
+        progress: Progress | None = None,
+    ) -> None:
         self.ledger = ledger
         self.allowance = allowance or Allowance()
         self.tally = Tally()
-        self.progress = Progress("calls", self.allowance)
+        self.progress = progress or Progress("calls", self.allowance)
         self.max_failed = max_failed
         self._whole: Recorder = self
         self._lock = threading.Lock()
 
     def for_part(self) -> "Recorder":
         """A recorder whose tally is of one part, and also counts towards this one's."""
-        part = Recorder(self.ledger, self.allowance, self.max_failed)
-        part.progress, part._whole, part._lock = self.progress, self._whole, self._lock
+        part = Recorder(self.ledger, self.allowance, self.max_failed, self.progress)
+        part._whole, part._lock = self._whole, self._lock
         return part
 
     @contextmanager
-    def stage(self, name: str, rows: int = 0) -> Iterator[None]:
-        """Show the progress of the calls made inside as that of the stage `name`, over `rows` rows."""
-        self.progress = Progress(name, self.allowance, rows)
+    def stage(self, name: str) -> Iterator[None]:
+        """Show the progress of the calls made inside as that of the stage `name`."""
+        self.progress = Progress(name, self.allowance)
         try:
             yield
         finally:
@@ -121,11 +127,9 @@ class Recorder:
             for i in todo:
                 asked[i] = rest_of(requests[i], held[i].slots)
             again: set[int] = set()
+            left = len(todo)
             began = time.monotonic()
             for group in backend.answer(asked, todo):
-                if not backend.is_remote:
-                    share = (time.monotonic() - began) / len(group)
-                    group = [(i, replace(answer, seconds=answer.seconds or share)) for i, answer in group]
                 entries = []
                 for i, answer in group:
                     state, merged = merge(held[i].slots, answer)
@@ -133,14 +137,20 @@ class Recorder:
                     entries.append(Entry(ids[i], requests[i], state, merged, held[i].slots, held[i].reused_from))
                     if state == "partial" and not answer.failure:
                         again.add(i)
-                answers |= self.ledger.record(entries)
+                late = self.ledger.record(entries)
+                answers |= late
+                again -= {i for i, _ in group if ids[i] in late}
+                left -= len(group)
                 self._made(backend, [(held[i], answer) for i, answer in group])
                 if self.ledger.is_full:
                     self.allowance.stop(no_room(self.ledger.path, "the reserve for answers is in use"))
                 if not backend.is_remote:
                     self.allowance.took(time.monotonic() - began)
-                    self.allowance.check()
+                    if left:
+                        self.allowance.check()
                     began = time.monotonic()
+            # Of an endpoint's calls those under way were waited for.
+            self.allowance.raise_stop()
             todo = again
 
     def _reused(self, calls: int) -> None:
@@ -161,15 +171,13 @@ class Recorder:
                     input_tokens=sum(answer.input_tokens for _, answer in made),
                     output_tokens=sum(answer.output_tokens for _, answer in made),
                 )
-        seen, bad = self.progress.advance(len(made), len(failed), backend)
-        if failed and bad > self.max_failed * max(seen, min(8, self.progress.total)):
+        calls, bad = self.progress.advance(len(made), len(failed), backend)
+        if failed and bad > self.max_failed * max(calls, min(8, self.progress.total)):
             error = UserError(
-                f"{bad} of {seen} calls to {backend.model} failed, the last with: {failed[-1].error}; "
+                f"{bad} of {calls} calls to {backend.model} failed, the last with: {failed[-1].error}; "
                 "answered calls are saved, the same command goes on from them"
             )
             self.allowance.stop(error)
-            if not backend.is_remote:
-                raise error
 
 
 def merge(slots: Slots, answer: Answer) -> tuple[State, Answer]:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 
 from curate.generate.structure import FENCED, LIST_ITEM, is_json
-from curate.generate.words import UNSPACED, plain, stands
+from curate.generate.words import UNSPACED, bare, stands
 
-Rule = Callable[[str], bool]
-"""True for a response that keeps to the demand."""
+Rule = Callable[[str], bool | None]
+"""True for a response that keeps to the demand, False for one that breaks it, None where counting does not tell."""
 
 LONGEST = 2000
 """Signs of a demand that are read."""
@@ -24,9 +24,11 @@ NUMBERS = {name: number for number, name in enumerate(TO_TWELVE, start=1)} | {
     "a hundred": 100,
 }
 NUMBER = rf"((?<![\d,])\d[\d,]{{0,8}}|{'|'.join(sorted(NUMBERS, key=len, reverse=True))})"
+TIPS = r"(?:tip|reason|step|way|idea|example|fact|benefit|advantage|disadvantage|suggestion)s"
+"""What responses give as list items, or in prose, where nobody can count them."""
 UNIT = (
     r"(words?|sentences?|paragraphs?|lines?|characters?|bullet points?|bullets|(?:list )?items|"
-    r"numbered (?:steps|points))"
+    rf"numbered (?:steps|points)|{TIPS})"
 )
 AT_MOST = (
     r"(?:at most|no more than|no longer than|not more than|up to|a maximum of|maximum of|maximum|max\.?|within"
@@ -42,8 +44,10 @@ COUNT = re.compile(
     rf"|(?P<exactly>{EXACTLY}))[ -](?:a |an |the )?{NUMBER}[ -](?:[a-z]+ )?{UNIT}\b"
     r"(?P<after> or (?:less|fewer|more)| at most| max)?"
 )
+BARE_COUNT = re.compile(rf"{NUMBER} (?:[a-z]+ )?{UNIT}[.!]?")
 RANGE = re.compile(rf"(?:between {NUMBER} and {NUMBER}|{NUMBER} ?(?:to|-) ?{NUMBER}) {UNIT}\b")
 HYPHENED = re.compile(rf"\b{NUMBER}-{UNIT}\b")
+UNQUALIFIED = re.compile(rf"(?<![-\w.]){NUMBER} (?:[a-z]+ )?(bullet points?|bullets|{TIPS})\b")
 NEAR = 0.25
 """How far a response may be from "about" so many."""
 NEAR_WORDS = 0.1
@@ -97,12 +101,20 @@ SCRIPTS = {
 LANGUAGE = {re.compile(rf"\b(?:in|into|to) (?:\w+ )?(?:{names})\b"): script for names, script in SCRIPTS.items()}
 OWN_SCRIPT = 0.5
 """Share of letters in the script of the language; names and code may stand in another."""
+LIST_NUMBER = re.compile(r"^[ \t]*\(?\d{1,3}[.)](?=[ \t]+\S)", re.MULTILINE)
+ITEM_START = re.compile(r"^([ \t]*)(?:(\(?\d{1,3}[.)])|[-*+•]|[a-zA-Z][.)])[ \t]+\S", re.MULTILINE)
+ABBREVIATION = re.compile(
+    r"\b(?:(?:dr|mr|mrs|ms|prof|st|mt|vs|cf|no|fig|approx|e\.g|i\.e)\.(?=\s+\S)"
+    # These may end a sentence as well, which a capital after them tells.
+    r"|(?:etc|inc|ltd|jr|sr|a\.m|p\.m|u\.s|u\.k)\.(?=\s+(?-i:[^A-Z\s])))",
+    re.IGNORECASE,
+)
 SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*(?=\s|$)|[。！？｡]+|[।॥](?=\s|$)|(?<=[^\s.!?…])[\"')\]]*$")
 
 
 def rules(constraint: str) -> Iterator[Rule]:
     """The parts of a demand that can be checked; none where all of it takes judgement."""
-    asked = plain(constraint[:LONGEST])
+    asked = bare(constraint[:LONGEST])
     yield from length_rules(asked)
     if re.search(r"\b(?:one|single)[ -]word\b", asked) and not COUNT.search(asked):
         yield within("word", 1, 1)
@@ -126,7 +138,7 @@ def rules(constraint: str) -> Iterator[Rule]:
 
 
 def lacks(term: str, is_letter: bool) -> Rule:
-    return lambda text: term not in plain(text) if is_letter else not stands(term, text)
+    return lambda text: term not in bare(text) if is_letter else not stands(term, text)
 
 
 def has(term: str) -> Rule:
@@ -138,11 +150,14 @@ def is_free_of(sign: re.Pattern[str]) -> Rule:
 
 
 def is_in_script(script: str) -> Rule:
-    return lambda text: share_of_script(text, script) >= OWN_SCRIPT
+    """Another script breaks the demand; the same one may hold another language."""
+    return lambda text: None if share_of_script(text, script) >= OWN_SCRIPT else False
 
 
 def length_rules(asked: str) -> Iterator[Rule]:
     """A rule for each length that is asked for, such as "in at most 50 words"."""
+    if BARE_COUNT.fullmatch(asked):
+        asked = f"in {asked}"
     for found in RANGE.finditer(asked):
         least, most = (number(text) for text in found.groups()[:4] if text)
         yield within(found.group(5), least, most)
@@ -162,6 +177,8 @@ def length_rules(asked: str) -> Iterator[Rule]:
             slack = NEAR if found["about"] else 0 if is_exact or not unit.startswith(("word", "char")) else NEAR_WORDS
             yield within(unit, wanted - int(slack * wanted), wanted + int(slack * wanted))
     if not COUNT.search(asked) and not RANGE.search(asked):
+        for found in UNQUALIFIED.finditer(asked):
+            yield within(found.group(2), number(found.group(1)), number(found.group(1)))
         for found in HYPHENED.finditer(asked):
             wanted, unit = number(found.group(1)), found.group(2)
             slack = NEAR_WORDS if unit.startswith(("word", "char")) else 0
@@ -174,7 +191,14 @@ def number(text: str) -> int:
 
 def within(unit: str, least: int, most: int | None) -> Rule:
     """At least so many of `unit` and, where a largest number is given, at most so many."""
-    return lambda text: least <= count(unit, text) and (most is None or count(unit, text) <= most)
+
+    def keeps(text: str) -> bool | None:
+        found = count(unit, text)
+        if not found and re.fullmatch(TIPS, unit):
+            return None
+        return least <= found and (most is None or found <= most)
+
+    return keeps
 
 
 def count(unit: str, text: str) -> int:
@@ -185,21 +209,28 @@ def count(unit: str, text: str) -> int:
         signs = re.findall(f"[{UNSPACED}]", text)
         return len(signs) + len([word for word in re.sub(f"[{UNSPACED}]", " ", text).split() if re.search(r"\w", word)])
     if unit.startswith("sentence"):
-        return len(SENTENCE_END.findall(text))
+        return len(SENTENCE_END.findall(ABBREVIATION.sub(" ", LIST_NUMBER.sub("", text))))
     if unit.startswith("paragraph"):
         return len([paragraph for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()])
     if unit.startswith("line"):
         return len([line for line in text.splitlines() if line.strip()])
     if unit.startswith("char"):
         return len(text)
-    return len(LIST_ITEM.findall(text))
+    return outer_items(text) if re.fullmatch(TIPS, unit) else len(LIST_ITEM.findall(text))
+
+
+def outer_items(text: str) -> int:
+    """Items of a list without what stands under them: the least indented, and of those the numbered ones if any."""
+    starts = [(len(indent.expandtabs(4)), bool(number)) for indent, number in ITEM_START.findall(text)]
+    outer = [is_numbered for indent, is_numbered in starts if indent == min(starts)[0]]
+    return sum(outer) or len(outer)
 
 
 def at_edge(verb: str, term: str, is_wanted: bool) -> Rule:
     """The response begins or ends with `term`, or does not."""
     if verb in ("begin", "start"):
-        return lambda text: plain(text).lstrip("\"'").startswith(term) == is_wanted
-    return lambda text: plain(text).rstrip("\"' .!").endswith(term.rstrip(" .!")) == is_wanted
+        return lambda text: bare(text).lstrip("\"'").startswith(term) == is_wanted
+    return lambda text: bare(text).rstrip("\"' .!").endswith(term.rstrip(" .!")) == is_wanted
 
 
 def share_of_script(text: str, script: str) -> float:

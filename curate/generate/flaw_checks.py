@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from curate.generate.constraints import rules
 from curate.generate.structure import LIST_ITEM, broken_form, is_cut
-from curate.generate.words import IS_UNSPACED, content_words, plain, share_in, stands, words
+from curate.generate.words import IS_UNSPACED, bare, content_words, share_in, stands, words
 from schemas.names import WrittenFlaw
 
 
@@ -35,21 +35,35 @@ OFF_TOPIC = 0.25
 """Largest share of content words from the prompt or the chosen response in one that is off topic."""
 KEPT_UNDER_PADDING = 0.5
 """Share of the chosen response's content words that stand in a padded one."""
+KEPT_IN_ITEM = 0.5
+"""Share of a list item's content words that the chosen response or the prompt has, unless the item is new."""
 
 CANNOT = (
-    r"(?:can(?:no|')?t|can not|could not|couldn't|won't|will not|unable to|not able to|"
-    r"must decline to|have to decline to|would rather not|not allowed to|refuse to)"
+    r"(?:can(?:no|')?t|can not|could not|couldn't|(?:won't|will not)(?: be able to)?|unable to|not able to|"
+    r"rather not|not allowed to|refuse to|(?:don't|do not) (?:think|believe) i (?:can|should))"
 )
 DOING = (
     r"(?:help|assist|provide|write|answer|do (?:that|this|so)|give|discuss|support|comply|fulfil|continue|create|"
     r"generate|share|tell|offer|recommend|advise|engage|take part|participate|explain|respond|process|complete|"
-    r"talk|comment|address|accommodate|describe|suggest|produce|compose|go into|list|name|translate|guide|show|"
-    r"carry out|proceed)"
+    r"talk|comment|address|accommodate|describe|suggest|produce|compose|(?:go|get) into|list|name|translate|guide|"
+    r"show|carry out|proceed)"
 )
+FIGURE_OF_SPEECH = (
+    r"(?! (?:\w+ ){0,5}enough\b)(?<!help(?= (?:but|myself|feeling|thinking|noticing|wondering|smiling|laughing)\b))"
+    r"(?<!tell(?= you how\b))"
+)
+"""After "I can't": not "recommend this enough", "help but smile" or "tell you how good it is"."""
 REFUSAL = re.compile(
-    rf"\bi(?: am|'m)? ?(?:really |afraid |truly |sorry,? |but |i |simply |just )*{CANNOT} (?:\w+ ){{0,2}}?{DOING}\b"
+    rf"\bi(?: am|'m|'d| would)? ?(?:really |afraid |truly |sorry,? |but |i |simply |just )*"
+    rf"{CANNOT} (?:\w+ ){{0,2}}?{DOING}\b{FIGURE_OF_SPEECH}"
+    r"|\bi (?:can't|cannot|can not) in good conscience\b"
+    r"|\bi (?:don't|do not|wouldn't|would not) (?:\w+ )?feel comfortable\b"
+    rf"|\bit would (?:be (?:inappropriate|irresponsible|unethical|wrong)|not be (?:appropriate|responsible|right)) "
+    rf"(?:for me )?to {DOING}\b"
+    r"|\b(?:i|we)(?:'m|'d|'ll| am| will| would| must| have to| need to| going to| like to| respectfully| politely"
+    r"| regretfully)* decline\b"
     r"|\b(?:i am|i'm) (?:sorry|afraid),? but (?:this|that|your|the) \w+ (?:is|goes|falls|seems|involves|violates)"
-    r"|\b(?:i'm|i am) not comfortable\b|\b(?:i|must|have to|respectfully|politely) decline\b"
+    r"|\b(?:i'm|i am) not comfortable\b"
     r"|\bas an ai\b.{0,60}\b(?:can't|cannot|unable|not able|do not|don't|not allowed)\b"
     r"|\b(?:against|violates?) (?:my|our|the) (?:\w+ )?(?:guidelines|polic(?:y|ies)|principles|programming)"
     r"|\bunable to (?:assist|help|comply|fulfil|provide|answer)|\bnot (?:something|anything) i can (?:help|assist|do)"
@@ -99,24 +113,41 @@ def breaks_constraint(written: Written) -> bool:
     """
     if not stands(written.constraint, written.prompt):
         return False
-    found = list(rules(written.constraint))
-    if found:
-        return all(keeps(written.chosen) for keeps in found) and not all(keeps(written.rejected) for keeps in found)
-    return has_quote(written)
+    demands = list(rules(written.constraint))
+    of_chosen = [keeps(written.chosen) for keeps in demands]
+    of_rejected = [keeps(written.rejected) for keeps in demands]
+    if False in of_chosen or False in of_rejected:
+        return False not in of_chosen
+    is_counted = bool(demands) and None not in of_chosen + of_rejected
+    return not is_counted and has_quote(written)
 
 
 def is_off_topic(written: Written) -> bool:
-    """The rejected response has few words of the prompt or the chosen response, and is no refusal."""
+    """The rejected response has few words of the prompt or the chosen response, and is no refusal.
+
+    An answer to the request in words of its own passes too: words alone do not tell it from another subject.
+    """
     answer, spoken = content_words(written.chosen), content_words(written.rejected)
     is_elsewhere = share_in(spoken, answer | content_words(written.prompt)) <= OFF_TOPIC
     return bool(spoken) and is_elsewhere and share_in(answer, spoken) < LEFT_OF_CHOSEN and not is_refusal(written)
 
 
 def is_padded(written: Written) -> bool:
-    """The rejected response says what the chosen one says and more, the quoted span among it."""
+    """The rejected response says what the chosen one says and more, the quoted span among it.
+
+    New figures, names and list items are content and not padding; other content that is added is taken for padding.
+    """
     kept = share_in(content_words(written.chosen), content_words(written.rejected))
     is_longer = len(words(written.rejected)) > len(words(written.chosen))
-    return is_longer and kept >= KEPT_UNDER_PADDING and has_quote(written)
+    is_longer_only = is_longer and kept >= KEPT_UNDER_PADDING and has_quote(written)
+    return is_longer_only and not adds_items(written) and not is_unsupported(written)
+
+
+def adds_items(written: Written) -> bool:
+    """The rejected response has more list items than the list that is the chosen one, and one that is mostly new."""
+    had, has = LIST_ITEM.findall(written.chosen), LIST_ITEM.findall(written.rejected)
+    known = content_words(f"{written.prompt}\n{written.chosen}")
+    return 1 < len(had) < len(has) and any(share_in(content_words(item), known) < KEPT_IN_ITEM for item in has)
 
 
 def is_malformed(written: Written) -> bool:
@@ -129,7 +160,7 @@ def is_refusal(written: Written) -> bool:
 
 
 def refuses(text: str) -> bool:
-    return bool(REFUSAL.search(plain(text)[:OPENING]))
+    return bool(REFUSAL.search(bare(text)[:OPENING]))
 
 
 def is_truncated(written: Written) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from curate.generate.flaw_checks import Written
-from curate.generate.words import are_similar, plain, words
+from curate.generate.words import are_similar, bare, words
 from schemas.errors import UserError
 from schemas.ids import normalise
 from schemas.names import WRITTEN_FLAWS, Severity, UnpairedReason, WrittenFlaw
@@ -214,7 +214,7 @@ def unusable(flaw: WrittenFlaw, named: str, written: Written, fired: bool) -> Un
 
     A pair whose writer names another flaw than it was asked for is not trusted to have planted this one alone.
     """
-    if not (plain(written.chosen) and plain(written.rejected)):
+    if not (bare(written.chosen) and bare(written.rejected)):
         return "empty"
     if is_near_identical(flaw, written.chosen, written.rejected):
         return "near_identical"
@@ -228,8 +228,8 @@ def unusable(flaw: WrittenFlaw, named: str, written: Written, fired: bool) -> Un
 
 def is_near_identical(flaw: WrittenFlaw, chosen: str, rejected: str) -> bool:
     """True for the same words, and for nearly the same where a few words cannot make the flaw."""
-    if flaw == "broken_format":
-        # The signs and line breaks that other comparisons leave out are what this flaw is about.
+    if flaw in ("broken_format", "broken_constraint"):
+        # The case, signs and line breaks that other comparisons leave out are what these flaws can be about.
         return chosen.strip() == rejected.strip()
     if flaw in ("factual", "logic"):
         # "5 - 3" and "5 + 3" are the same words but not the same step.
@@ -242,7 +242,7 @@ def is_near_identical(flaw: WrittenFlaw, chosen: str, rejected: str) -> bool:
 
 
 def without_stops(text: str) -> str:
-    return " ".join(re.sub(r"[.,;:!?'\"]", " ", plain(text)).split())
+    return " ".join(re.sub(r"[.,;:!?'\"]", " ", bare(text)).split())
 
 
 def raw_row(flaw: WrittenFlaw, fired: bool | None, rest: Mapping[str, Any]) -> str:

@@ -26,6 +26,11 @@ TAG = re.compile(
 LITERAL_BREAK = re.compile(r"\\n(?!abla|eq|e\b|earrow|u\b|ot|i\b|mid|ewline|ewcommand|olimits|atural|ormalsize)")
 EMOTICON = re.compile(r"[:;=8xX][-']?[()\[\]DPp|]")
 ENUMERATED = re.compile(r"(?<![(\w])\w{1,3}\)")
+ENDPOINT = r"\s*[-+−]?(?:\d+(?:[./]\d+)?|[a-zπ∞]|\\?infty|\\pi|inf)\s*"
+HALF_OPEN = re.compile(rf"\[{ENDPOINT},{ENDPOINT}\)|\({ENDPOINT},{ENDPOINT}\]")
+"""Intervals such as [0, 1), whose brackets are not meant to match."""
+MAY_STAY_OPEN = frozenset(("body", "head", "html", "p", "tbody", "td", "th", "thead", "tr"))
+"""HTML leaves it to the writer to close these; who closes some of them closes all."""
 BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
 
 ENDS = frozenset(".!?…。！？｡．؟۔।॥։።")
@@ -115,13 +120,16 @@ def broken(text: str) -> set[str]:
     """What is malformed in `text` by itself."""
     prose = without_code(text)
     tags = Counter((name.lower(), bool(closes)) for closes, name in TAG.findall(text))
-    unlisted = ENUMERATED.sub("", EMOTICON.sub("", text))
+    unlisted = ENUMERATED.sub("", EMOTICON.sub("", HALF_OPEN.sub("", text)))
     rows = TABLE_ROW.findall(prose)
     found = {
         "fence": len(FENCE.findall(text)) % 2 == 1,
         "bold": any(len(BOLD.findall(paragraph)) % 2 for paragraph in prose.split("\n\n")),
         "link": bool(OPEN_LINK.search(prose)),
-        "tag": any(tags[name, False] != tags[name, True] for name, _ in list(tags)),
+        "tag": any(
+            tags[name, False] != tags[name, True] and (name not in MAY_STAY_OPEN or tags[name, True])
+            for name, _ in list(tags)
+        ),
         "bracket": any(unlisted.count(opening) != unlisted.count(closing) for opening, closing in BRACKETS),
         "escape": bool(LITERAL_BREAK.search(prose)),
         "table": len(rows) > 1 and not is_table(rows),

@@ -37,7 +37,7 @@ ELLIPSIS = re.compile(r"\s*\[?\.{3,}\]?\s*")
 NUMBER_ENDS = (r"(?<!\d[.,])", r"(?![.,]\d)")
 
 
-def plain(text: str) -> str:
+def bare(text: str) -> str:
     """`text` without what copying changes: case, kinds of quotes and dashes, Markdown signs, line breaks."""
     text = EMPHASIS.sub("", LINE_MARKER.sub("", INVISIBLE.sub("", text)))
     text = unicodedata.normalize("NFKC", text.translate(SAME_SIGNS)).replace("\\n", " ")
@@ -46,7 +46,7 @@ def plain(text: str) -> str:
 
 def stands(quote: str, text: str) -> bool:
     """True if `quote` stands in `text` as whole words; `...` in it may leave something out."""
-    sought, within = plain(quote).strip(QUOTE_ENDS), plain(text)
+    sought, within = bare(quote).strip(QUOTE_ENDS), bare(text)
     if not sought:
         return False
     if whole_words(sought).search(within):

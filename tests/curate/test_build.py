@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -19,6 +20,7 @@ from scripted import ScriptedModel, completion
 from curate.backends.calls import Answer
 from curate.backends.named import named_scorer
 from curate.build import build
+from curate.cli import main
 from curate.config import BuildConfig, ExplainConfig
 from curate.explain import explain, explained
 from curate.noise import Noise, save_noise
@@ -241,3 +243,60 @@ def test_imported_scores_are_kept_and_multi_turn_prompts_stay_whole(tmp_path):
 
     turns = built.pairs.scan().select(pl.col("messages").list.len()).collect()["messages"]
     assert turns.max() > 2
+
+
+def test_the_shares_of_flaws_are_those_of_the_pairs_that_were_kept(endpoint, tmp_path, capsys):
+    # Every third truncated pair is usable, and every refusal: more refusals are written than are kept.
+    seen = []
+
+    def write(body):
+        flaw = "truncation" if '"truncation"' in body["messages"][0]["content"] else "needless_refusal"
+        number = body["messages"][-1]["content"].split()[-1]
+        chosen = f"The number {number} follows {number} less one, and it is followed by {number} and one more."
+        rejected = quote = f"I'm sorry, but I can't help with {number}."
+        if flaw == "truncation":
+            seen.append(number)
+            rejected = quote = f"The number {number}{' follows' if len(seen) % 3 == 0 else '.'}"
+        pair = {"chosen": chosen, "rejected": rejected, "flaw": flaw, "quote": quote, "constraint": ""}
+        return 200, completion(json.dumps(pair))
+
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"Tell me of the number {n}"}) + "\n" for n in range(80)))
+    asked = [
+        "--source",
+        "gpt",
+        "--generator",
+        f"{endpoint(write).url}#m",
+        "--prompts",
+        str(prompts),
+        "--num-pairs",
+        "8",
+    ]
+    shares = ["--max-cosine", "1", "--flaws", "needless_refusal=.5,truncation=.5", "--data", str(tmp_path / "data")]
+
+    code = main(["build", *asked, *shares, "--json"])
+
+    *lines, summary = capsys.readouterr().out.splitlines()
+    flaws = {flaw["flaw"]: flaw for flaw in json.loads(summary)["flaws"]}
+    assert code == 0
+    assert [(flaw["kept"], flaw["share"]) for flaw in flaws.values()] == [(4, 0.5), (4, 0.5)]
+    assert flaws["needless_refusal"]["written"] > 4
+    header = next(line for line in lines if line.startswith("flaw "))
+    assert re.split(r"  +", header) == [
+        "flaw", "severity", "asked", "check fired", "written", "kept", "wanted", "share"
+    ]  # fmt: skip
+    row = next(line for line in lines if line.startswith("truncation "))
+    assert re.split(r"  +", row)[-4:] == [str(flaws["truncation"]["written"]), "4", "50%", "50%"]
+
+
+def test_of_flaws_without_a_kept_pair_no_share_is_told(endpoint, tmp_path):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Tell me of the number 1"}\n')
+    server = endpoint(lambda body: (200, completion("no pair")))
+    cfg = BuildConfig(
+        source="gpt", generator=f"{server.url}#m", prompts=str(prompts), flaws="factual=1", data=tmp_path / "data"
+    )
+
+    (flaw,) = build(cfg).summary()["flaws"]
+
+    assert (flaw["kept"], flaw["share"], flaw["quota"]) == (0, None, 1.0)

@@ -82,6 +82,17 @@ def test_when_a_threshold_drops_everything_the_one_that_keeps_a_quarter_is_print
     assert "--min-margin 2 would keep a quarter" in out
 
 
+def test_a_threshold_that_would_be_refused_is_not_advised(run, tmp_path):
+    lower = [row | {"score_chosen": 1.0, "score_rejected": 5.0} for row in PAIRS]
+    (tmp_path / "lower.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lower))
+
+    code, out, _ = run("build", "--source", "lower.jsonl")
+
+    assert code == 0
+    assert "no pair was kept" in out.splitlines()
+    assert "--min-margin" not in out
+
+
 def test_a_toml_file_holds_the_same_fields_and_flags_win(run, pairs, tmp_path):
     (tmp_path / "build.toml").write_text(f'source = "{pairs}"\nmin-margin = 9\nname = "from-file"\n')
 
@@ -198,6 +209,7 @@ def test_a_data_folder_that_cannot_be_written_is_one_sentence(run, pairs, tmp_pa
     "words",
     [
         ["--scorer", "http://me:pw@host/v1#m"],
+        ["--scorer", "http://me:pw@host/v1#m", "--rubric", "correct"],
         ["--generator", "HTTP://me:pw@host/v1#m"],
         ["--generator", "hf:https://me:pw@host/model"],
         ["--generator", "http://[::1/v1#m"],

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.estimate import NOTHING, Range, share, total
+from curate.estimate import NOTHING, Range, share, spanning, total
 
 
 def test_nothing_to_make_takes_nothing():
@@ -61,5 +61,15 @@ def test_a_share_lies_in_its_interval(hits, rows):
     assert found.high > found.low
 
 
-def test_more_rows_make_every_end_larger():
-    assert Range(100, 80, 120).over(Range(50, 40, 100)) == Range(100, 64, 240)
+def test_three_amounts_of_work_span_from_the_low_end_of_the_least_to_the_high_end_of_the_most():
+    assert spanning(NOTHING, Range(10, 8, 12), Range(40, 30, 50)) == Range(10, 0, 50)
+
+
+def test_calls_made_together_weigh_as_many_as_they_are_but_are_one_thing_seen():
+    # mean (16 · 1 + 4 · 2) / 20 = 1.2, s² = 2 · (16 · 0.04 + 4 · 0.64) / 20 = 0.32, m = 20² / (16² + 4²) = 1.4706;
+    # half = t(1) · sqrt(0.32) · sqrt(10 + 10² / 1.4706) = 12.7062 · 0.565685 · 8.831761
+    found = total([1.0, 2.0], [1.0] * 10, most=math.inf, stands_for=[16.0, 4.0])
+
+    assert found.estimate == pytest.approx(12)
+    assert found.high == pytest.approx(12 + 12.706205 * 0.565685 * 8.831761, rel=1e-5)
+    assert total([1.0], [1.0] * 10, most=math.inf, stands_for=[16.0]) == Range(10, 0, math.inf)

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import polars as pl
@@ -32,7 +33,9 @@ def add(tmp_path):
 
     def make(model: str, *answers: Answer, kind: str = "generate", price_name: str | None = None) -> None:
         texts = [f"{model} {kind} {i}" for i in range(len(answers))]
-        said = dict(zip(texts, answers, strict=True))
+        costs = [PRICES.cost(price_name, answer.input_tokens, answer.output_tokens) for answer in answers]
+        charged = [replace(answer, cost_usd=cost) for answer, cost in zip(answers, costs, strict=True)]
+        said = dict(zip(texts, charged, strict=True))
         backend = ScriptedModel(lambda request: said[request.messages[0]["content"]])
         backend.model, backend.price_name = model, price_name
         with Ledger(tmp_path / "ledger.sqlite") as ledger:

@@ -1,7 +1,8 @@
 import json
+import random
 
 import pytest
-from scripted import ScriptedModel, completion
+from scripted import ScriptedModel, completion, user
 
 from curate.backends.calls import Answer
 from curate.backends.named import NamedModel
@@ -9,7 +10,10 @@ from curate.build import build
 from curate.cli import main
 from curate.config import BuildConfig
 from curate.noise import Noise, measure_noise, noise_path, read_noise, save_noise
+from curate.parts import frame
+from curate.score import ScoreConfig, score_responses
 from schemas.errors import UserError
+from schemas.tables import Candidate, Prompt
 
 
 class Batched(ScriptedModel):
@@ -26,6 +30,24 @@ class Batched(ScriptedModel):
 
 def text(request):
     return request.messages[-1]["content"]
+
+
+def equal_candidates(num_prompts, n):
+    """Prompts and n candidates of each."""
+    prompts = [{"prompt_id": f"{i}", "messages": user(f"Prompt {i}"), "group": f"{i}"} for i in range(num_prompts)]
+    candidates = [
+        {
+            "candidate_id": f"{i}-{j}",
+            "prompt_id": f"{i}",
+            "sample_index": j,
+            "response": f"Response {j}",
+            "finish_reason": "stop",
+            "call_id": "",
+        }
+        for i in range(num_prompts)
+        for j in range(n)
+    ]
+    return frame(Prompt, prompts), frame(Candidate, candidates)
 
 
 def test_a_scorer_that_repeats_itself_has_no_noise(recorder):
@@ -94,9 +116,9 @@ def test_responses_with_one_score_do_not_count_and_more_than_half_of_them_are_an
         measure_noise(scorer("more", 11), recorder, 10)
 
 
-def test_a_pairwise_scorer_is_asked_in_both_orders_and_its_error_counts_for_both_sides(recorder):
+def test_of_a_pairwise_scorer_that_is_asked_in_both_orders_the_noise_is_that_of_p(recorder):
     # Every answer is 0.5 the first time. The second time it is 0.6 where the chosen response is shown as A, so p is
-    # 0.5 + (0.6 - 0.5) / 2 = 0.55: 0.05 more than before, which counts sqrt(2) times.
+    # 0.5 + (0.6 - 0.5) / 2 = 0.55: 0.05 more than before.
     firsts = []
 
     def reply(request):
@@ -110,7 +132,43 @@ def test_a_pairwise_scorer_is_asked_in_both_orders_and_its_error_counts_for_both
     measured = measure_noise(judge, recorder, 10)
 
     assert (len(firsts), measured.rows, measured.failed) == (20, 10, 0)
-    assert measured.noise == pytest.approx(0.05 * 2**0.5)
+    assert (measured.noise, measured.is_pairwise) == (pytest.approx(0.05), True)
+
+
+@pytest.mark.parametrize(
+    ("is_pairwise", "candidates", "noise"),
+    [
+        (False, 2, 0.1),
+        (False, 4, 0.1),
+        # sqrt(n) / (n - 1): sqrt(2) / 1 and sqrt(4) / 3, which is 0.47 of it
+        (True, 2, 0.1 * 2**0.5),
+        (True, 4, 0.2 / 3),
+    ],
+)
+def test_the_noise_of_a_margin_is_less_where_a_score_is_the_mean_of_several_comparisons(
+    tmp_path, is_pairwise, candidates, noise
+):
+    save_noise(tmp_path, Noise("judge:m", "weights", 120, 0, 0.1, 0.2, is_pairwise))
+
+    assert read_noise(tmp_path, "judge:m", "weights", candidates) == pytest.approx(noise)
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_one_margin_in_twenty_of_equal_candidates_is_larger_than_the_noise(recorder, tmp_path, n):
+    # Of answers that are s off, p is s / sqrt(2) off, and two p of one comparison are s apart: 95% of them 1.96 s.
+    chance = random.Random(0)
+    model = ScriptedModel(lambda request: Answer(values=(0.5 + chance.gauss(0, 0.05),)))
+    judge = NamedModel("judge-pairs:x", "weights", lambda: model, form="pair", rubric="Be kind.")
+    save_noise(tmp_path, Noise(judge.model, judge.digest, 500, 0, 1.96 * 0.05, 1.0, is_pairwise=True))
+    prompts, candidates = equal_candidates(500, n)
+
+    scores = score_responses(prompts, candidates, ScoreConfig("judge", "weights"), scorer=judge, recorder=recorder)
+
+    found = scores.rows["score"].to_list()
+    margins = [abs(found[i] - found[i + 1]) for i in range(0, len(found), n)]
+    larger = sum(margin > read_noise(tmp_path, judge.model, judge.digest, n) for margin in margins)
+    # The standard deviation of 25 of 500 is 5.
+    assert 10 <= larger <= 40
 
 
 def test_noise_is_kept_by_name_and_weights_and_null_where_never_measured(tmp_path):
@@ -119,7 +177,7 @@ def test_noise_is_kept_by_name_and_weights_and_null_where_never_measured(tmp_pat
     assert read_noise(tmp_path, "nim:a/b", "weights") == 0.25
     assert read_noise(tmp_path, "nim:a/b", "other weights") is None
     record = json.loads(noise_path(tmp_path, "nim:a/b", "weights").read_text())
-    assert record.keys() == {"format", "scorer", "digest", "rows", "failed", "noise", "max"}
+    assert record.keys() == {"format", "scorer", "digest", "rows", "failed", "noise", "max", "is_pairwise"}
 
 
 def test_the_doctor_measures_a_scorer_and_a_build_takes_its_noise_for_the_size_of_a_tie(

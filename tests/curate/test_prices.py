@@ -84,6 +84,26 @@ def test_a_name_comes_before_a_pattern_and_a_longer_pattern_before_a_shorter_one
     assert prices.of("http://127.0.0.2:8000/v1#m") is None
 
 
+def test_a_pattern_of_the_users_own_comes_before_a_packaged_name_and_its_aliases(prices_of):
+    prices = prices_of(given=table("openai:*", 9))
+
+    assert prices.of(GPT) == prices.of("openai:gpt-4o-mini-2024-07-18") == Price(9, 0)
+
+
+def test_a_pattern_of_the_data_folder_comes_after_a_given_name_and_before_the_package(prices_of):
+    prices = prices_of(table("openai:*", 9), table(GPT, 3))
+
+    assert [prices.of(name) for name in (GPT, "openai:gpt-4o")] == [Price(3, 0), Price(9, 0)]
+
+
+def test_a_later_price_comes_before_an_earlier_alias_of_that_name(prices_of):
+    in_data = table("openai:mine", 7, more=f'aliases = ["{GPT}"]')
+
+    prices = prices_of(in_data, table(GPT, 3))
+
+    assert (prices.of(GPT), prices.of("openai:mine")) == (Price(3, 0), Price(7, 0))
+
+
 def test_the_version_names_the_packaged_table_and_what_the_user_changed(prices_of):
     plain = prices_of().version
     first, second = prices_of(given=table(GPT, 1)).version, prices_of(given=table(GPT, 2)).version

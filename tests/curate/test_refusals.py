@@ -27,8 +27,16 @@ GPT = {"source": "gpt", "generator": "openai:m"}
         ({"budget": 0.0}, "--budget 0 must be above 0"),
         ({"budget": float("nan")}, "--budget nan"),
         ({"max_hours": -1.0}, "--max-hours -1"),
-        ({"pilot": 21}, "--pilot 21 is outside 0 to 20"),
-        ({"pilot": -1}, "--pilot -1 is outside 0 to 20"),
+        ({"pilot": 21, "dry_run": True}, "--pilot 21 is outside 0 to 20"),
+        ({"pilot": -1, "dry_run": True}, "--pilot -1 is outside 0 to 20"),
+        ({"pilot": 5}, "--pilot belongs to --dry-run"),
+        ({"rubric": "correct"}, "--rubric is what a judge goes by, and --scorer names none"),
+        ({**GPT, "rubric": "correct"}, "--rubric is what a judge goes by"),
+        ({"source": "pairs.jsonl", "rubric": "r.md", "scorer": "nim:m"}, "--rubric is what a judge goes by"),
+        ({**GPT, "min_margin": 0.5}, "--min-margin needs scores, and without --scorer written pairs have none"),
+        ({**GPT, "n": 8}, "--n is how many responses --source sft draws"),
+        ({"source": "pairs.jsonl", "n": 1}, "--n is how many responses --source sft draws"),
+        ({"source": "pairs.jsonl", "prompts": "p.jsonl"}, "--prompts is what --source sft and gpt write responses to"),
     ],
 )
 def test_what_no_build_can_mean_is_refused(fields, sentence):
@@ -48,7 +56,12 @@ def test_what_no_build_can_mean_is_refused(fields, sentence):
         {**GPT, "flaws": "factual=1"},
         {"source": "pairs.jsonl", "num_pairs": 5},
         {"concurrency": 1, "requests_per_minute": 1, "tokens_per_minute": 1, "max_failed": 1.0},
-        {"budget": 0.01, "max_hours": 0.1, "pilot": 0},
+        {"budget": 0.01, "max_hours": 0.1, "pilot": 0, "dry_run": True},
+        {"rubric": "correct", "scorer": "judge:smollm2"},
+        {**GPT, "rubric": "correct", "scorer": "judge-pairs:openai:m", "min_margin": 0.5},
+        {**GPT, "min_margin": 0.5, "scorer": "reward-mini"},
+        {"source": "pairs.jsonl", "min_margin": 0.5},
+        {"source": "pairs.jsonl", "rubric": "correct", "scorer": "judge:smollm2"},
     ],
 )
 def test_what_lies_on_the_edge_is_taken(fields):

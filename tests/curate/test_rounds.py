@@ -11,7 +11,7 @@ from scripted import completion
 
 from curate.build import Built, build
 from curate.config import BuildConfig
-from curate.rounds import Wanted, flaw_quotas, to_add
+from curate.rounds import Wanted, expected_rows, flaw_quotas, to_add
 from schemas.names import FLAWS
 
 
@@ -71,9 +71,7 @@ def test_a_source_that_ends_too_early_is_saved_with_what_is_short_and_what_each_
 
     summary = built.summary()
     assert (summary["kept"], summary["short"], summary["dropped"]) == (40, 10, {"tie": 20})
-    assert caplog.messages[-1] == (
-        "40 of 50 pairs from 60 prompts, all the source has; dropped by rule: tie 20"
-    )
+    assert caplog.messages[-1] == ("40 of 50 pairs from 60 prompts, all the source has; dropped by rule: tie 20")
     assert (built.tables["read_pairs"].folder.parents[2] / "builds" / "pairs.json").exists()
 
 
@@ -159,6 +157,32 @@ def test_a_flaw_that_is_missing_is_waited_for_though_the_pairs_are_enough():
     # Two of the second flaw are missing at 3 in 40: 2 / 3 · 40 · 1.1 = 29.3.
     assert to_add(wanted, {FLAWS[0]: 9, FLAWS[1]: 3}, 40) == 30
     assert to_add(wanted, {FLAWS[0]: 9, FLAWS[1]: 5}, 40) == 0
+
+
+def test_the_first_round_is_gone_through_however_many_are_accepted():
+    assert expected_rows(Wanted(100), {None: 1.0}, 1000) == 120
+    assert expected_rows(Wanted(100, pairs_per_prompt=3), {None: 3.0}, 1000) == 40
+    assert expected_rows(Wanted(100), {None: 1.0}, 90) == 90
+
+
+def test_the_rows_expected_are_those_that_the_rounds_would_add():
+    # 60 of 120, then 40 / 60 · 120 · 1.1 = 88 more, of which 104 pass.
+    assert expected_rows(Wanted(100), {None: 0.5}, 1000) == 208
+
+
+def test_a_flaw_that_is_seldom_accepted_decides_how_many_rows_are_expected():
+    wanted = Wanted(100, quotas=((FLAWS[0], 89), (FLAWS[1], 11)))
+
+    # 2 of 120, 4 of 240, 9 of 480; then 2 / 9 · 480 · 1.1 = 117.3 more, with which 11 pass.
+    assert expected_rows(wanted, {None: 0.92, FLAWS[0]: 0.9, FLAWS[1]: 0.02}, 5000) == 598
+    assert expected_rows(wanted, {None: 0.9, FLAWS[0]: 0.9, FLAWS[1]: 0.0}, 5000) == 5000
+
+
+@given(st.lists(st.booleans(), min_size=10, max_size=200), st.integers(1, 100))
+def test_rows_expected_are_never_more_than_there_are_nor_fewer_than_the_first_round(passes, pairs):
+    rows = expected_rows(Wanted(pairs), {None: sum(passes) / len(passes)}, len(passes))
+
+    assert min(pairs, len(passes)) <= rows <= len(passes)
 
 
 def test_quotas_are_the_largest_remainders_and_add_up():

@@ -54,7 +54,27 @@ def test_the_first_score_is_found_whatever_stands_around_it(text, score):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "both", "C", "A good response is short", "A better one is B", "I prefer A", "AB", "b"]
+    "text",
+    [
+        "",
+        "both",
+        "C",
+        "A good response is short",
+        "A good answer would",
+        "A 'good' answer",
+        "A better one is B",
+        "A-level physics",
+        "Answer: A good one",
+        "I prefer A",
+        "AB",
+        "b",
+        "A and B are equal",
+        "A or B",
+        "A/B",
+        "A is worse than B",
+        "A is not better",
+        "The better response is not A",
+    ],
 )
 def test_a_text_that_begins_with_no_letter_is_no_verdict(text):
     with pytest.raises(ResponseError, match="expected A or B"):
@@ -72,6 +92,17 @@ def test_a_text_that_begins_with_no_letter_is_no_verdict(text):
         ("Answer: B", 0),
         ("The better response is B", 0),
         ("The best response is A.", 1),
+        ("A\n\nBecause it is short.", 1),
+        ("B\nA is worse.", 0),
+        ("A because it helps", 1),
+        ("B, because it helps", 0),
+        ("A - it helps", 1),
+        ("A is better than B", 1),
+        ("B is clearly the better one", 0),
+        ("**Response B** is better", 0),
+        ("My final answer is A", 1),
+        ("Answer: Response B", 0),
+        ("<answer>A</answer>", 1),
         ("Tie", 0.5),
         ("tie.", 0.5),
     ],
@@ -90,6 +121,15 @@ def test_the_odds_are_those_of_the_two_letters_however_they_are_spaced():
 @pytest.mark.parametrize("top", [[], [("The", -0.01), ("A", -6.0), ("B", -7.0)], [("a", 0.0)]])
 def test_a_judge_that_was_about_to_say_something_else_gives_no_odds(top):
     assert read_letter_odds(top) is None
+
+
+def test_a_log_probability_above_zero_counts_as_certain():
+    # A: 1, B: 1 -> 0.5
+    assert read_letter_odds([("A", 1000.0), ("B", 0.0)]) == 0.5
+
+
+def test_a_log_probability_that_is_no_number_gives_no_odds():
+    assert read_letter_odds([("A", math.nan)]) is None
 
 
 def test_one_letter_alone_is_certain():

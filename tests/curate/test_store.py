@@ -1,13 +1,18 @@
 import json
 import resource
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import polars as pl
 import pytest
-from scripted import ScriptedModel, responses, user
+from scripted import ScriptedModel, completion, responses, user
 
+from curate.backends.allowance import Allowance
 from curate.backends.calls import Answer, Request
+from curate.backends.chat_api import ChatAPI
+from curate.backends.ledger import Ledger
+from curate.backends.limits import Terms
 from curate.backends.recorder import Recorder
 from curate.parts import Part, drop, frame, part
 from curate.store import Store, damaged_files, write_atomically
@@ -149,3 +154,34 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_paid_answers_are_recorded_where_the_part_before_them_cannot_be_written(tmp_path, endpoint):
+    """The first part is answered at once and has no place to go; those after it are still under way."""
+
+    def answer(body):
+        if not body["messages"][0]["content"].startswith("0"):
+            time.sleep(0.5)
+        return 200, completion("x")
+
+    def ask_all(prompts: pl.DataFrame, cfg: CountConfig, *, model: ChatAPI, recorder: Recorder) -> Part:
+        first = prompts["prompt_id"][0]
+        part_of[first] = part_of.get(first, len(part_of))
+        texts = [f"{source_ids.index(first)} {i}" for i in range(4)]
+        recorder.ask(model, [Request("generate", user(text), sampling={"max_tokens": 8}) for text in texts])
+        return Part(prompts, frame(Dropped, []))
+
+    server, part_of = endpoint(answer), {}
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        allowance = Allowance()
+        recorder = Recorder(ledger, allowance)
+        store = Store(tmp_path, recorder)
+        source = store.read(count_up, CountConfig(parts=3), writes=Prompt)
+        source_ids = [source.part(i)["prompt_id"][0] for i in range(3)]
+        (tmp_path / "tables" / "ask_all").write_text("in the way")
+        model = ChatAPI("test", server.url, "tiny", "PAIRWRIGHT_API_KEY", Terms(allowance=allowance))
+
+        with pytest.raises(UserError, match="cannot write"):
+            store.map(ask_all, CountConfig(), source, writes=Prompt, model=model, recorder=recorder)
+
+        assert ledger.counts() == {"answered": len(server.bodies)} == {"answered": 12}

@@ -94,6 +94,74 @@ def test_a_json_schema_is_sent_where_the_endpoint_takes_it(endpoint):
     assert server.bodies[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
 
 
+def choosy(body):
+    """What OpenAI's reasoning models say to parameters that they do not take."""
+    value = "does not support 0.7 with this model. Only the default (1) value is supported."
+    refusals = {
+        "temperature": f"Unsupported value: 'temperature' {value}",
+        "top_p": "Unsupported parameter: 'top_p' is not supported with this model.",
+    }
+    for name, message in refusals.items():
+        if name in body:
+            return 400, {"error": {"message": message, "param": name, "code": "unsupported_value"}}
+    return 200, completion("Hello")
+
+
+def test_a_model_with_sampling_of_its_own_is_asked_without_and_that_is_said_once(endpoint, caplog):
+    server = endpoint(choosy)
+    api = chat(server.url)
+
+    first = dict(pair for group in api.answer([request(str(i)) for i in range(5)], set(range(5))) for pair in group)
+    asked_first = len(server.bodies)
+    list(api.answer([request("more")], {0}))
+
+    assert [answer.responses[0].text for answer in first.values()] == ["Hello"] * 5
+    # Each was refused twice at most: then all know.
+    assert 7 <= asked_first <= 15
+    assert server.bodies[asked_first:] == [{"model": "tiny", "messages": user("more"), "max_tokens": 16}]
+    assert caplog.messages == [
+        "test: the endpoint refuses temperature, top_p and is asked without; "
+        "sampling then follows the model's own defaults"
+    ]
+
+
+def test_a_parameter_is_sent_again_where_leaving_it_out_did_not_help(endpoint, caplog):
+    message = "Unsupported tool, whatever the temperature"
+
+    def handler(body):
+        return (400, {"error": {"message": message}}) if body["messages"] == user("bad") else (200, completion("Hello"))
+
+    server = endpoint(handler)
+    api = chat(server.url)
+
+    bad, good = (next(api.answer([request(text)], {0}))[0][1] for text in ("bad", "good"))
+
+    assert (bad.failure, bad.error) == ("failed_call", f"HTTP 400: {message}")
+    assert good.responses[0].text == "Hello"
+    assert ["temperature" in body for body in server.bodies] == [True, False, True]
+    assert caplog.messages == []
+
+
+def test_a_value_out_of_range_is_a_failed_call_and_not_left_out(endpoint):
+    server = endpoint(lambda body: (400, {"error": {"message": "temperature must be at most 0.5"}}))
+
+    assert ask(server, request())[0].error == "HTTP 400: temperature must be at most 0.5"
+    assert len(server.bodies) == 1
+
+
+def test_of_two_parameters_that_do_not_go_together_one_is_kept(endpoint):
+    def handler(body):
+        if {"temperature", "top_p"} <= body.keys():
+            message = "`temperature` and `top_p` cannot both be specified for this model. Please use only one."
+            return 400, {"error": {"message": message}}
+        return 200, completion("Hello")
+
+    server = endpoint(handler)
+
+    assert ask(server, request())[0].responses[0].text == "Hello"
+    assert ("temperature" in server.bodies[-1], "top_p" in server.bodies[-1]) == (True, False)
+
+
 def test_a_prompt_over_the_context_is_named_so(endpoint):
     message = "This model's maximum context length is 2048 tokens. However, you requested 5000 tokens"
     server = endpoint(lambda body: (400, {"error": {"message": message}}))

@@ -96,6 +96,22 @@ def test_a_refusal_is_no_verdict(endpoint):
     assert (answer.failure, answer.values) == ("refused", ())
 
 
+def test_a_judge_with_sampling_of_its_own_is_asked_without_all_that_it_refuses(endpoint, caplog):
+    def reply(body):
+        for name in ("logprobs", "top_p", "temperature"):
+            if name in body:
+                return 400, {"error": {"message": f"Unsupported parameter: '{name}' is not supported with this model."}}
+        return 200, completion("B")
+
+    server = endpoint(reply)
+    judge = pair_judge(server)
+
+    assert [one(judge, PAIR).values for _ in range(2)] == [(0.0,), (0.0,)]
+    assert server.bodies[-1].keys() == {"model", "messages", "max_tokens"}
+    assert len(server.bodies) == 5
+    assert len(caplog.messages) == 1
+
+
 def test_an_endpoint_that_refuses_log_probabilities_is_asked_without(endpoint):
     def reply(body):
         if "logprobs" in body:
@@ -110,15 +126,14 @@ def test_an_endpoint_that_refuses_log_probabilities_is_asked_without(endpoint):
 
     assert [found[i].values for i in range(3)] == [(1.0,)] * 3
     assert more.values == (1.0,)
-    assert "logprobs" not in server.bodies[-1]
+    assert "logprobs" not in server.bodies[-1] and "top_logprobs" not in server.bodies[-1]
 
 
 @pytest.mark.parametrize("content", [[{"token": "A"}], [{"top_logprobs": [{"token": "A"}]}], [3]])
 def test_log_probabilities_of_another_form_leave_the_text(endpoint, content):
-    def reply(body):
-        sent = completion("B")
-        if "logprobs" in body:
-            sent["choices"][0]["logprobs"] = {"content": content}
-        return 200, sent
+    sent = completion("B")
+    sent["choices"][0]["logprobs"] = {"content": content}
+    server = endpoint(lambda body: (200, sent))
 
-    assert one(pair_judge(endpoint(reply)), PAIR).values == (0.0,)
+    assert one(pair_judge(server), PAIR).values == (0.0,)
+    assert len(server.bodies) == 1

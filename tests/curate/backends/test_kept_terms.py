@@ -202,3 +202,36 @@ def test_a_run_that_mostly_fails_stops_and_the_next_asks_for_what_failed(server,
     runs.ask(server, texts)
 
     assert sorted(server.texts) == sorted(texts[3:])
+
+
+def test_a_pause_holds_for_calls_that_were_waiting_in_the_rate_limit(server, runs):
+    came = []
+
+    def act(call):
+        came.append(time.monotonic())
+        return fails(429, **{"Retry-After": "1"}) if len(came) == 3 else answers
+
+    server.act = act
+
+    runs.ask(server, [str(i) for i in range(5)], requests_per_minute=120)
+
+    # the third call is told to wait a second, and so does every one after it
+    assert all(later - came[2] >= 0.95 for later in came[3:])
+
+
+def test_time_spent_waiting_for_the_rate_is_no_length_of_a_call(server, runs):
+    # At 10 a second 22 calls take 1.2 s after the first 10; a call as long as that would not fit any more.
+    allowance = Allowance(max_hours=2.2 / 3600)
+    found = runs.ask(server, [str(i) for i in range(22)], requests_per_minute=600, allowance=allowance)
+
+    assert len(found) == 22
+
+
+def test_a_call_that_broke_off_at_a_free_server_cost_nothing(server, runs):
+    met = []
+    server.act = lambda call: answers if met else met.append(call) or hangs
+    allowance = Allowance()
+
+    runs.ask(server, ["a"], timeout_s=0.3, allowance=allowance)
+
+    assert (allowance.spent_usd, allowance.unpriced_calls) == (0.0, 0)

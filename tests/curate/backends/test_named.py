@@ -169,6 +169,35 @@ def test_openai_may_be_elsewhere_and_no_key_reaches_an_error(tmp_path, endpoint,
     assert "sk-secret" not in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "variable"), [("openai:m", "OPENAI_BASE_URL"), ("nim:m", "NIM_BASE_URL")])
+def test_a_model_elsewhere_has_no_price_but_that_of_its_address(tmp_path, monkeypatch, name, variable):
+    named = named_scorer if name.startswith("nim") else named_generator
+    monkeypatch.setenv(variable, f"{SERVER}/")
+
+    found = named(name, tmp_path)
+
+    assert (found.model, found.digest, found.price_name) == (name, SERVER, f"{SERVER}#m")
+
+
+@pytest.mark.parametrize("told", ["", " ", "https://api.openai.com/v1/", "https://api.openai.com/v1"])
+def test_openai_is_where_it_always_is_unless_it_is_said_to_be_elsewhere(tmp_path, monkeypatch, told):
+    there = named_generator("openai:m", tmp_path)
+    monkeypatch.setenv("OPENAI_BASE_URL", told)
+
+    found = named_generator("openai:m", tmp_path)
+
+    assert found.digest == there.digest == "https://api.openai.com/v1"
+    assert found.price_name == there.price_name == "openai:m"
+
+
+def test_a_slash_at_the_end_of_an_address_makes_no_other_model(tmp_path):
+    plain, slashed = (named_generator(f"{SERVER}{end}#m", tmp_path) for end in ("", "/"))
+    scorers = [named_scorer(f"classify:{SERVER}{end}#m", tmp_path) for end in ("", "/")]
+
+    assert (plain.model, plain.digest, plain.price_name) == (slashed.model, slashed.digest, slashed.price_name)
+    assert scorers[0].digest == scorers[1].digest == SERVER
+
+
 def test_a_reward_nim_of_ones_own_needs_no_key(tmp_path, endpoint, monkeypatch):
     monkeypatch.setenv("NIM_BASE_URL", endpoint(lambda body: (200, completion("reward:-3.5"))).url)
 

@@ -8,10 +8,13 @@ from dataclasses import replace
 import pytest
 from scripted import ScriptedModel, responses, user
 
+from curate.backends.allowance import Allowance
 from curate.backends.calls import Answer, Request, Response
+from curate.backends.chat_api import ChatAPI
 from curate.backends.ledger import Ledger
+from curate.backends.limits import Terms
 from curate.backends.recorder import Recorder, merge
-from schemas.errors import UserError
+from schemas.errors import CapReached, UserError
 
 
 def ask(text="a", n=1, max_tokens=64, temperature=0.7):
@@ -94,6 +97,25 @@ def test_a_refusal_holds_for_a_larger_max_tokens_too(recorder, failure):
 
     assert recorder.ask(wide, [ask(max_tokens=8)])[0].failure == failure
     assert wide.asked == []
+
+
+def test_a_filtered_response_was_not_cut(recorder):
+    filtered = (Response("", "content_filter"), Response("x", "stop"))
+    recorder.ask(ScriptedModel(lambda request: Answer(filtered)), [ask(n=2, max_tokens=2)])
+    wide = cut_at(8)
+
+    recorder.ask(wide, [ask(n=2, max_tokens=8)])
+
+    assert wide.asked == []
+
+
+def test_a_score_under_a_smaller_max_tokens_is_no_response_that_could_be_kept(recorder):
+    model = ScriptedModel(lambda request: Answer(values=(1.0,)))
+    for limit in (2, 8):
+        answer = recorder.ask(model, [Request("score", user("a"), sampling={"max_tokens": limit})])[0]
+
+        assert answer.values == (1.0,)
+    assert len(model.asked) == 2
 
 
 def test_a_finish_reason_that_the_server_did_not_say_is_not_taken_for_an_end(recorder):
@@ -232,3 +254,42 @@ def test_the_share_of_failures_that_stops_a_run_is_given(tmp_path):
         assert len(Recorder(ledger, max_failed=1.0).ask(model, [ask(str(i)) for i in range(20)])) == 20
         with pytest.raises(UserError, match="3 of 3 calls"):
             Recorder(ledger, max_failed=0.25).ask(model, [ask(str(i)) for i in range(20)])
+
+
+def test_an_endpoint_that_fails_less_often_than_it_has_slots_stops_the_run_all_the_same(endpoint, recorder):
+    server = endpoint(lambda body: (400, {"error": {"message": "no"}}))
+    api = ChatAPI("test", server.url, "tiny", "PAIRWRIGHT_API_KEY", Terms(allowance=recorder.allowance))
+
+    with pytest.raises(UserError, match=r"(\d+) of \1 calls to test failed, the last with: HTTP 400: no"):
+        recorder.ask(api, [ask(str(i)) for i in range(10)])
+
+
+def test_recorded_calls_do_not_hide_that_all_new_ones_fail(recorder):
+    recorder.ask(ScriptedModel(lambda request: responses("x")), [ask(str(i)) for i in range(100)])
+    down = ScriptedModel(lambda request: Answer(failure="failed_call", error="HTTP 400"))
+
+    with pytest.raises(UserError, match="5 of 5 calls to scripted failed"):
+        Recorder(recorder.ledger).ask(down, [ask(str(i)) for i in range(120)])
+
+
+def test_a_call_that_nobody_makes_any_more_is_not_waited_for(tmp_path):
+    """Its process goes on with other things, so its lease lives; the call itself was given up."""
+    first = iter([responses("one"), Answer(failure="failed_call", error="HTTP 500")])
+    with Ledger(tmp_path / "ledger.sqlite") as one, Ledger(tmp_path / "ledger.sqlite") as two:
+        Recorder(one).ask(ScriptedModel(lambda request: next(first)), [ask(n=2)])
+        answer = Recorder(two).ask(ScriptedModel(lambda request: responses("two")), [ask(n=2)])[0]
+
+    assert [response.text for response in answer.responses] == ["one", "two"]
+
+
+def test_a_local_stage_whose_last_batch_took_long_is_done_and_not_stopped(tmp_path):
+    def slow(request):
+        time.sleep(0.2)
+        return responses("x")
+
+    # 0.3 s: the first batch fits, and there is no second one that could not
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        recorder = Recorder(ledger, Allowance(max_hours=0.3 / 3600))
+        assert len(recorder.ask(ScriptedModel(slow), [ask("a")])) == 1
+        with pytest.raises(CapReached):
+            recorder.ask(ScriptedModel(slow), [ask("b"), ask("c")])

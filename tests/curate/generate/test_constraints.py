@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.generate.constraints import rules
+from curate.generate.constraints import count, rules
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,20 @@ from curate.generate.constraints import rules
         ("translate it into Russian", "Это кот.", "It is a cat."),
         ("in English please", "It is a cat.", "这是一只猫。"),
         ("in three Chinese words, so in at most 3 words", "一只猫", "这是一只猫"),
+        ("Three sentences.", "It is Dr. Who. It is old. It is fun.", "It is Dr. Who. It is old."),
+        ("Give me 5 tips", "1. a\n2. b\n3. c\n4. d\n5. e", "1. a\n2. b\n3. c"),
+        ("list 3 good reasons", "- a\n- b\n- c", "- a\n- b\n- c\n- d"),
+        ("in 4 steps", "1. a\n2. b\n3. c\n4. d", "1. a\n2. b"),
+        ("at least 3 reasons", "- a\n- b\n- c\n- d", "- a\n- b"),
+        ("List three bullet points", "- a\n- b\n- c", "a, b and c"),
     ],
 )
 def test_a_demand_that_can_be_counted_is_kept_or_broken(constraint, kept, broken):
     found = list(rules(constraint))
 
     assert found
-    assert all(keeps(kept) for keeps in found)
-    assert not all(keeps(broken) for keeps in found)
+    assert False not in [keeps(kept) for keeps in found]
+    assert False in [keeps(broken) for keeps in found]
 
 
 @pytest.mark.parametrize(
@@ -70,4 +76,38 @@ def test_a_demand_that_takes_judgement_gives_no_rule(constraint):
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_no_text_breaks_the_rules(constraint, text):
     for keeps in rules(constraint):
-        assert keeps(text) in (True, False)
+        assert keeps(text) in (True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "text"),
+    [
+        ("in Spanish", "Rain is water."),
+        ("in Russian", "Це кіт."),
+        ("5 tips", "Rest, eat, walk, sleep and drink."),
+    ],
+)
+def test_what_counting_cannot_tell_is_neither_kept_nor_broken(constraint, text):
+    assert [keeps(text) for keeps in rules(constraint)] == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Dr. Who is a show. It is old.", 2),
+        ("Rain falls, e.g. in Spain, i.e. not here.", 1),
+        ("Bring bread, milk, etc. by 5 p.m. today.", 1),
+        ("Bring bread, milk, etc. Then rest at 5 p.m.", 2),
+        ("1. Boil it.\n2. Pour it.", 2),
+        ("It was 1990. It rained.", 2),
+    ],
+)
+def test_a_full_stop_of_an_abbreviation_or_of_a_number_in_a_list_ends_no_sentence(text, sentences):
+    assert count("sentences", text) == sentences
+
+
+def test_items_are_counted_without_what_stands_under_them():
+    text = "1. **Rest**\n   - at night\n   - at noon\n2. **Eat**\n- bread\n- soup\n3. Walk"
+
+    assert count("tips", text) == 3
+    assert count("tips", "- rest\n  - at night\n- eat") == 2

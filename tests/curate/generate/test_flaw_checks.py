@@ -122,6 +122,24 @@ def test_a_constraint_that_the_chosen_response_breaks_too_finds_nothing():
 
 
 @pytest.mark.parametrize(
+    ("constraint", "chosen", "rejected", "expected"),
+    [
+        ("in Spanish", "La lluvia es agua.", "Rain is water.", True),
+        ("in Spanish", "La lluvia es agua.", "雨是水。", True),
+        ("in Spanish", "雨是水。", "Rain is water.", False),
+        ("5 tips", "- a\n- b\n- c\n- d\n- e", "- a\n- b", True),
+        ("5 tips", "- a\n- b\n- c\n- d\n- e", "- f\n- b\n- c\n- d\n- e", False),
+        ("5 tips", "Rest, eat, walk, sleep and drink.", "Rest and eat.", True),
+        ("in at most 9 words, in Spanish", "La lluvia es agua.", "Rain is water.", True),
+    ],
+)
+def test_where_counting_tells_nothing_the_quote_decides(constraint, chosen, rejected, expected):
+    written = Written(f"What is rain? Answer {constraint}.", chosen, rejected, rejected, constraint)
+
+    assert CHECKS["broken_constraint"](written) == expected
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "I'm sorry, but I can't help with that.",
@@ -130,6 +148,15 @@ def test_a_constraint_that_the_chosen_response_breaks_too_finds_nothing():
         "As an AI language model, I do not have opinions.",
         "Sorry, I won't write that story.",
         "I must decline.",
+        "I need to decline.",
+        "I respectfully decline to answer.",
+        "I'm sorry, but I won't be able to help with that.",
+        "I will not be able to assist you.",
+        "I don't feel comfortable answering this.",
+        "I cannot in good conscience provide this.",
+        "I do not think I should answer that.",
+        "I'd rather not get into this.",
+        "It would be inappropriate for me to answer this.",
         "Unfortunately, this goes against my guidelines.",
         "抱歉，我无法帮助你。",
         "申し訳ありませんが、お手伝いできません。",
@@ -150,6 +177,11 @@ def test_refusals_are_known_in_several_languages(text):
         "I'm sorry to hear that your cat died. Here is what to do.",
         "I can't believe it is already May! Boil water.",
         "You can't help it: boil water.",
+        "I can't recommend this enough: boil water.",
+        "I cannot recommend this pot highly enough.",
+        "I could not help but smile. Boil water.",
+        "I can't tell you how good this is. Boil water.",
+        "Sales must decline before prices do.",
         f"{CHOSEN * 3} I can't help with more than that.",
     ],
 )
@@ -184,3 +216,21 @@ def test_more_words_without_the_content_are_not_padding():
     rejected = "What a great thing to ask! There is so much to say on this subject, and people have said it all before."
 
     assert not CHECKS["verbose_padding"](Written(PROMPT, CHOSEN, rejected, "What a great thing to ask!"))
+
+
+@pytest.mark.parametrize(
+    "quote",
+    ["Avoid coffee late, since caffeine blocks the sleepiness adenosine brings.", "Wait until 16:30."],
+    ids=["another step", "a new figure"],
+)
+def test_steps_and_details_that_are_added_are_no_padding(quote):
+    chosen = "1. Keep the room dark.\n2. Put screens away."
+
+    assert not CHECKS["verbose_padding"](Written(PROMPT, chosen, f"{chosen}\n3. {quote}", quote))
+
+
+def test_a_list_that_is_said_twice_is_padding():
+    chosen = "1. Keep the room dark.\n2. Put screens away."
+    filler = "To sum up what was said above, once more:"
+
+    assert CHECKS["verbose_padding"](Written(PROMPT, chosen, f"{chosen}\n\n{filler}\n\n{chosen}", filler))

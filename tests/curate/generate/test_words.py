@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.generate.words import are_similar, content_words, plain, share_in, stands, words
+from curate.generate.words import are_similar, bare, content_words, share_in, stands, words
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_any_word_of_a_text_stands_in_it(text, word):
 
 @given(st.text(max_size=100))
 def test_no_text_breaks_the_comparison(text):
-    assert plain(plain(text)) is not None
+    assert bare(bare(text)) is not None
     assert content_words(text) <= frozenset(words(text))
 
 
