@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from curate.backends.calls import Request
 from curate.backends.chat_api import token_bounds
-from curate.backends.ledger import Ledger, chunks, finished
+from curate.backends.entries import finished
+from curate.backends.ledger import Ledger, chunks
 from curate.backends.limits import Terms
 from curate.backends.recorder import Recorder
 from curate.build import (

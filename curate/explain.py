@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 
 from curate.backends.calls import Backend
-from curate.backends.ledger import Ledger, call_key
+from curate.backends.identity import call_key
+from curate.backends.ledger import Ledger
 from curate.backends.named import NamedModel
 from curate.config import ExplainConfig
 from curate.mix import read_lock

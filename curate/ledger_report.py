@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from curate.backends.ledger import NUMBERS, Ledger
+from curate.backends.entries import NUMBERS
+from curate.backends.ledger import Ledger
 from curate.config import LedgerConfig
 from curate.prices import usd
 from schemas.errors import UserError

@@ -9,7 +9,9 @@ import polars as pl
 
 from curate.backends.calls import Answer, Backend, Kind, Request, Response
 from curate.backends.chat_api import CHARACTERS_PER_TOKEN, token_bounds
-from curate.backends.ledger import Ledger, Slots, call_key, rest_of
+from curate.backends.entries import Slots, rest_of
+from curate.backends.identity import call_key
+from curate.backends.ledger import Ledger
 from curate.backends.recorder import Recorder
 from curate.build import Models, sampled_by, scored_by, written_by
 from curate.config import BuildConfig

@@ -15,7 +15,7 @@ from itertools import chain, permutations
 import polars as pl
 
 from curate.backends.calls import Answer, Backend, Request
-from curate.backends.ledger import call_key
+from curate.backends.identity import call_key
 from curate.backends.named import NamedModel
 from curate.backends.recorder import Recorder
 from curate.parts import Part, part

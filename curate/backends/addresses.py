@@ -71,7 +71,9 @@ def at_server(name: str) -> Remote:
     if not model or not url.startswith(("http://", "https://")):
         # not repeated: an address may hold a password
         raise UserError(f"a reward model on a vLLM server is named as {prefix}:http://HOST:PORT#MODEL")
-    return Remote(name, plain_address(url), model, OWN_KEY, False, name)
+    url = plain_address(url)
+    named = f"{prefix}:{url}#{model}"
+    return Remote(named, url, model, OWN_KEY, False, named)
 
 
 def plain_address(url: str) -> str:

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from curate.backends.calls import Answer, Request, Response
 from curate.backends.decode import bytes_per_token, decode
-from curate.backends.ledger import request_content
+from curate.backends.identity import request_content
 from curate.backends.packed import pack
 from schemas.errors import UserError
 from schemas.ids import digest

@@ -11,27 +11,22 @@ import json
 import sqlite3
 import threading
 import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from curate.backends.calls import Answer, Backend, Request, Response
+from curate.backends.calls import Answer, Backend, Request
+from curate.backends.entries import Entry, Held, Slots, finished, read_answer, read_slots, write_answer
+from curate.backends.identity import call_identity, request_content, sampled_otherwise
 from curate.backends.leases import Leases
 from curate.backends.spare import Spare
 from schemas.errors import UserError
-from schemas.ids import digest
 
 VERSION = 2
 IDS_PER_QUERY = 500
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NUMBERS = {"score": "d", "embed": "f"}
-"""How the numbers of a call are packed: scores as doubles, vectors as floats."""
-
-State = Literal["asked", "partial", "answered", "failed"]
-"""asked: claimed, nothing recorded yet; partial: fewer responses than asked for; failed: to be asked again."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -67,25 +62,6 @@ INSERT INTO calls SELECT call_id, identity, kind, model, digest, request, sampli
 DROP TABLE calls_1;
 """
 
-Slots = list[Response | None]
-"""The n responses of a call, None where one is still to be asked for."""
-
-
-@dataclass
-class Held:
-    """A call that this process is to make, with what is already there of it."""
-
-    slots: Slots
-    reused_from: str | None = None
-    """The call under a smaller `max_tokens` that did not have to be cut, in whole or in part."""
-    refusal: Answer | None = None
-    """That call was refused, as this one would be."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Nothing is left to ask."""
-        return self.refusal is not None or None not in self.slots
-
 
 @dataclass
 class Claim:
@@ -97,19 +73,6 @@ class Claim:
     """To be made by the caller, who must then record or release them."""
     busy: list[str] = field(default_factory=list)
     """Being made by another process, or by another thread of this one."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is written down of one answer."""
-
-    call_id: str
-    request: Request
-    state: State
-    answer: Answer
-    """All that is known of the call; its tokens, seconds and cost are those of this time alone."""
-    slots: Slots
-    reused_from: str | None = None
 
 
 class Ledger:
@@ -383,83 +346,6 @@ def chunks(values: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
     for start in range(0, len(values), IDS_PER_QUERY):
         some = values[start : start + IDS_PER_QUERY]
         yield some, ",".join("?" * len(some))
-
-
-def request_content(request: Request) -> dict[str, Any]:
-    """What is asked, without how it is sampled."""
-    return {
-        "messages": request.messages,
-        "schema": request.schema,
-        "first_sample": request.first_sample,
-        "n": request.n,
-    }
-
-
-def call_identity(backend: Backend, request: Request) -> str:
-    """Digest of what is asked of whom."""
-    return digest([request.kind, backend.model, backend.digest, request_content(request)])
-
-
-def call_key(backend: Backend, request: Request) -> str:
-    """Digest of a call: its identity and its sampling parameters."""
-    return digest([call_identity(backend, request), request.sampling])[:32]
-
-
-def sampled_otherwise(request: Request) -> str:
-    """The sampling parameters but `max_tokens`, as JSON."""
-    others = {name: value for name, value in request.sampling.items() if name != "max_tokens"}
-    return json.dumps(others, sort_keys=True)
-
-
-def rest_of(request: Request, slots: Slots) -> Request:
-    """The request for the responses that are still missing."""
-    missing = [position for position, slot in enumerate(slots) if slot is None]
-    if len(missing) == request.n:
-        return request
-    return replace(request, first_sample=request.first_sample + missing[0], n=len(missing))
-
-
-def finished(call_id: str, text: str) -> Held:
-    """What a recorded answer leaves to be made when more tokens are allowed: the responses that were cut."""
-    content = json.loads(text)
-    slots = read_slots(content)
-    if content["failure"]:
-        return Held(slots, call_id, Answer(failure=content["failure"], error=content["error"]))
-    # Where a server does not say why a response ended, it may have been cut.
-    return Held([None if slot and slot.finish_reason in ("length", None) else slot for slot in slots], call_id)
-
-
-def write_answer(entry: Entry) -> tuple[str, bytes | None]:
-    """An answer as JSON text and packed numbers."""
-    answer = entry.answer
-    slots = entry.slots if entry.state == "partial" else answer.responses
-    text = json.dumps(
-        {
-            "responses": [slot and [slot.text, slot.finish_reason] for slot in slots],
-            "failure": answer.failure,
-            "error": answer.error,
-        },
-        ensure_ascii=False,
-    )
-    return text, array(NUMBERS[entry.request.kind], answer.values).tobytes() if answer.values else None
-
-
-def read_slots(content: dict[str, Any]) -> Slots:
-    """The responses that `write_answer` wrote."""
-    return [slot and Response(*slot) for slot in content["responses"]]
-
-
-def read_answer(kind: str, text: str, numbers: bytes | None, input_tokens: int, output_tokens: int) -> Answer:
-    """What `write_answer` wrote of a whole answer."""
-    content = json.loads(text)
-    return Answer(
-        responses=tuple(slot for slot in read_slots(content) if slot),
-        values=tuple(array(NUMBERS[kind], numbers)) if numbers else (),
-        failure=content["failure"],
-        error=content["error"],
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-    )
 
 
 def is_full(error: Exception) -> bool:

@@ -219,9 +219,9 @@ def classify_scorer(name: str, data: Path, terms: Terms) -> NamedModel:
         from curate.backends.classify_api import ClassifyAPI, PoolingAPI
 
         api = PoolingAPI if name.startswith("pooling:") else ClassifyAPI
-        return api(name, there.url, there.model, there.key_name, terms, there.price_name)
+        return api(there.name, there.url, there.model, there.key_name, terms, there.price_name)
 
-    return NamedModel(name, there.digest, load, there.is_remote, there.price_name)
+    return NamedModel(there.name, there.digest, load, there.is_remote, there.price_name)
 
 
 def vllm_scorer(name: str, data: Path, terms: Terms) -> NamedModel:
@@ -274,7 +274,9 @@ SCORERS: dict[str, Callable[[str, Path, Terms], NamedModel]] = {
 
 def judge(name: str, data: Path, terms: Terms, rubric: str) -> NamedModel:
     """`judge:GENERATOR`: a score from 1 to 10 for each response by itself."""
-    found = find_model(name.partition(":")[2], data)
+    prefix, _, generator = name.partition(":")
+    found = find_model(generator, data)
+    name = f"{prefix}:{found.name}"
 
     def load() -> Backend:
         from curate.backends.judge import Judge
@@ -287,7 +289,9 @@ def judge(name: str, data: Path, terms: Terms, rubric: str) -> NamedModel:
 
 def pair_judge(name: str, data: Path, terms: Terms, rubric: str) -> NamedModel:
     """`judge-pairs:GENERATOR`: how likely the first of two responses is the better one."""
-    found = find_model(name.partition(":")[2], data)
+    prefix, _, generator = name.partition(":")
+    found = find_model(generator, data)
+    name = f"{prefix}:{found.name}"
 
     def load() -> Backend:
         match found:

@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass, replace
 
 from curate.backends.allowance import Allowance
 from curate.backends.calls import Answer, Backend, Request
-from curate.backends.ledger import Entry, Held, Ledger, Slots, State, call_key, no_room, rest_of
+from curate.backends.entries import Entry, Held, Slots, State, rest_of
+from curate.backends.identity import call_key
+from curate.backends.ledger import Ledger, no_room
 from curate.progress import Progress
 from schemas.errors import UserError
 

@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from curate.backends.calls import Backend, Request
-from curate.backends.ledger import call_key
+from curate.backends.identity import call_key
 from curate.backends.recorder import Recorder
 from curate.generate.flaw_checks import CHECKS, Written
 from curate.generate.flaws import FLAWED_PAIR_SCHEMA, assigned_flaw, flaw_instruction, raw_row, unusable

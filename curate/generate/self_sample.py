@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from curate.backends.calls import Backend, Request
-from curate.backends.ledger import call_key
+from curate.backends.identity import call_key
 from curate.backends.recorder import Recorder
 from curate.parts import Part, drop, part
 from schemas.ids import short_id

@@ -11,7 +11,8 @@ from scripted import ScriptedModel, responses, user
 
 from curate.backends.allowance import Allowance
 from curate.backends.calls import Answer, Request
-from curate.backends.ledger import Ledger, call_key
+from curate.backends.identity import call_key
+from curate.backends.ledger import Ledger
 from curate.backends.recorder import Recorder
 from curate.cli import main
 from curate.config import LedgerConfig

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scripted import ScriptedModel, responses, user
 
 from curate.backends.calls import Answer, Request, Response
-from curate.backends.ledger import Entry, Ledger, call_identity, call_key, read_answer, write_answer
+from curate.backends.entries import Entry, read_answer, write_answer
+from curate.backends.identity import call_identity, call_key
+from curate.backends.ledger import Ledger
 from curate.backends.recorder import Recorder
 from schemas.errors import UserError
 

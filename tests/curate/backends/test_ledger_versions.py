@@ -13,7 +13,8 @@ import pytest
 from scripted import ScriptedModel, responses, user
 
 from curate.backends.calls import Answer, Request, Response
-from curate.backends.ledger import VERSION, Ledger, call_identity, call_key, request_content
+from curate.backends.identity import call_identity, call_key, request_content
+from curate.backends.ledger import VERSION, Ledger
 from curate.backends.recorder import Recorder
 from schemas.errors import UserError
 

@@ -204,3 +204,12 @@ def test_a_reward_nim_of_ones_own_needs_no_key(tmp_path, endpoint, monkeypatch):
     ((found,),) = named_scorer("nim:m", tmp_path).answer([Request("score", user("Hi"))], {0})
 
     assert found[1].values == (-3.5,)
+
+
+@pytest.mark.parametrize("form", ["classify:{}#m", "pooling:{}#m", "judge:{}#m", "judge-pairs:{}#m"])
+def test_a_slash_at_the_end_of_an_address_is_no_other_scorer(form, tmp_path):
+    one, other = (
+        named_scorer(form.format(url), tmp_path) for url in ("http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1/")
+    )
+
+    assert (one.model, one.digest, one.price_name) == (other.model, other.digest, other.price_name)

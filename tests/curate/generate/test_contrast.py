@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scripted import ScriptedModel, responses, user
 
 from curate.backends.calls import Answer
-from curate.backends.ledger import call_key
+from curate.backends.identity import call_key
 from curate.generate.contrast import INSTRUCTION, PAIR_SCHEMA, ContrastConfig, parse_pair, write_contrasts
 from curate.generate.flaws import FLAWED_PAIR_SCHEMA, flaw_instruction, flaw_summary, parse_flaws
 from curate.parts import frame
