@@ -15,7 +15,7 @@ def gpt_build(vllm_server, data, **options):
 
 
 def test_broken_json_is_kept_with_its_raw_text_and_good_json_becomes_pairs(vllm_server, tmp_path):
-    built = gpt_build(vllm_server, tmp_path, max_tokens=160)
+    built = gpt_build(vllm_server, tmp_path, max_tokens=160, flaws="none")
 
     summary = built.summary()
     made = built.tables["write_contrasts"]
@@ -26,6 +26,15 @@ def test_broken_json_is_kept_with_its_raw_text_and_good_json_becomes_pairs(vllm_
     assert set(dropped["reason"]) <= {"malformed_json"}
     assert summary["scorer"] is None
     assert made.scan().collect()["score_chosen"].null_count() == made.rows
+
+
+def test_what_a_small_model_writes_as_flawed_is_a_pair_or_has_a_reason(vllm_server, tmp_path):
+    summary = gpt_build(vllm_server, tmp_path, max_tokens=200).summary()
+
+    reasons = {"malformed_json", "flaw_not_found", "near_identical", "length_ratio", "empty"}
+    assert summary["rows_in"] == 8 == summary["kept"] + sum(summary["dropped"].values())
+    assert set(summary["dropped"]) <= reasons
+    assert sum(flaw["asked"] for flaw in summary["flaws"]) == 8
 
 
 def test_a_response_cut_short_is_malformed_and_never_a_pair(vllm_server, tmp_path):
@@ -46,7 +55,7 @@ def test_a_second_build_asks_the_server_nothing(vllm_server, tmp_path):
 
 
 def test_the_pairs_are_scored_when_a_scorer_is_named(vllm_server, tmp_path):
-    built = gpt_build(vllm_server, tmp_path, max_tokens=160, scorer="reward-mini-b")
+    built = gpt_build(vllm_server, tmp_path, max_tokens=160, flaws="none", scorer="reward-mini-b")
 
     pairs = built.tables["score_pairs"].scan().collect()
     assert pairs.height > 0
