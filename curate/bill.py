@@ -9,6 +9,7 @@ from tqdm import tqdm
 from curate.dry_run import Estimate, StageEstimate
 from curate.estimate import Range
 from curate.prices import usd
+from curate.rounds import HOPELESS
 
 COLUMNS = ("stage", "held", "to make", "input tokens", "output tokens", "USD", "time")
 
@@ -24,7 +25,7 @@ def bill(estimate: Estimate) -> str:
         about += f" in which {percent(estimate.accepted)} of the pairs were accepted"
     lines += [about, f"prices of {estimate.prices}; in brackets 95% intervals; nothing was built"]
     lines += [
-        f"no pair with the flaw {flaw} was accepted in the pilot: it may take all {estimate.rows.high:,.0f} rows"
+        f"no pair with the flaw {flaw} was accepted in the pilot; it is given up after {HOPELESS} prompts without one"
         for flaw in estimate.never_accepted
     ]
     to_make = [stage for stage in estimate.stages if stage.to_make.high]

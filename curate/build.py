@@ -168,6 +168,9 @@ def build(cfg: BuildConfig) -> Built:
     save_build(cfg, built)
     if built.wanted and built.kept() < built.wanted:
         log.warning("%s", shortage(cfg, built))
+    elif short := [row for row in built.flaws() or () if row["kept"] < dict(quotas(cfg)).get(row["flaw"], 0)]:
+        few = ", ".join(f"{row['kept']} of {dict(quotas(cfg))[row['flaw']]} {row['flaw']}" for row in short)
+        log.warning("fewer pairs than wanted of some flaws (%s); pairs of others took their place", few)
     return built
 
 

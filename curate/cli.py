@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from curate.config import BuildConfig, DoctorConfig, ExplainConfig, LedgerConfig, MixConfig, ShowConfig
-from curate.flags import add_flags, print_json, read_config, run_command, show_notes
+from curate.flags import Parser, add_flags, print_json, read_config, run_command, show_notes
 from schemas.errors import UserError
 
 
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser("curate", description="Make, screen and mix preference pairs.", allow_abbrev=False)
+    parser = Parser("curate", description="Make, screen and mix preference pairs.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (config, command) in COMMANDS.items():
         about = (config.__doc__ or "").strip()
@@ -58,7 +58,7 @@ def build_command(cfg: BuildConfig, as_json: bool) -> int:
     who = f"generator {summary['generator'] or '-'}, scorer {summary['scorer'] or '-'}"
     made = f"{summary['calls']} calls made, {summary['reused_calls']} reused"
     if summary["repeated_calls"]:
-        made += f", {summary['repeated_calls']} of those made only for responses that had been cut"
+        made += f"; {summary['repeated_calls']} calls were made only for responses that had been cut"
     cost = "cost unknown" if summary["cost_usd"] is None else usd(summary["cost_usd"])
     print(f"build '{summary['name']}': {who}; {made}; {cost}, {summary['seconds']:.1f} s")
     if as_json:

@@ -31,7 +31,7 @@ from curate.estimate import NOTHING, Range, share, spanning, total
 from curate.prices import Price
 from curate.refusals import GENERATED, check
 from curate.rehearsal import Asked, ToMake, rehearse
-from curate.rounds import Wanted, accepted_pairs, expected_rows, first_round, rows_read, stage_lines_hidden
+from curate.rounds import HOPELESS, Wanted, accepted_pairs, expected_rows, first_round, rows_read, stage_lines_hidden
 from curate.sources.pairs import read_pairs
 from curate.sources.prompts import read_prompts
 from curate.sources.rows import RowsConfig
@@ -161,8 +161,7 @@ def read_source(cfg: BuildConfig, rows: RowsConfig, store: Store) -> Table:
 def rows_needed(wanted: Wanted | None, rows: int, pilot: Pilot) -> Range:
     """Rows of the source that the build will use, of the `rows` that it may.
 
-    Its rounds are gone through with the acceptance of the pilot, and with both ends of its interval. A flaw that
-    was never accepted may take all rows.
+    Its rounds are gone through with the acceptance of the pilot, and with both ends of its interval.
     """
     if wanted is None:
         return Range(rows, rows, rows)
@@ -176,7 +175,9 @@ def rows_needed(wanted: Wanted | None, rows: int, pilot: Pilot) -> Range:
     likely = expected_rows(wanted, {flaw: rate.estimate for flaw, rate in rates.items()}, rows)
     # The fewer are accepted the more rows are needed, so the ends change places.
     fewest = expected_rows(wanted, {flaw: rate.high for flaw, rate in rates.items()}, rows)
-    most = expected_rows(wanted, {flaw: rate.low for flaw, rate in rates.items()}, rows)
+    # A flaw that hardly ever comes out takes more rows than one that is given up.
+    rare: dict[str | None, float] = {flaw: quota / wanted.pairs / HOPELESS for flaw, quota in wanted.quotas}
+    most = expected_rows(wanted, {flaw: max(rate.low, rare.get(flaw, 0.0)) for flaw, rate in rates.items()}, rows)
     # What a round adds is rounded up, so that a little more acceptance can end with a row more.
     return Range(likely, min(fewest, likely), max(most, likely))
 

@@ -12,12 +12,19 @@ import tomllib
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from curate.environment import set_defaults
 from schemas.errors import CapReached, UserError
 
 Config = TypeVar("Config")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def add_flags(parser: argparse.ArgumentParser, config: type[Any]) -> None:
@@ -133,14 +140,20 @@ def run_command(main: Any, arguments: Sequence[str] | None) -> int:
     try:
         return int(main(arguments) or 0)
     except UserError as error:
-        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
-        return 2
+        return told(f"error: {without_secrets(str(error))}", 2, arguments)
     except CapReached as reached:
-        print(f"{reached}", file=sys.stderr)
-        return 3
+        return told(str(reached), 3, arguments)
     except KeyboardInterrupt:
         print("interrupted; everything so far is saved, the same command goes on", file=sys.stderr)
         return 130
+
+
+def told(problem: str, code: int, arguments: Sequence[str] | None) -> int:
+    """Say why a command ended early, with `--json` also as the one object on stdout; returns the exit code."""
+    print(problem, file=sys.stderr)
+    if "--json" in (sys.argv if arguments is None else arguments):
+        print_json({"error": problem.removeprefix("error: "), "exit_code": code})
+    return code
 
 
 def without_secrets(text: str) -> str:

@@ -173,7 +173,7 @@ def reported(found: dict[str, Any]) -> str:
     if found["under_way"]:
         lines.append(f"{found['under_way']} calls under way")
     if found["never_answered"]:
-        lines.append(f"{found['never_answered']} calls asked and never answered: they may have been charged")
+        lines.append(f"{found['never_answered']} calls never answered: those that were sent may have been charged")
     lines.append(f"{found['path']}: {found['bytes'] / 1e6:,.1f} MB")
     return "\n".join(lines)
 

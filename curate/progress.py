@@ -1,6 +1,7 @@
 """How far a long stage is: calls, rate, time left, money, reused and failed ones, on stderr."""
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -37,7 +38,7 @@ class Progress:
             mininterval=0.5,
             delay=1.0,
             total=0,
-            disable=not sys.stderr.isatty(),
+            disable=not has_width(),
         )
         self._started = self._last_line = time.monotonic()
 
@@ -102,7 +103,7 @@ class Progress:
         self._bar.close()
 
     def _facts(self, backend: "Backend") -> list[str]:
-        found = [f"{self._rows_done} of {self._rows} rows"] if self._rows else []
+        found = [f"{self._rows_done} of {self._rows} rows"] if self._rows_done else []
         found += [f"{self.accepted} pairs"] if self.accepted is not None else []
         found += [f"{self._reused} reused"] if self._reused else []
         found += [f"{self._failed} failed"] if self._failed else []
@@ -112,3 +113,8 @@ class Progress:
             unknown = "cost unknown" if self._allowance.unpriced_calls else ""
             found += [" and ".join(filter(None, (spent, unknown)))] if spent or unknown else []
         return found
+
+
+def has_width() -> bool:
+    """A terminal that shows lines; some stand-ins for one have no columns."""
+    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0

@@ -1,5 +1,8 @@
 """What no build can mean: refused in one sentence, before anything is read or asked."""
 
+import difflib
+from pathlib import Path
+
 from curate.backends.named import JUDGES
 from curate.config import BuildConfig
 from curate.generate.flaws import parse_flaws
@@ -26,6 +29,8 @@ def check_source(cfg: BuildConfig) -> None:
     if cfg.source == "gpt" and not cfg.generator:
         raise UserError("--source gpt needs --generator, for example openai:gpt-4o-mini or http://HOST:PORT/v1#MODEL")
     if cfg.source not in GENERATED and cfg.generator:
+        if near := difflib.get_close_matches(cfg.source, GENERATED, n=1) if not Path(cfg.source).exists() else []:
+            raise UserError(f"no source '{cfg.source}'; did you mean '{near[0]}'?")
         raise UserError(f"--generator writes responses for --source sft or gpt; '{cfg.source}' holds ready pairs")
     if cfg.source not in GENERATED and cfg.prompts != BuildConfig.prompts:
         raise UserError(f"--prompts is what --source sft and gpt write responses to; '{cfg.source}' holds ready pairs")

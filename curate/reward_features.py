@@ -140,7 +140,9 @@ def surface(prompt: str, response: str) -> list[float]:
 def smollm2() -> tuple[Any, Any]:
     """The language model without its output layer, and its tokenizer."""
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = embedded_folder("smollm2")
     model = AutoModel.from_pretrained(folder, dtype="float32").eval()
     return model, AutoTokenizer.from_pretrained(folder)

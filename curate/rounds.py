@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 FIRST_SHARE = 1.2
 """Prompts of the first round for each pair wanted."""
+HOPELESS = 30
+"""Prompts after which a flaw that no accepted pair has is given up."""
 MARGIN = 1.1
 """Prompts added for each that the acceptance so far says is missing."""
 
@@ -57,11 +59,20 @@ def until_enough(wanted: Wanted, make: Callable[[int], dict[str, Table]]) -> dic
             sum(accepted.values()),
             wanted.pairs,
             used,
-            f"; adding {more}" if more and not is_end else "",
+            f"; adding {more}{for_flaws(wanted, accepted)}" if more and not is_end else "",
         )
         if is_end or not more:
             return tables
         rows += more
+
+
+def for_flaws(wanted: Wanted, accepted: Mapping[str | None, int]) -> str:
+    """What is still short where there are pairs enough of all flaws together."""
+    if sum(accepted.values()) < wanted.pairs:
+        return ""
+    found = [(flaw, quota, accepted.get(flaw, 0)) for flaw, quota in wanted.quotas]
+    short = ", ".join(f"{so_far} of {quota} {flaw}" for flaw, quota, so_far in found if so_far < quota)
+    return f" because there are only {short}"
 
 
 def first_round(wanted: Wanted) -> int:
@@ -77,14 +88,16 @@ def to_add(wanted: Wanted, accepted: Mapping[str | None, int], used: int) -> int
 
 
 def still_missing(found: Sequence[tuple[int, int]], used: int) -> int:
-    """Rows to add where `used` rows gave so many of the pairs wanted: (wanted, accepted) of each kind.
+    """Rows to add where `used` rows gave so many of the pairs wanted: (wanted, accepted) of all, then of each flaw.
 
-    At most as many again, because the acceptance of a few rows says little.
+    At most as many again, because the acceptance of a few rows says little. A flaw that was asked for `HOPELESS`
+    times and never accepted is given up: it would use up every prompt there is.
     """
+    pairs = found[0][0]
     added = [
         math.ceil(MARGIN * (number - so_far) * used / so_far) if so_far else used
-        for number, so_far in found
-        if number > so_far
+        for place, (number, so_far) in enumerate(found)
+        if number > so_far and not (place and not so_far and used * number >= HOPELESS * pairs)
     ]
     return min(max(added, default=0), used)
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from curate.flags import add_flags, print_json, read_config, run_command, show_notes
+from curate.flags import Parser, add_flags, print_json, read_config, run_command, show_notes
 from eval.config import EvalConfig
 
 CONTRACT = (
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command."""
     about = (EvalConfig.__doc__ or "").strip()
-    parser = argparse.ArgumentParser("eval", description=about, allow_abbrev=False)
+    parser = Parser("eval", description=about, allow_abbrev=False)
     add_flags(parser, EvalConfig)
     return parser
 

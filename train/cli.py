@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from curate.flags import add_flags, print_json, read_config, run_command, show_notes
+from curate.flags import Parser, add_flags, print_json, read_config, run_command, show_notes
 from train.config import DPOConfig, SFTConfig
 from train.reward import RewardConfig, train_reward
 
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(prog="train", description="Fit models to preference pairs.")
+    parser = Parser(prog="train", description="Fit models to preference pairs.")
     commands = parser.add_subparsers(dest="command", required=True)
     reward = commands.add_parser("reward", help="fit a small reward head on frozen features of an embedded model")
     add_flags(reward, RewardConfig)

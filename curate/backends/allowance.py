@@ -89,6 +89,10 @@ class Allowance:
                 return True
             if self._reserved > 1e-9:
                 return False
+        if not self.spent_usd:
+            raise CapReached(
+                f"--budget {self._budget:g} allows no call: one may cost up to {most_usd:.4f} USD; give more"
+            )
         raise CapReached(
             f"stopped at {self.spent_usd:.4f} USD, before the call that could cross --budget {self._budget:g} "
             f"(it may cost up to {most_usd:.4f}); everything so far is saved, the same command goes on"

@@ -32,6 +32,7 @@ GONE = {502, 503, 521, 522, 523, 529}
 """What a server that starts again, or what stands before it, says for a while: twice as many tries, over a minute."""
 CHARGED = {504, 524}
 """What stands before a server did not wait for an answer that may be charged."""
+SECONDS_BETWEEN_NOTES = 15.0
 SHORTEST_SECRET = 16
 """A shorter key is a stand-in such as "EMPTY", and may well occur in a good response."""
 
@@ -69,6 +70,7 @@ class Endpoint:
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._was_reached = False
+        self._answered_at = self._noted_at = time.monotonic()
         self._paused_until = 0.0
         self._requests = Rate(terms.requests_per_minute) if terms.requests_per_minute else None
         self._tokens = Rate(terms.tokens_per_minute) if terms.tokens_per_minute else None
@@ -202,6 +204,7 @@ class Endpoint:
                         found = json_object(raw)
                         if isinstance(found, dict):
                             self._slots.succeeded()
+                            self._answered_at = time.monotonic()
                             is_settled = True
                             return Reply(found, most_usd, time.monotonic() - began, charged)
                         problem = found
@@ -237,11 +240,19 @@ class Endpoint:
                 if not is_settled:
                     self.terms.allowance.settle(most_usd, cost)
                     charged = None if cost is None else charged
+            self._note(problem)
             faults += is_fault
             if faults >= tries:
                 break
             await self._sleep(wait_s)
         raise GivenUp(f"{problem}, after {attempt + 1} tries", charged)
+
+    def _note(self, problem: str) -> None:
+        """Tell now and then that nothing comes, while nothing else would be seen to happen."""
+        now = time.monotonic()
+        if now - max(self._answered_at, self._noted_at) > SECONDS_BETWEEN_NOTES:
+            self._noted_at = now
+            log.info("%s: %s; trying again", self._name, self.without_key(problem))
 
     async def _admitted(self, tokens: int, most_usd: float | None) -> None:
         """Wait out a pause, the limits a minute and reserves of others."""

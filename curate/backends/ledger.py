@@ -189,6 +189,16 @@ class Ledger:
                 with suppress(sqlite3.DatabaseError), self._writing():
                     self._db.execute(f"UPDATE calls SET owner = '' WHERE call_id IN ({marks})", some)
 
+    def forget(self, call_ids: Iterable[str]) -> None:
+        """Of calls that this thread holds, those that it never made: nothing was asked, so nothing is owed."""
+        with self._lock:
+            for some, marks in chunks(sorted(self._making.intersection(call_ids))):
+                with suppress(sqlite3.DatabaseError), self._writing():
+                    self._db.execute(
+                        f"DELETE FROM calls WHERE call_id IN ({marks}) AND state = 'asked' AND answered_at IS NULL",
+                        some,
+                    )
+
     def record(self, entries: Sequence[Entry]) -> dict[str, Answer]:
         """Write down, in one transaction, what the models said.
 

@@ -13,7 +13,7 @@ from curate.backends.entries import Entry, Held, Slots, State, rest_of
 from curate.backends.identity import call_key
 from curate.backends.ledger import Ledger, no_room
 from curate.progress import Progress
-from schemas.errors import UserError
+from schemas.errors import CapReached, UserError
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,10 @@ class Recorder:
             held = {first[call_id]: found for call_id, found in claim.held.items()}
             try:
                 self._make(backend, requests, held, ids, answers)
+            except (UserError, CapReached):
+                # Every call that was sent has come back, and is recorded.
+                self.ledger.forget(claim.held)
+                raise
             finally:
                 self.ledger.release(claim.held)
             if claim.busy:

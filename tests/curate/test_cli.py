@@ -171,13 +171,6 @@ def test_the_users_mistake_is_one_sentence_and_exit_code_2(run, monkeypatch, wor
     assert out == ""
 
 
-def test_an_unknown_flag_is_refused(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["build", "--sorce", "sft"])
-
-    assert stopped.value.code == 2
-
-
 @pytest.mark.parametrize(
     ("toml", "sentence"),
     [
@@ -273,3 +266,22 @@ def test_the_doctor_finds_a_damaged_table_and_exits_1(run, pairs, tmp_path):
 
     assert code == 1
     assert [line.split()[1] for line in out.splitlines() if line.startswith("BAD")] == ["ledger", "build", "build"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["build", "--source", "sft", "--num-prompts", "3.5"], "invalid int value: '3.5'; see curate build --help"),
+        (
+            ["build", "--source", "sft", "--num-promts", "3"],
+            "unrecognized arguments: --num-promts 3; see curate --help",
+        ),
+        (["build", "--source", "gtp", "--generator", "smollm2"], "no source 'gtp'; did you mean 'gpt'?"),
+    ],
+)
+def test_a_mistyped_flag_is_one_sentence(run, words, said):
+    code, out, err = run(*words)
+
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert said in err

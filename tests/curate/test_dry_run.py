@@ -133,7 +133,7 @@ def test_a_flaw_that_the_pilot_never_gave_may_take_all_rows_and_is_named(place, 
 
     assert found["never_accepted"] == ["truncation"]
     assert found["rows"]["high"] == 12
-    assert "no pair with the flaw truncation was accepted in the pilot: it may take all 12 rows" in (
+    assert "no pair with the flaw truncation was accepted in the pilot; it is given up after 30 prompts" in (
         capsys.readouterr().out
     )
 
@@ -343,3 +343,14 @@ def test_a_larger_max_tokens_repeats_only_the_pairs_that_were_cut(place, endpoin
     assert short["dropped"] == {"malformed_json": 2}
     assert (long["kept"], long["repeated_calls"]) == (12, 2)
     assert len(place.server.bodies) == 12 + 2
+
+
+def test_a_cap_with_json_ends_with_one_object_too(place, capsys):
+    words = ["--prompts", "prompts.jsonl", "--data", "data", "--prices", "prices.toml", "--budget", "0.0001", "--json"]
+    code = main(["build", "--source", "gpt", "--generator", f"{place.server.url}#m", *words])
+
+    found = json.loads(capsys.readouterr().out)
+    assert (code, found["exit_code"]) == (3, 3)
+    assert "--budget 0.0001 allows no call: one may cost up to" in found["error"]
+    with Ledger(Path("data/ledger.sqlite")) as ledger:
+        assert ledger.counts() == {}

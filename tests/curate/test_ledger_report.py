@@ -171,7 +171,7 @@ def test_a_call_that_was_never_answered_may_have_been_charged(tmp_path, cfg, run
     _, out, _ = run()
 
     assert (found["calls"], found["never_answered"], found["under_way"], found["cost_usd"]) == (0, 1, 0, None)
-    assert "1 calls asked and never answered: they may have been charged" in out
+    assert "1 calls never answered: those that were sent may have been charged" in out
 
 
 def test_a_call_of_a_process_at_work_is_under_way(tmp_path, cfg):

@@ -175,7 +175,8 @@ def test_a_flaw_that_is_seldom_accepted_decides_how_many_rows_are_expected():
 
     # 2 of 120, 4 of 240, 9 of 480; then 2 / 9 · 480 · 1.1 = 117.3 more, with which 11 pass.
     assert expected_rows(wanted, {None: 0.92, FLAWS[0]: 0.9, FLAWS[1]: 0.02}, 5000) == 598
-    assert expected_rows(wanted, {None: 0.9, FLAWS[0]: 0.9, FLAWS[1]: 0.0}, 5000) == 5000
+    # asked for 13, 26 and then 53 times without one: given up
+    assert expected_rows(wanted, {None: 0.9, FLAWS[0]: 0.9, FLAWS[1]: 0.0}, 5000) == 480
 
 
 @given(st.lists(st.booleans(), min_size=10, max_size=200), st.integers(1, 100))
@@ -233,3 +234,13 @@ def test_the_pairs_of_a_writer_keep_to_the_shares_of_their_flaws(endpoint, tmp_p
     assert [(flaw["flaw"], flaw["quota"]) for flaw in summary["flaws"]] == [
         ("needless_refusal", 0.7), ("truncation", 0.3)
     ]  # fmt: skip
+
+
+def test_a_flaw_that_never_comes_out_is_given_up_instead_of_using_up_every_prompt():
+    wanted = Wanted(pairs=100, quotas=(("factual", 50), ("logic", 50)))
+
+    # asked for about 25 times, then about 60 times
+    assert to_add(wanted, {"factual": 100}, used=50) > 0
+    assert to_add(wanted, {"factual": 100}, used=120) == 0
+    # what comes out now and then is gone on with
+    assert to_add(wanted, {"factual": 100, "logic": 1}, used=120) == 120
