@@ -39,4 +39,4 @@ bench-client: setup
 	$(BIN)/python benchmarks/client/compare.py
 
 clean:
-	rm -rf .venv .venv-vllm .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info $(DEMO)
+	rm -rf .venv .venv-vllm .venv-peers .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info $(DEMO)

@@ -20,7 +20,7 @@ import aiohttp
 from curate.backends.calls import Answer, Failure
 from curate.backends.limits import Rate, Slots, Terms
 from curate.backends.parameters import ParametersRefused, refused_parameters
-from schemas.errors import ResponseError, UserError
+from schemas.errors import CapReached, ResponseError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -187,8 +187,17 @@ class Endpoint:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         problem, faults, first_began = "", 0, float("inf")
         charged: float | None = 0.0
+        wait_s = 0.0
         for attempt in count():
-            await self._admitted(tokens, most_usd)
+            try:
+                await self._sleep(wait_s)
+                await self._admitted(tokens, most_usd)
+            except (UserError, CapReached) as stop:
+                if charged is not None:
+                    raise
+                # What may have been charged is written down, although the run ends before another try.
+                self.terms.allowance.stop(stop)
+                raise GivenUp(f"{problem}; the run ended before another try", None) from stop
             began = time.monotonic()
             first_began = min(first_began, began)
             cost, is_settled = None if most_usd != 0 else 0.0, False
@@ -244,7 +253,6 @@ class Endpoint:
             faults += is_fault
             if faults >= tries:
                 break
-            await self._sleep(wait_s)
         raise GivenUp(f"{problem}, after {attempt + 1} tries", charged)
 
     def _note(self, problem: str) -> None:
@@ -275,7 +283,8 @@ class Endpoint:
             self._tokens.give_back(estimate - tokens)
 
     async def _sleep(self, seconds: float) -> None:
-        await self._unless_stopped(asyncio.sleep(seconds))
+        if seconds:
+            await self._unless_stopped(asyncio.sleep(seconds))
 
     async def _unless_stopped(self, waiting: Coroutine[Any, Any, None]) -> None:
         """Wait, but not longer than until the run is stopped."""

@@ -154,7 +154,10 @@ def test_a_call_that_keeps_timing_out_stops_at_the_budget(server, runs):
 
     # each may have cost up to 16 mills and a little: two fit into 40
     assert len(server.calls) == 2
-    assert runs.states() == {"a": "asked"}
+    assert runs.states() == {"a": "failed"}
+    with Ledger(runs.ledger) as ledger:
+        # what may have been charged is neither forgotten nor taken for nothing
+        assert ledger.read("SELECT cost_usd FROM calls") == [(None,)]
 
 
 def test_no_call_begins_that_could_end_after_max_hours(server, runs):
@@ -184,7 +187,7 @@ def test_waiting_for_the_limit_a_minute_counts_towards_max_hours(server, runs):
         runs.ask(server, ["a", "b"], allowance=Allowance(max_hours=1.5 / 3600), requests_per_minute=1)
 
     assert server.texts == ["a"]
-    assert runs.states() == {"a": "answered", "b": "asked"}
+    assert runs.states() == {"a": "answered"}
 
 
 def test_a_run_that_mostly_fails_stops_and_the_next_asks_for_what_failed(server, runs):
