@@ -56,10 +56,6 @@ class Allowance:
         with self._lock:
             self._stop = self._stop or error
 
-    @property
-    def is_stopped(self) -> bool:
-        return self._stop is not None
-
     def raise_stop(self) -> None:
         """Raise what the run was stopped for, if it was."""
         if self._stop is not None:

@@ -71,14 +71,7 @@ class HFGenerator:
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, Answer]]]:
         """Sampled responses, one group of prompts at a time."""
-        prompts: dict[int, list[int]] = {}
-        unfit = []
-        for i, request in enumerate(requests):
-            tokens = self._tokens(request)
-            if isinstance(tokens, Answer):
-                unfit.append((i, tokens))
-            else:
-                prompts[i] = tokens
+        prompts, unfit = sorted_out(requests, self._tokens)
         if found := [(i, answer) for i, answer in unfit if i in needed]:
             yield found
 
@@ -251,3 +244,18 @@ def end_tokens(tokenizer: Any, generation_config: Any) -> list[int]:
 def first_line(error: Exception) -> str:
     """The first line of an error's text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def sorted_out(
+    requests: Sequence[Request], tokens_of: Callable[[Request], list[int] | Answer]
+) -> tuple[dict[int, list[int]], list[tuple[int, Answer]]]:
+    """The tokens of each request that can be put to the model, and why the others cannot."""
+    rows: dict[int, list[int]] = {}
+    unfit: list[tuple[int, Answer]] = []
+    for i, request in enumerate(requests):
+        tokens = tokens_of(request)
+        if isinstance(tokens, Answer):
+            unfit.append((i, tokens))
+        else:
+            rows[i] = tokens
+    return rows, unfit

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging
 
 from curate.backends.calls import Answer, Request
-from curate.backends.hf_model import first_line, with_adapter
+from curate.backends.hf_model import first_line, sorted_out, with_adapter
 from schemas.errors import UserError
 
 # transformers talks on stderr about what its defaults are; what matters is checked here.
@@ -62,14 +62,7 @@ class HFScorer(ABC):
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, Answer]]]:
         """Scores in batches of similar length."""
-        rows: dict[int, list[int]] = {}
-        unfit = []
-        for i, request in enumerate(requests):
-            tokens = self._tokens(request)
-            if isinstance(tokens, Answer):
-                unfit.append((i, tokens))
-            else:
-                rows[i] = tokens
+        rows, unfit = sorted_out(requests, self._tokens)
         if found := [(i, answer) for i, answer in unfit if i in needed]:
             yield found
         for group in batches(rows, TOKENS_PER_BATCH[self.device]):

@@ -40,8 +40,9 @@ def test_an_error_stops_the_rest_which_is_waited_for():
             begun.wait(5)
             raise UserError("no more")
         begun.set()
-        while not allowance.is_stopped:
-            pass
+        with pytest.raises(UserError):
+            while True:
+                allowance.raise_stop()
         finished.append(i)
 
     with pytest.raises(UserError, match="no more"):
