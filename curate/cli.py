@@ -1,11 +1,11 @@
-"""The `curate` command: build, mix, explain, show, ledger, doctor."""
+"""The `curate` command: build, screen, mix, explain, show, ledger, doctor."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from curate.config import BuildConfig, DoctorConfig, ExplainConfig, LedgerConfig, MixConfig, ShowConfig
+from curate.config import BuildConfig, DoctorConfig, ExplainConfig, LedgerConfig, MixConfig, ScreenConfig, ShowConfig
 from curate.flags import Parser, add_flags, print_json, read_config, run_command, show_notes
 from schemas.errors import UserError
 
@@ -30,29 +30,30 @@ def make_parser() -> argparse.ArgumentParser:
 def run(argv: Sequence[str] | None) -> int:
     arguments = make_parser().parse_args(argv)
     show_notes("curate")
-    return int(arguments.command(read_config(arguments.config, arguments), arguments.json))
+    known = last_thresholds(arguments) if arguments.config is ScreenConfig else {}
+    return int(arguments.command(read_config(arguments.config, arguments, known), arguments.json))
+
+
+def last_thresholds(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a build that is screened again was screened by, where the defaults were not asked for."""
+    from curate.rescreen import thresholds_of
+
+    given = read_config(ScreenConfig, arguments)
+    return {} if given.defaults else thresholds_of(given.data, given.name)
 
 
 def build_command(cfg: BuildConfig, as_json: bool) -> int:
     from curate.build import build
     from curate.prices import usd
-    from curate.screen.screen import threshold_for_a_quarter
+    from curate.rescreen import lost
 
     if cfg.dry_run:
         return dry_run_command(cfg, as_json)
     built = build(cfg)
     summary = built.summary()
-    width = max(len(reason) for reason in (*summary["dropped"], "rows in"))
-    table = [f"  {'rows in':{width}}  {summary['rows_in']:>7}"]
-    table += [f"- {reason:{width}}  {count:>7}" for reason, count in summary["dropped"].items()]
-    table += [f"= {'kept':{width}}  {summary['kept']:>7}"]
-    print("\n".join(table))
-    if not summary["kept"]:
-        margin = threshold_for_a_quarter(built.screened.scan().collect())
-        if margin is not None and margin > 0:
-            print(f"no pair was kept; --min-margin {margin:.4g} would keep a quarter of those dropped as low_margin")
-        else:
-            print("no pair was kept")
+    print("\n".join(count_lines(summary)))
+    if way_out := lost(built):
+        print(way_out)
     if summary["flaws"]:
         print("\n".join(flaw_lines(summary["flaws"])))
     who = f"generator {summary['generator'] or '-'}, scorer {summary['scorer'] or '-'}"
@@ -64,6 +65,43 @@ def build_command(cfg: BuildConfig, as_json: bool) -> int:
     if as_json:
         print_json(summary)
     return 1 if summary["short"] else 0
+
+
+def count_lines(summary: dict[str, Any]) -> list[str]:
+    """Rows in, rows dropped for each reason, rows kept, and what the kept ones are flagged for."""
+    width = max(len(name) for name in (*summary["dropped"], *summary["flags"], "rows in"))
+    lines = [f"  {'rows in':{width}}  {summary['rows_in']:>9,}"]
+    lines += [f"- {reason:{width}}  {rows:>9,}" for reason, rows in summary["dropped"].items()]
+    lines += [f"= {'kept':{width}}  {summary['kept']:>9,}"]
+    lines += [f"? {flag:{width}}  {rows:>9,}" for flag, rows in summary["flags"].items()]
+    return lines
+
+
+def screen_command(cfg: ScreenConfig, as_json: bool) -> int:
+    from curate.rescreen import rescreen
+
+    screened = rescreen(cfg)
+    summary = screened.summary()
+    print("\n".join(waterfall_lines(summary)))
+    print(f"build '{cfg.name}': {summary['kept']:,} of {summary['pairs']:,} pairs kept, {summary['seconds']:.1f} s")
+    if as_json:
+        print_json(summary)
+    return 0
+
+
+def waterfall_lines(summary: dict[str, Any]) -> list[str]:
+    """Each rule with its count, its share and the first pairs that it dropped; then what is kept and flagged."""
+    lines = [f"{summary['pairs']:>9,}          pairs"]
+    for rule in summary["rules"]:
+        moved = f" ({rule['threshold']})" if rule["threshold"] else ""
+        lines.append(f"{-rule['dropped']:>9,}  {rule['share']:>6.1%}  {rule['rule']}{moved}: {rule['looks_at']}")
+        for example in rule["examples"]:
+            lines.append(f"{'':21}{example['pair_id']}")
+            lines += [f"{'':23}{text:8}  {example[text]}" for text in ("prompt", "chosen", "rejected")]
+    share = summary["kept"] / summary["pairs"] if summary["pairs"] else 0.0
+    lines.append(f"{summary['kept']:>9,}  {share:>6.1%}  kept")
+    lines += [f"{rows:>9,}          of them flagged {flag}" for flag, rows in summary["flags"].items()]
+    return [*lines, summary["way_out"]] if summary["way_out"] else lines
 
 
 def flaw_lines(flaws: list[dict[str, Any]]) -> list[str]:
@@ -95,6 +133,8 @@ def mix_command(cfg: MixConfig, as_json: bool) -> int:
     summary = mix(cfg).summary()
     sources = ", ".join(f"{rows} from {name}" for name, rows in summary["sources"].items())
     print(f"mix '{summary['name']}': {summary['rows']} pairs ({sources}); {summary['heldout']} held out")
+    if gone := {name: summary[name] for name in ("duplicates_between_sources", "like_heldout") if summary[name]}:
+        print("left out: " + ", ".join(f"{rows} {name.replace('_', ' ')}" for name, rows in gone.items()))
     print(f"{summary['path']}  sha256 {summary['sha256']}")
     if as_json:
         print_json(summary)
@@ -128,6 +168,7 @@ def show_pairs(found: dict[str, Any]) -> None:
     for pair in found["pairs"]:
         margin = "" if pair["margin"] is None else f"margin {pair['margin']:.3f}"
         state = pair.get("dropped_by") or pair.get("split") or "kept"
+        margin += "".join(f"  {flag}" for flag in pair.get("flags") or ())
         print(f"\n{pair['pair_id']}  {state}  {margin}")
         for text in ("prompt", "chosen", "rejected"):
             print(f"  {text:8}  {pair[text]}")
@@ -194,6 +235,7 @@ LISTED = ("rows_in", "kept", "generator", "scorer", "rows", "train", "heldout", 
 
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
     "build": (BuildConfig, build_command),
+    "screen": (ScreenConfig, screen_command),
     "mix": (MixConfig, mix_command),
     "explain": (ExplainConfig, explain_command),
     "show": (ShowConfig, show_command),

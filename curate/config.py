@@ -13,8 +13,54 @@ def default_data() -> Path:
     return Path(os.environ.get("PAIRWRIGHT_DATA", "data"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What screening goes by."""
+
+    min_margin: float = 0.0
+    """Smallest score margin kept, in the scorer's units."""
+    min_z_margin: float = 0.0
+    """Smallest score margin kept, in standard deviations of the scores of the prompt."""
+    min_score: float | None = None
+    """Smallest score of a chosen response that is kept; refused for scorers whose scores do not compare across
+    prompts."""
+    margin_quantiles: str = ""
+    """LOW:HIGH, for example `0.1:0.9`: keep the pairs whose margin lies between these quantiles of the build. Very
+    large margins are often the scorer's mistakes, and very small ones noise."""
+    min_tokens: int = 3
+    """Fewest words and punctuation marks of a response: below three there is a word and an end, and nothing to
+    prefer it for."""
+    max_repetition: float = 0.4
+    """Largest share of a response's 4-grams that repeat an earlier one."""
+    max_echo: float = 0.9
+    """Largest share of a response that may be its prompt again."""
+    max_foreign: float = 0.5
+    """Largest share of a response in a language that the prompt is not in and does not ask for."""
+    max_alike: float = 0.98
+    """Responses of a pair that are alike beyond this teach nothing."""
+    off_topic: float = 0.5
+    """A response whose cosine to another prompt is larger than to its own by this much is off topic."""
+    max_jaccard: float = 0.8
+    """Pairs whose prompt and chosen response share this much of their wording are copies of each other."""
+    max_cosine: float = 0.95
+    """Prompts, or prompts and chosen responses together, at least this alike are near duplicates."""
+    keep_per_cluster: int = 1
+    """Pairs kept among near duplicates: the best by z margin, then by margin."""
+    allow_degenerate_rejected: bool = False
+    """Let a degenerate response (empty, cut off, repeating itself ...) be the rejected one; it is never chosen."""
+    against: tuple[str, ...] = ()
+    """A file of evaluation prompts that no pair may hold, beside those that come with pairwright; may be repeated."""
+    redact: bool = False
+    """Replace personal data and secrets in the texts by their kind, as in [email]."""
+    drop_personal_data: bool = False
+    """Drop pairs with personal data or secrets instead of flagging them."""
+    skip: tuple[str, ...] = ()
+    """A rule not to apply, by the name that the counts show; may be repeated. Without `off_topic`,
+    `near_duplicate_prompt` and `near_duplicate_pair` nothing is embedded."""
+
+
 @dataclass(frozen=True)
-class BuildConfig:
+class BuildConfig(Thresholds):
     """Prompts or ready pairs of one source, all the way to screened pairs."""
 
     source: str
@@ -58,10 +104,9 @@ class BuildConfig:
     """Share of probability that sampling draws from."""
     max_tokens: int = 256
     """Longest response, in tokens."""
-    min_margin: float = 0.0
-    """Smallest score margin kept, in the scorer's units."""
-    max_cosine: float = 0.95
-    """Prompts at least this alike are near duplicates; the pair with the larger margin stays."""
+    no_probes: bool = False
+    """Do not score responses that say nothing (empty, a full stop, a refusal) beside each pair. A pair whose scorer
+    puts one of them above both of its responses is flagged `scorer_unreliable`."""
     seed: int = 30
     """Seed of the shuffle and of sampling."""
     concurrency: int = 32
@@ -82,6 +127,18 @@ class BuildConfig:
     """Say what the build would take (calls, tokens, cost, time) after a pilot, and make nothing else."""
     pilot: int = 20
     """Prompts of the pilot of `--dry-run`, at most 20; 0 for none."""
+    data: Path = field(default_factory=default_data)
+    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
+
+
+@dataclass(frozen=True)
+class ScreenConfig(Thresholds):
+    """Screens a build again under other thresholds; what is not named stays as it was for the build."""
+
+    name: str = field(metadata={"positional": True})
+    """Name of the build."""
+    defaults: bool = False
+    """Begin from the default thresholds instead of those of the build."""
     data: Path = field(default_factory=default_data)
     """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 
@@ -129,7 +186,7 @@ class DoctorConfig:
 
     scorer: str = ""
     """Measure the noise of this scorer and keep it: builds with the scorer then take a margin that is not larger
-    for a tie."""
+    for a tie. And try it on responses that say nothing, are cut, or answer another prompt."""
     rubric: str = "helpful"
     """What a judge given as `--scorer` judges by, as for `curate build`."""
     num: int = 60

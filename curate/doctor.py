@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from curate.backends.calls import Backend
 from curate.backends.ledger import Ledger
@@ -13,8 +14,9 @@ from curate.backends.named import named_scorer
 from curate.backends.recorder import Recorder
 from curate.config import DoctorConfig
 from curate.mix import read_lock
-from curate.models import EMBEDDED, cache_folder, changed_files, embedded_folder, file_sha256
+from curate.models import EMBEDDED, cache_folder, changed_files, embedded_folder, embedded_graph, file_sha256
 from curate.noise import margin_width, measure_noise, save_noise
+from curate.preferences import probe_scorer
 from curate.reward_head import HEADS, RewardHead, head_folder
 from curate.runs import run_names
 from curate.saved import build_names, mix_names, read_build
@@ -32,6 +34,8 @@ class Check:
     name: str
     is_good: bool
     found: str
+    figures: dict[str, Any] | None = None
+    """What was counted, where the sentence does not say all of it."""
 
 
 def doctor(cfg: DoctorConfig) -> list[Check]:
@@ -40,7 +44,7 @@ def doctor(cfg: DoctorConfig) -> list[Check]:
         raise UserError("--num must be at least 1")
     scorer = named_scorer(cfg.scorer, cfg.data, rubric=cfg.rubric) if cfg.scorer else None
     checks = [*machine(cfg.data), *models(), *keys(), *store(cfg.data)]
-    return [*checks, checked(f"noise {cfg.scorer}", noise, cfg, scorer)] if scorer else checks
+    return [*checks, *trust(cfg, scorer)] if scorer else checks
 
 
 def machine(data: Path) -> list[Check]:
@@ -66,6 +70,8 @@ def models() -> list[Check]:
     for alias, model in EMBEDDED.items():
         try:
             folder = embedded_folder(alias)
+            if model.export:
+                embedded_graph(alias)
             changed = changed_files(alias)
             found = f"{model.title} ({model.licence}) in {folder}"
             fix = f"{folder} has changed files ({', '.join(changed)}); delete it, and it is unpacked again"
@@ -127,6 +133,19 @@ def mix_table(data: Path, name: str) -> str:
     if not path.exists() or file_sha256(path) != lock["sha256"]:
         raise UserError(f"{path} is not what it was; make it again with: curate mix {name}")
     return "whole"
+
+
+def trust(cfg: DoctorConfig, scorer: Backend) -> list[Check]:
+    """How far a scorer can be trusted. One that gives too few scores is not probed."""
+    scored_twice = checked(f"noise {cfg.scorer}", noise, cfg, scorer)
+    return [scored_twice, probes(cfg, scorer)] if scored_twice.is_good else [scored_twice]
+
+
+def probes(cfg: DoctorConfig, scorer: Backend) -> Check:
+    """Whether the scorer prefers a response that says nothing, or not what was asked, to real ones."""
+    with Ledger(cfg.data / "ledger.sqlite") as opened:
+        probed = probe_scorer(scorer, Recorder(opened, max_failed=1.0), cfg.num)
+    return Check("probes", not probed.preferred(), probed.sentence(), probed.to_json())
 
 
 def noise(cfg: DoctorConfig, scorer: Backend) -> str:

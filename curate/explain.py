@@ -12,10 +12,10 @@ from curate.backends.named import NamedModel
 from curate.config import ExplainConfig
 from curate.mix import read_lock
 from curate.prices import usd
-from curate.saved import build_names, mix_names, read_build
+from curate.saved import build_names, mix_names, pairs_stage, read_build
 from curate.score import candidate_requests, side_requests
-from curate.screen.screen import prompt_request
 from curate.store import Table, open_table
+from curate.verdict import verdict, verdict_lines
 from schemas.errors import UserError
 
 
@@ -31,7 +31,7 @@ def explain(cfg: ExplainConfig) -> dict[str, Any]:
         for name in names:
             built = read_build(cfg.data, name)
             tables = {stage: open_table(cfg.data, stage, key) for stage, key in built["tables"].items()}
-            pairs = [table for stage, table in tables.items() if stage != "screen_pairs"][-1]
+            pairs = tables[pairs_stage(tables)]
             if pair := one(pairs, "pair_id", cfg.pair_id):
                 return way_back(cfg, name, built, tables, pair, ledger)
     raise UserError(f"no build in {cfg.data} has a pair '{cfg.pair_id}'; `curate show NAME` lists the pairs of a build")
@@ -52,7 +52,6 @@ def way_back(
         columns = ("candidate_id", "score", "scorer", "reason")
         scores = tables["score_responses"].scan().select(*columns, score_call="call_id")
         candidates = drawn.join(scores, on="candidate_id", how="left").sort("sample_index").collect()
-    verdict = one(tables["screen_pairs"], "pair_id", pair["pair_id"])
     return {
         "pair_id": pair["pair_id"],
         "build": name,
@@ -71,7 +70,7 @@ def way_back(
         "flaw": pair["flaw"],
         "candidates": candidates.drop("prompt_id", strict=False).to_dicts(),
         "calls": ledger.describe(calls_behind(built, tables, pair, candidates)),
-        "screening": verdict,
+        "screening": verdict(tables, pair["pair_id"]),
         "rules": tables["screen_pairs"].manifest.config,
         "mixes": mixes_with(cfg.data, pair["pair_id"]),
         "tables": built["tables"],
@@ -94,9 +93,9 @@ def calls_behind(
         else:
             requests = side_requests(scorer, messages, pair["chosen"], pair["rejected"])
         call_ids += [call_key(scorer, request) for request in requests]
-    rules = tables["screen_pairs"].manifest.config
-    embedder = never_asked(rules["embedder"], rules["embedder_digest"])
-    call_ids.append(call_key(embedder, prompt_request(messages)))
+    if "score_probes" in tables:
+        probed = tables["score_probes"].scan().filter(pl.col("pair_id") == pair["pair_id"]).select("call_id")
+        call_ids += probed.collect()["call_id"]
     return list(dict.fromkeys(call_id for call_id in call_ids if call_id))
 
 
@@ -154,29 +153,12 @@ def explained(found: dict[str, Any]) -> str:
             tokens = f"{call['input_tokens']} + {call['output_tokens']} tokens, " if call["output_tokens"] else ""
             asked = f"{call['kind']:8} {call['model']} ({call['digest'][:12]})"
             lines.append(f"  {call['call_id']}  {asked} {tokens}cost {usd(call['cost_usd'])}")
-    z = None if found["z_chosen"] is None else found["z_chosen"] - found["z_rejected"]
-    lines += ["", "screening", f"  {verdict_text(found['screening'], found['rules'], z)}"]
+    lines += ["", "screening", *(f"  {line}" for line in verdict_lines(found["screening"], found["rules"]))]
     for row in found["mixes"]:
         where = f"row {row['row']}, {row['split']}, from {row['source']}"
         lines.append(f"mix {row['mix']}: {where} (sha256 {row['sha256'][:12]})")
     lines += ["", "tables", *(f"  {stage:16} {key}" for stage, key in found["tables"].items())]
     return "\n".join(lines)
-
-
-def verdict_text(verdict: dict[str, Any] | None, rules: dict[str, Any], z: float | None) -> str:
-    """One line on what screening decided; `z` is the margin in standard deviations of the prompt's scores."""
-    if verdict is None:
-        return "not screened"
-    margin = "no margin" if verdict["margin"] is None else f"margin {verdict['margin']:.4f}"
-    if z is not None:
-        margin += f", {z:.2f} in z"
-    noise = f"noise {rules['noise']:g}, " if rules.get("noise") else ""
-    limits = f"{noise}min margin {rules['min_margin']:g}, max cosine {rules['max_cosine']:g}"
-    if verdict["dropped_by"] is None:
-        return f"kept ({margin}; {limits})"
-    other = f", too like {verdict['duplicate_of']}" if verdict["duplicate_of"] else ""
-    cosine = "" if verdict["similarity"] is None else f" (cosine {verdict['similarity']:.3f})"
-    return f"dropped by {verdict['dropped_by']}{other}{cosine} ({margin}; {limits})"
 
 
 def indent(text: str) -> str:

@@ -10,7 +10,7 @@ import re
 import sys
 import tomllib
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -31,7 +31,9 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Any]) -> None:
     """One flag a field (`min_margin` -> `--min-margin`), a positional where metadata says so, and `-c FILE`."""
     help_texts = field_docs(config)
     hints = get_type_hints(config)
-    for field in dataclasses.fields(config):
+    # What a config declares itself comes before what it inherits.
+    inherited = {field.name for base in config.__mro__[1:] for field in fields_of(base)}
+    for field in sorted(dataclasses.fields(config), key=lambda field: field.name in inherited):
         text = help_texts.get(field.name, "").replace("%", "%%")
         if field.metadata.get("positional"):
             parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, help=text, metavar=field.name.upper())
@@ -55,9 +57,9 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Any]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
 
 
-def read_config(config: type[Config], arguments: argparse.Namespace) -> Config:
-    """The config from defaults, then the TOML file, then the flags that were given."""
-    values: dict[str, Any] = {}
+def read_config(config: type[Config], arguments: argparse.Namespace, known: Mapping[str, Any] | None = None) -> Config:
+    """The config from defaults, then what is `known`, then the TOML file, then the flags that were given."""
+    values: dict[str, Any] = dict(known or {})
     fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     hints = get_type_hints(config)
     if arguments.config_file:
@@ -125,13 +127,19 @@ def plain_type(hint: Any) -> Any:
 
 def field_docs(config: type[Any]) -> dict[str, str]:
     """Field name -> the docstring under it, joined to one line."""
-    body = ast.parse(inspect.cleandoc(inspect.getsource(config))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    docs = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            docs[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    docs: dict[str, str] = {}
+    for declared in filter(dataclasses.is_dataclass, config.__mro__):
+        body = ast.parse(inspect.cleandoc(inspect.getsource(declared))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                docs.setdefault(ast.unparse(field.target), " ".join(str(text.value.value).split()))
     return docs
+
+
+def fields_of(config: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of a dataclass; of any other class none."""
+    return dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
 
 
 def run_command(main: Any, arguments: Sequence[str] | None) -> int:

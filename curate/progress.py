@@ -1,4 +1,4 @@
-"""How far a long stage is: calls, rate, time left, money, reused and failed ones, on stderr."""
+"""How far a long stage is: calls or texts, rate, time left, money, reused and failed ones, on stderr."""
 
 import logging
 import os
@@ -25,6 +25,7 @@ class Progress:
         self.accepted: int | None = None
         """Pairs accepted so far, where the stage makes some."""
         self._stage = stage.replace("_", " ")
+        self._unit = "calls"
         self._allowance = allowance
         self._rows = self._rows_begun = self._rows_done = 0
         self._begun = self._made = self._reused = self._failed = 0
@@ -65,9 +66,11 @@ class Progress:
             if accepted is not None:
                 self.accepted = (self.accepted or 0) + accepted
 
-    def begin(self, calls: int) -> None:
-        """`calls` more are to be made or found."""
+    def begin(self, calls: int, unit: str = "calls") -> None:
+        """`calls` more are to be made or found; `unit` is what they are, where no model is asked."""
         with self._lock:
+            self._unit = unit
+            self._bar.unit = f" {unit}"
             self._begun += calls
             self._bar.total = self.total
 
@@ -79,7 +82,7 @@ class Progress:
                 self._bar.initial += calls
                 self._bar.update(calls)
 
-    def advance(self, calls: int, failed: int, backend: "Backend") -> tuple[int, int]:
+    def advance(self, calls: int, failed: int, backend: "Backend | None") -> tuple[int, int]:
         """Calls just made, `failed` of them in vain; returns calls made, and failed, of the whole stage."""
         with self._lock:
             self._made += calls
@@ -94,20 +97,19 @@ class Progress:
                 rate = self._made / (now - self._started)
                 left = tqdm.format_interval(max(0, self.total - done) / rate)
                 facts = "".join(f", {fact}" for fact in self._facts(backend))
-                log.info(
-                    "%s: %d of %d calls, %.2f a second, %s left%s", self._stage, done, self.total, rate, left, facts
-                )
+                of_all = f"{done} of {self.total} {self._unit}"
+                log.info("%s: %s, %.2f a second, %s left%s", self._stage, of_all, rate, left, facts)
             return self._made, self._failed
 
     def close(self) -> None:
         self._bar.close()
 
-    def _facts(self, backend: "Backend") -> list[str]:
+    def _facts(self, backend: "Backend | None") -> list[str]:
         found = [f"{self._rows_done} of {self._rows} rows"] if self._rows_done else []
         found += [f"{self.accepted} pairs"] if self.accepted is not None else []
         found += [f"{self._reused} reused"] if self._reused else []
         found += [f"{self._failed} failed"] if self._failed else []
-        if backend.is_remote:
+        if backend and backend.is_remote:
             found += [f"{self._allowance.in_flight} in flight"]
             spent = f"{self._allowance.spent_usd:.4f} USD" if self._allowance.spent_usd else ""
             unknown = "cost unknown" if self._allowance.unpriced_calls else ""

@@ -1,16 +1,22 @@
 """What no build can mean: refused in one sentence, before anything is read or asked."""
 
 import difflib
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from curate.backends.named import JUDGES
-from curate.config import BuildConfig
+from curate.config import BuildConfig, Thresholds
 from curate.generate.flaws import parse_flaws
 from curate.pairs import SIGMA_FROM
+from curate.screen.margins import parse_quantiles
+from curate.screen.rules import RULES
 from schemas.errors import UserError
 
 GENERATED = ("sft", "gpt")
 """Sources whose responses a model of the build writes."""
+LEAST_JACCARD = 0.5
+"""Near copies are looked for from this Jaccard index on."""
 
 
 def check(cfg: BuildConfig) -> None:
@@ -80,12 +86,86 @@ def check_screening(cfg: BuildConfig) -> None:
     if cfg.rubric != BuildConfig.rubric and cfg.scorer.partition(":")[0] not in JUDGES:
         # The name is not repeated: it may hold a password.
         raise UserError("--rubric is what a judge goes by, and --scorer names none; give --scorer judge:GENERATOR")
-    if cfg.min_margin > 0 and cfg.source == "gpt" and not cfg.scorer:
-        raise UserError("--min-margin needs scores, and without --scorer written pairs have none")
-    if cfg.min_margin != cfg.min_margin or cfg.min_margin < 0:
-        raise UserError(f"--min-margin {cfg.min_margin} must be 0 or more")
+    check_margins(cfg)
+    check_thresholds(cfg)
+    check_skip(cfg.skip)
+    if cfg.redact and cfg.drop_personal_data:
+        raise UserError("--redact replaces personal data and --drop-personal-data drops its pairs; give one of them")
+
+
+def check_margins(cfg: BuildConfig) -> None:
+    """Thresholds of scores, and whether there can be such scores."""
+    for flag, least in (("--min-margin", cfg.min_margin), ("--min-z-margin", cfg.min_z_margin)):
+        if not 0 <= least < math.inf:
+            raise UserError(f"{flag} {least:g} must be 0 or more")
+    if cfg.min_score is not None and not math.isfinite(cfg.min_score):
+        raise UserError(f"--min-score {cfg.min_score:g} is no score")
+    if cfg.margin_quantiles:
+        parse_quantiles(cfg.margin_quantiles)
+    if cfg.min_z_margin > 0 and cfg.source != "sft":
+        raise UserError(
+            "--min-z-margin needs several scored responses a prompt, which --source sft draws; "
+            f"'{cfg.source}' has one pair a prompt: use --min-margin"
+        )
+    asked = {
+        "--min-margin": cfg.min_margin > 0,
+        "--margin-quantiles": bool(cfg.margin_quantiles),
+        "--min-score": cfg.min_score is not None,
+    }
+    if cfg.source == "gpt" and not cfg.scorer:
+        for flag in (flag for flag, is_set in asked.items() if is_set):
+            raise UserError(f"{flag} needs scores, and without --scorer written pairs have none")
+
+
+def check_thresholds(cfg: Thresholds) -> None:
+    """Ranges of what is measured of texts, vectors and clusters."""
+    for flag, share in (
+        ("--max-repetition", cfg.max_repetition),
+        ("--max-echo", cfg.max_echo),
+        ("--max-foreign", cfg.max_foreign),
+        ("--max-alike", cfg.max_alike),
+    ):
+        # Not `< 0 or > 1`, which is false of nan.
+        if not 0 <= share <= 1:
+            raise UserError(f"{flag} {share:g} is outside 0 to 1")
+    if not LEAST_JACCARD <= cfg.max_jaccard <= 1:
+        raise UserError(
+            f"--max-jaccard {cfg.max_jaccard:g} is outside {LEAST_JACCARD:g} to 1; texts less alike are not looked for"
+        )
     if not 0 < cfg.max_cosine <= 1:
-        raise UserError(f"--max-cosine {cfg.max_cosine} is outside 0 to 1")
+        raise UserError(f"--max-cosine {cfg.max_cosine:g} is outside 0 to 1")
+    if not 0 <= cfg.off_topic <= 2:
+        raise UserError(f"--off-topic {cfg.off_topic:g} is outside 0 to 2, the most that two cosines can be apart")
+    if cfg.min_tokens < 0:
+        raise UserError(f"--min-tokens {cfg.min_tokens} must be 0 or more")
+    if cfg.keep_per_cluster < 1:
+        raise UserError(f"--keep-per-cluster {cfg.keep_per_cluster} must be at least 1")
+
+
+def check_skip(skip: Sequence[str]) -> None:
+    """Rules that do not exist, or that nothing may go without."""
+    can_skip = {rule.name: rule.can_skip for rule in RULES}
+    for name in skip:
+        if name not in can_skip:
+            near = difflib.get_close_matches(name, can_skip, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"rules: {', '.join(can_skip)}"
+            raise UserError(f"--skip {name}: no such rule; {hint}")
+        if not can_skip[name]:
+            never = ", ".join(rule for rule, can in can_skip.items() if not can)
+            raise UserError(f"--skip {name}: a build is nothing without the rules {never}")
+
+
+def refuse_scores(cfg: Thresholds, scorer: str | None, compares: bool | None) -> None:
+    """Raises UserError for a threshold on scores of a scorer that puts responses to each prompt on a scale of its own.
+
+    `compares` is its `compares_across_prompts`. Pairs that were imported with scores have no scorer: whether those
+    compare is for the user to know.
+    """
+    if cfg.min_score is not None and scorer and not compares:
+        raise UserError(
+            f"--min-score is one threshold for all prompts, and scores of {scorer} compare only between responses to "
+            "one prompt; use --min-margin, or --min-z-margin with --source sft"
+        )
 
 
 def check_limits(cfg: BuildConfig) -> None:

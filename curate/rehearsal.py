@@ -12,14 +12,16 @@ from curate.backends.chat_api import CHARACTERS_PER_TOKEN, token_bounds
 from curate.backends.entries import Slots, rest_of
 from curate.backends.identity import call_key
 from curate.backends.ledger import Ledger
+from curate.backends.named import NamedModel
 from curate.backends.recorder import Recorder
-from curate.build import Models, sampled_by, scored_by, written_by
+from curate.build import Models, paired_by, sampled_by, scored_by, written_by
 from curate.config import BuildConfig
 from curate.generate.contrast import write_contrasts
 from curate.generate.self_sample import sample_responses
+from curate.pairs import make_pairs
 from curate.parts import Part, frame
-from curate.score import score_pairs, score_responses
-from curate.screen.screen import prompt_request
+from curate.probes import probe_requests
+from curate.score import is_pairwise, score_pairs, score_responses
 from curate.store import Table
 from schemas.tables import Pair
 
@@ -85,12 +87,15 @@ class Rehearsal(Recorder):
         """Of the recorded responses."""
         self._written = Lengths()
         """Of the chosen and rejected responses of the recorded pairs."""
+        self.unasked: set[str] = set()
+        """Calls of the stage about the rows at hand whose answer is made up."""
         self._known_prompts = 0
         """Prompts whose answer, a pair or none, is recorded."""
 
     def begin(self, stage: str, backend: Backend, is_made_up: bool = False) -> None:
         """The calls from here on are of this stage."""
         self._now = self.asked.setdefault(stage, Asked(backend, is_made_up))
+        self.unasked = set()
 
     def ask(self, backend: Backend, requests: Sequence[Request]) -> list[Answer]:
         """The recorded answers, and made-up responses in place of those that would be asked for."""
@@ -117,6 +122,7 @@ class Rehearsal(Recorder):
                 answers[call_id] = held.refusal or Answer(tuple(slot for slot in slots if slot))
             else:
                 self._now.to_make.append(to_make(rest_of(request, slots), is_repeat=donor is not None))
+                self.unasked.add(call_id)
                 answers[call_id] = self._made_up(request, slots)
         return [answers[call_id] for call_id in ids]
 
@@ -194,21 +200,37 @@ def pieces(source: Table, ends: Sequence[int]) -> Iterator[pl.DataFrame]:
 
 
 def rehearse_rows(cfg: BuildConfig, rows: pl.DataFrame, models: Models, rehearsal: Rehearsal) -> None:
-    """Every stage on some rows of the source."""
-    generator, scorer, embedder = models.generator, models.scorer, models.embedder
-    pairs = rows
+    """Every stage that asks a model, on some rows of the source."""
+    generator, scorer = models.generator, models.scorer
+    paired = rows
     if cfg.source == "sft" and generator and scorer:
-        rehearsal.begin("sample_responses", generator)
-        drawn = sampled_by(cfg, generator)
-        candidates = sample_responses(rows, drawn, generator=generator, recorder=rehearsal).rows
-        rehearsal.begin("score_responses", scorer, is_made_up=True)
-        score_responses(rows, candidates, scored_by(scorer), scorer=scorer, recorder=rehearsal)
+        paired = rehearse_sampling(cfg, rows, generator, scorer, rehearsal)
     elif cfg.source == "gpt" and generator:
         rehearsal.begin("write_contrasts", generator)
         asked = written_by(cfg, generator)
-        pairs = rehearsal.with_unseen(rows, write_contrasts(rows, asked, generator=generator, recorder=rehearsal))
+        paired = rehearsal.with_unseen(rows, write_contrasts(rows, asked, generator=generator, recorder=rehearsal))
     if scorer and cfg.source != "sft":
         rehearsal.begin("score_pairs", scorer, is_made_up=cfg.source == "gpt")
-        score_pairs(pairs, scored_by(scorer), scorer=scorer, recorder=rehearsal)
-    rehearsal.begin("screen_pairs", embedder)
-    rehearsal.ask(embedder, [prompt_request(messages) for messages in rows["messages"].to_list()])
+        score_pairs(paired, scored_by(scorer), scorer=scorer, recorder=rehearsal)
+    if scorer and not cfg.no_probes and not is_pairwise(scorer):
+        rehearsal.begin("score_probes", scorer)
+        requests = [
+            request for messages in paired["messages"] for request in probe_requests(scorer, messages.to_list())
+        ]
+        rehearsal.ask(scorer, requests)
+
+
+def rehearse_sampling(
+    cfg: BuildConfig, rows: pl.DataFrame, generator: NamedModel, scorer: NamedModel, rehearsal: Rehearsal
+) -> pl.DataFrame:
+    """The prompts that have a pair, and those of which that is not known, as some of their scores are made up."""
+    rehearsal.begin("sample_responses", generator)
+    candidates = sample_responses(rows, sampled_by(cfg, generator), generator=generator, recorder=rehearsal).rows
+    unasked = rehearsal.unasked
+    rehearsal.begin("score_responses", scorer, is_made_up=True)
+    scores = score_responses(rows, candidates, scored_by(scorer), scorer=scorer, recorder=rehearsal).rows
+    made_up = pl.DataFrame({"call_id": sorted(unasked | rehearsal.unasked)}, schema={"call_id": pl.String})
+    called = pl.concat([table.select("prompt_id", "call_id") for table in (candidates, scores)])
+    unknown = called.join(made_up, on="call_id", how="semi").select("prompt_id")
+    pairs = make_pairs(rows, candidates, scores, paired_by(cfg)).rows.select("prompt_id")
+    return rows.join(pl.concat([unknown, pairs]).unique(), on="prompt_id", how="semi", maintain_order="left")

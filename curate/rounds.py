@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from curate.saved import pairs_stage
 from curate.store import Table
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ def rows_read(tables: Mapping[str, Table]) -> int:
 
 def accepted_pairs(tables: Mapping[str, Table]) -> dict[str | None, int]:
     """Flaw -> pairs that pass all rules but that of their number."""
-    *_, pairs, screened = tables.values()
+    pairs, screened = tables[pairs_stage(tables)], tables["screen_pairs"]
     passed = screened.scan().filter(pl.col("dropped_by").is_null() | (pl.col("dropped_by") == "surplus"))
     flaws = pairs.scan().select("pair_id", pl.col("flaw").cast(pl.String))
     return dict(passed.join(flaws, on="pair_id").group_by("flaw").len().collect().rows())

@@ -2,12 +2,20 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
 from schemas.manifest import refuse_newer
+
+PAIRS_STAGES = ("redact_pairs", "score_pairs", "make_pairs", "write_contrasts", "read_pairs")
+"""Stages that give pairs, the last one of a build first."""
+
+
+def pairs_stage(stages: Container[str]) -> str:
+    """Which of a build's stages gave the pairs that were screened."""
+    return next(stage for stage in PAIRS_STAGES if stage in stages)
 
 
 def build_names(data: Path) -> list[str]:

@@ -7,7 +7,7 @@ import polars as pl
 from curate.config import ShowConfig
 from curate.mix import read_lock
 from curate.runs import all_runs
-from curate.saved import build_names, mix_names, nearest, read_build
+from curate.saved import build_names, mix_names, nearest, pairs_stage, read_build
 from curate.store import open_table
 from schemas.errors import UserError
 
@@ -32,11 +32,14 @@ def show_one(cfg: ShowConfig) -> dict[str, Any]:
     """One build or mix with the first of its pairs."""
     if cfg.name in build_names(cfg.data):
         built = read_build(cfg.data, cfg.name)
-        stages = list(built["tables"])
         screened = open_table(cfg.data, "screen_pairs", built["tables"]["screen_pairs"]).scan()
-        pairs = open_table(cfg.data, stages[-2], built["tables"][stages[-2]]).scan()
-        columns = ["pair_id", "dropped_by", "margin", "prompt", "chosen", "rejected"]
-        rows = screened.head(PAIRS_SHOWN).join(pairs, on="pair_id", how="left", maintain_order="left")
+        # Builds of earlier versions have no flags.
+        flags = ["flags"] if "flags" in screened.collect_schema() else []
+        stage = pairs_stage(built["tables"])
+        pairs = open_table(cfg.data, stage, built["tables"][stage]).scan()
+        pairs = pairs.with_columns(margin=pl.col("score_chosen") - pl.col("score_rejected"))
+        columns = ["pair_id", "dropped_by", *flags, "margin", "prompt", "chosen", "rejected"]
+        rows = screened.select("pair_id", "dropped_by", *flags).head(PAIRS_SHOWN).join(pairs, on="pair_id", how="left", maintain_order="left")
         return {**built["summary"], "tables": built["tables"], "pairs": shown_pairs(rows, columns)}
     if cfg.name in mix_names(cfg.data):
         lock = read_lock(cfg.data / "mixes" / f"{cfg.name}.lock.json")

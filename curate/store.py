@@ -86,6 +86,7 @@ class Store:
     """The folder of tables of one data directory."""
 
     def __init__(self, data: Path, recorder: Recorder) -> None:
+        self.data = data
         self.tables = data / "tables"
         self._recorder = recorder
 

@@ -4,6 +4,28 @@ from typing import Literal, get_args
 
 Role = Literal["system", "user", "assistant"]
 
+Guard = Literal[
+    "empty",
+    "too_short",
+    "truncated",
+    "broken_encoding",
+    "leaked_tokens",
+    "prompt_echo",
+    "repetition",
+    "wrong_language",
+]
+"""What makes a response degenerate whatever its score, in the order it is looked for.
+
+empty            nothing but white space, invisible characters and template tokens
+too_short        fewer tokens than `--min-tokens`
+truncated        it stops without an end: by its finish reason, else by its text
+broken_encoding  text that went through the wrong character set
+leaked_tokens    template tokens, or the text of the system message
+prompt_echo      it says the prompt again
+repetition       it says the same again and again
+wrong_language   another language than the prompt is in or asks for
+"""
+
 UnpairedReason = Literal[
     "unreadable_row",
     "bad_prompt",
@@ -17,7 +39,7 @@ UnpairedReason = Literal[
     "length_ratio",
     "flaw_not_found",
     "failed_score",
-    "empty",
+    Guard,
 ]
 """Why a row of a source never became a pair, in the order the stages can meet them.
 
@@ -33,8 +55,8 @@ malformed_json   the response is not the JSON that was asked for
 near_identical   the two responses that were written say the same
 length_ratio     the rejected response is too long or too short for the flaw it was written with
 flaw_not_found   the check of the flaw finds no trace of it in the rejected response
-failed_score     fewer than two candidates with text have a finite score
-empty            fewer than two candidates have any text
+failed_score     fewer than two candidates that are not degenerate have a finite score
+a guard          too few candidates are left because most of those set aside are so
 """
 
 ScreenReason = Literal[
@@ -42,9 +64,25 @@ ScreenReason = Literal[
     "empty",
     "tie",
     "identical",
-    "low_margin",
     "duplicate_pair",
+    "low_margin",
+    "low_z_margin",
+    "low_score",
+    "outside_quantiles",
+    "too_short",
+    "truncated",
+    "broken_encoding",
+    "leaked_tokens",
+    "prompt_echo",
+    "repetition",
+    "wrong_language",
+    "too_alike",
+    "personal_data",
+    "contaminated",
+    "off_topic",
+    "near_copy",
     "near_duplicate_prompt",
+    "near_duplicate_pair",
     "surplus",
 ]
 """Why a pair is dropped by screening, in the order the rules are tried; the first match wins.
@@ -53,8 +91,30 @@ tie      the margin is not larger than the noise of the scorer
 surplus  as many pairs as `--num-pairs` asks for come before it
 """
 
+PersonalData = Literal["email", "phone", "card_number", "ip_address", "api_key"]
+
+Flag = Literal[
+    "refusal_chosen",
+    "refusal_rejected",
+    "maybe_truncated",
+    "scorer_unreliable",
+    "near_evaluation",
+    PersonalData,
+]
+"""What people should look at in a pair that is not dropped for it.
+
+refusal_chosen, refusal_rejected  the response declines; some refusals are right
+maybe_truncated                   a response ends as if it were cut, which short notes and code do as well
+scorer_unreliable                 the scorer puts a response that says nothing above both
+near_evaluation                   the prompt is nearly one of the evaluation prompts
+email ... api_key                 personal data or a secret in the text
+"""
+
 UNPAIRED_REASONS: tuple[str, ...] = get_args(UnpairedReason)
+GUARDS: tuple[Guard, ...] = get_args(Guard)
 SCREEN_REASONS: tuple[str, ...] = get_args(ScreenReason)
+FLAGS: tuple[str, ...] = get_args(Flag)
+PERSONAL_DATA: tuple[PersonalData, ...] = get_args(PersonalData)
 DROP_REASONS: tuple[str, ...] = tuple(dict.fromkeys(UNPAIRED_REASONS + SCREEN_REASONS))
 
 WrittenFlaw = Literal[

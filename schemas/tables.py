@@ -7,7 +7,7 @@ the same get `.2`, `.3` ... after that.
 
 import dataframely as dy
 
-from schemas.names import FLAWS, SCREEN_REASONS, UNPAIRED_REASONS
+from schemas.names import FLAGS, FLAWS, PERSONAL_DATA, SCREEN_REASONS, UNPAIRED_REASONS
 
 MESSAGES = dy.Struct({"role": dy.String(), "content": dy.String()})
 
@@ -68,6 +68,10 @@ class Pair(dy.Schema):
     flaw = dy.Enum(FLAWS, nullable=True)
     chosen_call = dy.String(nullable=True)
     rejected_call = dy.String(nullable=True)
+    chosen_finish = dy.String(nullable=True)
+    """Why the model stopped, as in `Candidate.finish_reason`; null where no model of the build wrote the response
+    by itself."""
+    rejected_finish = dy.String(nullable=True)
 
 
 class Dropped(dy.Schema):
@@ -80,16 +84,114 @@ class Dropped(dy.Schema):
     """The row, response or error as it came, at most 10,000 characters."""
 
 
+class Measured(dy.Schema):
+    """What the text and the scores of a pair say, whatever the thresholds; one row a pair, in the same order."""
+
+    pair_id = dy.String(primary_key=True)
+    prompt_id = dy.String()
+    origin = dy.Enum(["real", "synthetic"])
+    flaw = dy.Enum(FLAWS, nullable=True)
+    failed_score = dy.Bool()
+    score_chosen = dy.Float64(nullable=True)
+    margin = dy.Float64(nullable=True)
+    z_margin = dy.Float64(nullable=True)
+    prompt_hash = dy.UInt64()
+    """Of the conversation, normalised as `curate.screen.measure` says."""
+    chosen_hash = dy.UInt64()
+    """Of conversation and chosen response."""
+    pair_hash = dy.UInt64()
+    """Of conversation and both responses."""
+    is_identical = dy.Bool()
+    """Both responses are equal but for case and spacing."""
+    alike = dy.Float32()
+    """How alike the two responses are, from 0 to 1."""
+    chosen_empty = dy.Bool()
+    rejected_empty = dy.Bool()
+    chosen_tokens = dy.UInt32()
+    """Words and punctuation marks."""
+    rejected_tokens = dy.UInt32()
+    chosen_named = dy.Bool()
+    """A few words, all of them numbers or words of the prompt: short, and yet an answer."""
+    rejected_named = dy.Bool()
+    chosen_cut = dy.Enum(["no", "maybe", "yes"])
+    """Whether the response stops without an end."""
+    rejected_cut = dy.Enum(["no", "maybe", "yes"])
+    chosen_broken = dy.Bool()
+    rejected_broken = dy.Bool()
+    chosen_leaked = dy.Bool()
+    rejected_leaked = dy.Bool()
+    chosen_echo = dy.Float32()
+    """Share of the response that is the prompt said again, from 0 to 1."""
+    rejected_echo = dy.Float32()
+    chosen_repetition = dy.Float32()
+    """Share of its 4-grams that repeat an earlier one."""
+    rejected_repetition = dy.Float32()
+    chosen_foreign = dy.Float32()
+    """Share of the response in a language that the prompt neither is in nor asks for; 0 where it cannot be told."""
+    rejected_foreign = dy.Float32()
+    chosen_refuses = dy.Bool()
+    rejected_refuses = dy.Bool()
+    personal = dy.List(dy.Enum(PERSONAL_DATA))
+    """Kinds of personal data in the pair, in the order of the names."""
+
+
+class Probed(dy.Schema):
+    """What the scorer of a pair gave a response that says nothing."""
+
+    pair_id = dy.String(primary_key=True)
+    probe = dy.String(primary_key=True)
+    score = dy.Float64(nullable=True)
+    reason = dy.String(nullable=True)
+    call_id = dy.String()
+
+
+class Contaminated(dy.Schema):
+    """A pair that holds a part of an evaluation prompt; pairs without one have no row."""
+
+    pair_id = dy.String(primary_key=True)
+    against = dy.String()
+    """Name of the file with the prompt it shares most with."""
+    prompt = dy.UInt32()
+    """Place of that prompt in the file, from 0."""
+    longest = dy.UInt8()
+    """13 where 13 words in a row are shared, else 0."""
+    coverage = dy.Float32()
+    """Share of the 8-grams of the prompt that the pair holds, 1 for a shorter prompt that it is equal to."""
+
+
+class Alike(dy.Schema):
+    """Two texts that are alike: whoever is the worse of the two may fall for the other."""
+
+    left = dy.UInt32(primary_key=True)
+    """Row of a pair, from 0; of pairs with the same text the first one stands for all."""
+    right = dy.UInt32(primary_key=True)
+    """Row of a later pair."""
+    kind = dy.Enum(["text", "prompt", "pair"], primary_key=True)
+    """What is compared: the words of prompt and chosen response, the vectors of the prompts, or those of both."""
+    similarity = dy.Float32()
+    """Jaccard index of the word 3-grams for `text`, else cosine; rounded to 4 digits."""
+
+
+class Placed(dy.Schema):
+    """Where the vectors of a pair lie; one row a pair, in the same order. Null where a vector is missing."""
+
+    pair_id = dy.String(primary_key=True)
+    chosen_own = dy.Float32(nullable=True)
+    """Cosine of the response to its prompt."""
+    chosen_other = dy.Float32(nullable=True)
+    """Largest cosine of the response to another prompt of the build, unlike its own."""
+    rejected_own = dy.Float32(nullable=True)
+    rejected_other = dy.Float32(nullable=True)
+    evaluation = dy.Float32(nullable=True)
+    """Largest cosine of the prompt to an evaluation prompt."""
+
+
 class Screened(dy.Schema):
-    """The verdict of screening on one pair; text stays in `Pair`."""
+    """The verdict of screening on one pair; all that led to it stays in the tables before."""
 
     pair_id = dy.String(primary_key=True)
     dropped_by = dy.Enum(SCREEN_REASONS, nullable=True)
-    margin = dy.Float64(nullable=True)
-    duplicate_of = dy.String(nullable=True)
-    """The pair that was kept in its place, for the two duplicate rules."""
-    similarity = dy.Float32(nullable=True)
-    """Cosine of the two prompts, for `near_duplicate_prompt`."""
+    flags = dy.List(dy.Enum(FLAGS))
 
 
 class MixRow(dy.Schema):

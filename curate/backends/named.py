@@ -127,19 +127,6 @@ def named_scorer(
     raise unknown("scorer", name, HEADS, [*SCORERS, *JUDGES])
 
 
-def minilm() -> NamedModel:
-    """The embedded sentence encoder."""
-    folder = embedded_folder("minilm")
-    weights = folder_digest(folder)
-
-    def load() -> Backend:
-        from curate.backends.minilm import MiniLM
-
-        return MiniLM(weights, folder)
-
-    return NamedModel("minilm", weights, load)
-
-
 def find_model(name: str, data: Path) -> Found:
     """Where the generator called `name` is. Raises UserError for a name that is none."""
     prefix, _, rest = name.partition(":")

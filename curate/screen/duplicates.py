@@ -1,54 +1,114 @@
-"""Pairs that say again what another pair says: the same text, or nearly the same prompt."""
+"""Which of several rows that are alike stay: the best ones, taken one after the other."""
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]
-ROWS_PER_BLOCK = 1024
+Rows = NDArray[np.int64]
+Edges = tuple[Rows, Rows]
+"""Ends of each edge; which of the two stands left says nothing."""
+Mask = NDArray[np.bool_]
+
+SLOW_SHARE = 0.01
+"""A round that decides less than this share of the rows that are left is followed by a plain loop: a chain of
+look-alikes in order of rank takes as many rounds as it has rows."""
 
 
-def keep_order(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs in the order in which duplicates are kept: larger margin first, no margin last, ties by id."""
-    return pairs.sort(["margin", "pair_id"], descending=[True, False], nulls_last=True)
+def kept_rows(rank: Rows, class_of: Rows, edges: Edges, keep: int) -> Mask:
+    """(rows,) true for the rows that stay when they are taken from the best on.
 
-
-def same_text(pairs: pl.DataFrame) -> dict[str, str]:
-    """Pair id -> the kept pair with the same prompt, chosen and rejected text.
-
-    `pairs` has pair_id, text_key and margin; `text_key` is the pair's id without its occurrence number.
+    A row falls when `keep` better rows that stayed are alike: of its class, or of a class that an edge joins to it.
+    So a row falls only to rows that stay, and a chain of look-alikes never takes a row unlike all of these. `rank`
+    is (rows,), distinct, 0 for the best; `class_of` is (rows,), whole numbers from 0; `edges` are between classes,
+    and those of classes without a row do nothing.
     """
-    kept = keep_order(pairs).with_columns(first=pl.col("pair_id").first().over("text_key"))
-    again = kept.filter(pl.col("pair_id") != pl.col("first"))
-    return dict(again.select("pair_id", "first").rows())
+    kept = np.zeros(len(rank), dtype=np.bool_)
+    if not len(rank):
+        return kept
+    order = np.argsort(rank, kind="stable")
+    nodes = order[firsts_of_classes(class_of[order], keep)]
+    better, worse = node_edges(class_of[nodes], edges, keep)
+    kept[nodes] = kept_nodes(len(nodes), better, worse, keep)
+    return kept
 
 
-def first_of_prompts(pairs: pl.DataFrame) -> pl.DataFrame:
-    """The first pair of each prompt, in the order of `pairs`."""
-    return pairs.unique("prompt_id", keep="first", maintain_order=True)
+def firsts_of_classes(classes: Rows, keep: int) -> Rows:
+    """The places of the first `keep` of each class, in order: all after them are sure to fall."""
+    by_class = np.argsort(classes, kind="stable")
+    is_first = np.ones(len(classes), dtype=np.bool_)
+    is_first[keep:] = classes[by_class][keep:] != classes[by_class][:-keep]
+    return np.sort(by_class[is_first])
 
 
-def near_prompts(pairs: pl.DataFrame, vectors: Vectors, threshold: float) -> dict[str, tuple[str, float]]:
-    """Pair id -> the best pair of the kept prompt that is at least `threshold` alike, and their cosine.
+def node_edges(class_of: Rows, edges: Edges, keep: int) -> Edges:
+    """Edges between nodes, the better first, from edges between classes and within them."""
+    by_class = np.argsort(class_of, kind="stable")
+    sizes = np.bincount(class_of)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    left, right = edges
+    within = (left < len(sizes)) & (right < len(sizes)) & (left != right)
+    left, right = left[within], right[within]
+    pairs = [(left, 0, right, 0)] if keep == 1 else []
+    if keep > 1:
+        every = np.arange(len(sizes))
+        pairs = [(left, i, right, j) for i in range(keep) for j in range(keep)]
+        pairs += [(every, i, every, j) for i in range(keep) for j in range(i + 1, keep)]
+    found = []
+    for one, i, other, j in pairs:
+        there = (sizes[one] > i) & (sizes[other] > j)
+        found.append(np.stack([by_class[starts[one[there]] + i], by_class[starts[other[there]] + j]]))
+    ends = np.concatenate(found, axis=1)
+    better, worse = ends.min(axis=0), ends.max(axis=0)
+    if keep > 1:
+        # An edge that comes twice would count twice.
+        keys = np.unique(better * len(class_of) + worse)
+        better, worse = keys // len(class_of), keys % len(class_of)
+    return better, worse
 
-    Greedy over prompts, in `keep_order` of the best pair of each: a prompt falls with all its pairs, and
-    only to one that is kept itself, so a chain of look-alikes never deletes a prompt unlike the one that
-    stays. Pairs of one prompt are never held against each other. `vectors` is (prompts, dimensions), of
-    length 1, in the order of `first_of_prompts(pairs)`; `pairs` has pair_id, prompt_id and margin.
+
+def kept_nodes(count: int, better: Rows, worse: Rows, keep: int) -> Mask:
+    """(count,) true for the nodes that stay; node 0 is the best.
+
+    In rounds: a node stays as soon as fewer than `keep` better ones stay or are undecided, and falls as soon as
+    `keep` better ones stay.
     """
-    if pairs.is_empty():
-        return {}
-    places = first_of_prompts(pairs).select("prompt_id").with_row_index("vector")
-    ordered = first_of_prompts(keep_order(pairs)).join(places, on="prompt_id", how="left", maintain_order="left")
-    best, prompts = ordered["pair_id"].to_list(), ordered["prompt_id"].to_list()
-    rows = np.ascontiguousarray(vectors[ordered["vector"].to_numpy()])
-    found: dict[str, tuple[str, float]] = {}
-    for start in range(0, len(prompts), ROWS_PER_BLOCK):
-        cosines = rows[start : start + ROWS_PER_BLOCK] @ rows[: start + ROWS_PER_BLOCK].T
-        for below, earlier in np.argwhere(cosines >= threshold).tolist():
-            prompt = prompts[start + below]
-            if earlier < start + below and prompt not in found and prompts[earlier] not in found:
-                found[prompt] = (best[earlier], float(cosines[below, earlier]))
-    return {
-        pair_id: found[prompt] for pair_id, prompt in pairs.select("pair_id", "prompt_id").rows() if prompt in found
-    }
+    kept, is_open = np.zeros(count, dtype=np.bool_), np.ones(count, dtype=np.bool_)
+    fallen_to = np.zeros(count, dtype=np.int64)
+    left = count
+    while left:
+        waiting = np.bincount(worse, minlength=count) if len(worse) else np.zeros(count, dtype=np.int64)
+        stays = is_open & (fallen_to + waiting < keep)
+        kept |= stays
+        is_open &= ~stays
+        from_kept = stays[better]
+        fallen_to += np.bincount(worse[from_kept], minlength=count)
+        is_open &= fallen_to < keep
+        among = is_open[better] & is_open[worse]
+        better, worse = better[among], worse[among]
+        before, left = left, int(is_open.sum())
+        if before - left < SLOW_SHARE * before:
+            return keep_one_by_one(kept, is_open, fallen_to, better, worse, keep)
+    return kept
+
+
+def keep_one_by_one(kept: Mask, is_open: Mask, fallen_to: Rows, better: Rows, worse: Rows, keep: int) -> Mask:
+    """The same by a loop over the nodes that are still open, in order."""
+    order = np.argsort(better, kind="stable")
+    nodes = np.flatnonzero(is_open)
+    starts = np.searchsorted(better[order], nodes).tolist()
+    ends = np.searchsorted(better[order], nodes, side="right").tolist()
+    below, counts = worse[order].tolist(), fallen_to.tolist()
+    for node, start, end in zip(nodes.tolist(), starts, ends, strict=True):
+        if counts[node] < keep:
+            kept[node] = True
+            for other in below[start:end]:
+                counts[other] += 1
+    return kept
+
+
+def duplicate_of(row: int, kept: Mask, rank: Rows, class_of: Rows, edges: Edges) -> int | None:
+    """The best row that stayed, is better than `row` and alike to it; None where there is none."""
+    left, right = edges
+    own = class_of[row]
+    alike = np.concatenate([[own], right[left == own], left[right == own]])
+    rows = np.flatnonzero(kept & np.isin(class_of, alike) & (rank < rank[row]))
+    return int(rows[np.argmin(rank[rows])]) if len(rows) else None

@@ -1,132 +1,159 @@
-"""The rules in their order: the first that matches drops the pair, and nothing is deleted."""
-
-from dataclasses import dataclass
+"""The waterfall: the first rule that matches drops a pair, and nothing is deleted."""
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from curate.backends.calls import Backend, Request
-from curate.backends.recorder import Recorder
-from curate.screen.duplicates import Vectors, first_of_prompts, near_prompts, same_text
-from curate.screen.guards import is_empty
+from curate.probes import unreliable
+from curate.screen.duplicates import kept_rows
+from curate.screen.rules import RulesConfig, first_match, flag_rules, row_rules
+from schemas.names import FLAGS
 from schemas.tables import Screened
 
-PAIRS_PER_BLOCK = 1024
+KINDS = {"near_copy": "text", "near_duplicate_prompt": "prompt", "near_duplicate_pair": "pair"}
+"""Rule -> kind of `Alike` that it goes by."""
 
 
-@dataclass(frozen=True)
-class ScreenConfig:
-    """What decides which pairs are kept."""
-
-    min_margin: float
-    max_cosine: float
-    embedder: str
-    embedder_digest: str
-    noise: float = 0.0
-    """What a margin must be larger than, up or down: the error of the scorer's margins, 0 where it was never
-    measured."""
-    keep: int | None = None
-    """Pairs kept of those that pass the other rules; all by default."""
-    quotas: tuple[tuple[str, int], ...] = ()
-    """Flaw -> pairs of it among the `keep`, as far as there are so many; the first others fill up."""
-    version: int = 2
-    """Raised when the same pairs would be screened otherwise."""
-
-
-def text_rules(cfg: ScreenConfig) -> dict[str, pl.Expr]:
-    """Reason -> expression true for a pair to drop, in the order they are tried."""
-    return {
-        "failed_score": pl.col("failed_score"),
-        "empty": is_empty("chosen") | is_empty("rejected"),
-        "tie": pl.col("margin").abs() <= cfg.noise,
-        "identical": plain("chosen") == plain("rejected"),
-        "low_margin": pl.col("margin") < cfg.min_margin,
-    }
-
-
-def screen_pairs(pairs: pl.LazyFrame, cfg: ScreenConfig, *, embedder: Backend, recorder: Recorder) -> pl.DataFrame:
-    """One verdict a pair, in the order of the pairs; pairs without scores pass the rules about scores.
-
-    Texts are read in blocks and prompts are embedded only where no cheaper rule has matched.
-    """
-    first_match = pl.coalesce(
-        pl.when(rule.fill_null(False)).then(pl.lit(reason)) for reason, rule in text_rules(cfg).items()
-    )
-    verdicts = (
-        pairs.with_columns(margin=pl.col("score_chosen") - pl.col("score_rejected"))
-        .select(
-            "pair_id",
-            "flaw",
-            "margin",
-            # Several pairs made of one prompt stand together; ready pairs that repeat a prompt do not.
-            prompt_id=pl.when(pl.col("origin") == "synthetic").then("prompt_id").otherwise("pair_id"),
-            dropped_by=first_match,
-            text_key=pl.col("pair_id").str.slice(0, 16),
-        )
-        .collect()
-    )
-    duplicates: dict[str, tuple[str, float | None]] = {}
-    passed = verdicts.filter(pl.col("dropped_by").is_null())
-    for pair_id, kept in same_text(passed).items():
-        duplicates[pair_id] = (kept, None)
-    passed = passed.filter(~pl.col("pair_id").is_in(list(duplicates)))
-    vectors = prompt_vectors(pairs, first_of_prompts(passed)["pair_id"].to_list(), embedder, recorder)
-    near = near_prompts(passed, vectors, cfg.max_cosine)
-    found = [
-        {"pair_id": pair_id, "duplicate_of": kept, "similarity": similarity, "duplicate": reason}
-        for reason, group in (("duplicate_pair", duplicates), ("near_duplicate_prompt", near))
-        for pair_id, (kept, similarity) in group.items()
-    ]
-    schema = {"pair_id": pl.String, "duplicate_of": pl.String, "similarity": pl.Float32, "duplicate": pl.String}
-    judged = verdicts.join(pl.DataFrame(found, schema=schema), on="pair_id", how="left", maintain_order="left")
-    # Rounded, because the last digits of a product depend on how many rows were multiplied at once.
-    judged = judged.with_columns(pl.coalesce("dropped_by", "duplicate"), pl.col("similarity").round(4))
+def screen_pairs(
+    measured: pl.LazyFrame,
+    contaminated: pl.LazyFrame,
+    copies: pl.LazyFrame,
+    neighbours: pl.LazyFrame,
+    placed: pl.LazyFrame,
+    probed: pl.LazyFrame,
+    cfg: RulesConfig,
+) -> pl.DataFrame:
+    """One verdict a pair, in the order of the pairs; pairs without scores pass the rules about scores."""
+    rows = together(measured, contaminated, placed, probed)
+    alike = pl.concat([copies, neighbours])
+    verdicts = rows.select(first_match(row_rules(cfg, rows)).cast(pl.String)).to_series().alias("dropped_by")
+    verdicts = with_repeats(rows, verdicts, cfg)
+    rank = keep_order(rows)
+    for rule in KINDS:
+        if rule not in cfg.skip:
+            verdicts = with_near(rule, rows, verdicts, rank, alike, cfg)
+    judged = rows.with_columns(verdicts)
     first_ids = first(judged.filter(pl.col("dropped_by").is_null()), cfg)
-    is_surplus = pl.col("dropped_by").is_null() & ~pl.col("pair_id").is_in(first_ids)
-    return (
-        judged.with_columns(dropped_by=pl.when(is_surplus).then(pl.lit("surplus")).otherwise("dropped_by"))
-        .select(Screened.column_names())
-        .pipe(Screened.cast)
+    is_surplus = pl.col("dropped_by").is_null() & ~pl.col("pair_id").is_in(first_ids.implode())
+    flags = [pl.when(rule.fill_null(False)).then(pl.lit(flag)) for flag, rule in flag_rules().items()]
+    return judged.select(
+        "pair_id",
+        dropped_by=pl.when(is_surplus).then(pl.lit("surplus")).otherwise("dropped_by"),
+        flags=pl.concat_list(pl.concat_list(flags).list.drop_nulls(), pl.col("personal").cast(pl.List(pl.String))).cast(
+            pl.List(pl.Enum(FLAGS))
+        ),
+    ).pipe(Screened.cast)
+
+
+def together(
+    measured: pl.LazyFrame, contaminated: pl.LazyFrame, placed: pl.LazyFrame, probed: pl.LazyFrame
+) -> pl.DataFrame:
+    """What is known of each pair, in the order of the pairs; null where a table has no row for it."""
+    rows = measured.join(
+        contaminated.select("pair_id", "longest", "coverage"), on="pair_id", how="left", maintain_order="left"
+    ).join(placed, on="pair_id", how="left", maintain_order="left")
+    found = rows.collect()
+    return found.join(
+        unreliable(probed.collect(), found), on="pair_id", how="left", maintain_order="left"
+    ).with_row_index("row")
+
+
+def keep_order(rows: pl.DataFrame) -> NDArray[np.int64]:
+    """The place of each pair among all in the order in which look-alikes are kept, 0 for the first.
+
+    Larger margin in z first, then larger margin, none last; ties by id.
+    """
+    order = rows.select("row", "z_margin", "margin", "pair_id").sort(
+        "z_margin", "margin", "pair_id", descending=[True, True, False], nulls_last=True
+    )["row"]
+    places = np.empty(rows.height, dtype=np.int64)
+    places[order.to_numpy()] = np.arange(rows.height)
+    return places
+
+
+def with_repeats(rows: pl.DataFrame, verdicts: pl.Series, cfg: RulesConfig) -> pl.Series:
+    """The verdicts with `duplicate_pair` in its place among the rules: the same texts as a pair that is kept.
+
+    Equal texts break the same rules about texts, so that only what the rules before it have dropped is left out.
+    """
+    if "duplicate_pair" in cfg.skip:
+        return verdicts
+    before = ["failed_score", "empty", "tie", "identical"]
+    left = rows.filter(verdicts.is_null() | ~verdicts.is_in(before))
+    best = left.select("row", "pair_hash", place=pl.Series(keep_order(rows)[left["row"].to_numpy()]))
+    again = best.filter(pl.col("place") > pl.col("place").min().over("pair_hash"))
+    return named(verdicts, again["row"].to_numpy(), "duplicate_pair")
+
+
+def with_near(
+    rule: str, rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64], alike: pl.LazyFrame, cfg: RulesConfig
+) -> pl.Series:
+    """The verdicts with those of a rule that holds pairs against each other; only pairs not dropped yet take part.
+
+    Several pairs made of one prompt stand or fall together and never for each other; ready pairs that repeat a
+    prompt do.
+    """
+    kind = KINDS[rule]
+    of_text = "prompt_hash" if kind == "prompt" else "chosen_hash"
+    same = ["prompt_id"] if kind == "prompt" else ["prompt_id", "chosen_hash"]
+    left = (
+        rows.with_columns(place=pl.Series(rank))
+        .filter(verdicts.is_null())
+        .select(
+            "row",
+            "place",
+            text=of_text,
+            node=pl.when(pl.col("origin") == "synthetic")
+            .then(pl.concat_str(same, separator=" "))
+            .otherwise(pl.concat_str(pl.lit("pair "), "pair_id")),
+        )
     )
+    nodes = left.group_by("node").agg(pl.col("place").min(), pl.col("text").first()).sort("place")
+    texts = nodes.select(pl.col("text").unique().sort()).with_row_index("class")
+    classes = nodes.join(texts, on="text", how="left", maintain_order="left")["class"].to_numpy()
+    edges = class_edges(rows, alike, texts, kind, of_text, cfg)
+    kept = kept_rows(np.arange(nodes.height), classes.astype(np.int64), edges, cfg.keep_per_cluster)
+    fallen = left.join(nodes.filter(~pl.Series(kept, dtype=pl.Boolean)), on="node", how="semi")
+    return named(verdicts, fallen["row"].to_numpy(), rule)
 
 
-def first(accepted: pl.DataFrame, cfg: ScreenConfig) -> list[str]:
+def class_edges(
+    rows: pl.DataFrame, alike: pl.LazyFrame, texts: pl.DataFrame, kind: str, of_text: str, cfg: RulesConfig
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of classes whose texts are alike enough, among the classes of `texts`."""
+    least = cfg.max_jaccard if kind == "text" else cfg.max_cosine
+    found = alike.filter((pl.col("kind") == kind) & (pl.col("similarity") >= round_like(least))).collect()
+    ends = []
+    for side in ("left", "right"):
+        ends.append(
+            found.select(row=side)
+            .join(
+                rows.select("row", "origin", "prompt_hash", text=of_text), on="row", how="left", maintain_order="left"
+            )
+            .join(texts, on="text", how="left", maintain_order="left")
+        )
+    one, other = ends
+    is_edge = one["class"].is_not_null() & other["class"].is_not_null()
+    if kind != "prompt":
+        is_synthetic = (one["origin"] == "synthetic") & (other["origin"] == "synthetic")
+        is_edge &= ~(is_synthetic & (one["prompt_hash"] == other["prompt_hash"]))
+    left, right = (end.filter(is_edge)["class"].to_numpy().astype(np.int64) for end in ends)
+    return left, right
+
+
+def round_like(threshold: float) -> float:
+    """A threshold as similarities are kept, so that one which is equal to it reaches it."""
+    return float(np.float32(round(threshold, 4)))
+
+
+def named(verdicts: pl.Series, rows: NDArray[np.uint32], reason: str) -> pl.Series:
+    """The verdicts with `reason` for these rows."""
+    return verdicts.scatter(rows, reason)
+
+
+def first(accepted: pl.DataFrame, cfg: RulesConfig) -> pl.Series:
     """The ids of the pairs to keep: the first of each flaw up to its quota, then the first of the others."""
     quota = pl.col("flaw").cast(pl.String).replace_strict(dict(cfg.quotas), default=0, return_dtype=pl.Int64)
     place = pl.int_range(pl.len(), dtype=pl.Int64).over("flaw")
     ordered = accepted.sort(place >= quota, maintain_order=True)
-    return ordered["pair_id"].head(ordered.height if cfg.keep is None else cfg.keep).to_list()
-
-
-def prompt_vectors(pairs: pl.LazyFrame, pair_ids: list[str], embedder: Backend, recorder: Recorder) -> Vectors:
-    """(pairs, dimensions) unit vectors of the prompts of `pair_ids`, in that order."""
-    if not pair_ids:
-        return np.zeros((0, 0), dtype=np.float32)
-    vectors = []
-    recorder.progress.expect(len(pair_ids))
-    for start in range(0, len(pair_ids), PAIRS_PER_BLOCK):
-        block = pl.LazyFrame({"pair_id": pair_ids[start : start + PAIRS_PER_BLOCK]})
-        prompts = block.join(pairs.select("pair_id", "messages"), on="pair_id", how="left", maintain_order="left")
-        requests = [prompt_request(messages) for messages in prompts.collect()["messages"].to_list()]
-        recorder.progress.begin_rows(len(requests))
-        vectors.append(np.array([answer.values for answer in recorder.ask(embedder, requests)], dtype=np.float32))
-        recorder.progress.end_rows(len(requests), None)
-    return np.concatenate(vectors)
-
-
-def prompt_request(messages: list[dict[str, str]]) -> Request:
-    """The request for the vector of a conversation: of all that was said, in order."""
-    text = "\n\n".join(message["content"] for message in messages)
-    return Request("embed", [{"role": "user", "content": text}])
-
-
-def plain(column: str) -> pl.Expr:
-    """Text with letter case, Unicode form and spacing levelled; punctuation stays, because code lives by it."""
-    return pl.col(column).str.normalize("NFKC").str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars(" ")
-
-
-def threshold_for_a_quarter(screened: pl.DataFrame) -> float | None:
-    """The `--min-margin` that a quarter of the pairs dropped as `low_margin` would reach."""
-    margins = screened.filter(pl.col("dropped_by") == "low_margin")["margin"]
-    quantile = margins.quantile(0.75, interpolation="higher")
-    return None if quantile is None else float(quantile)
+    return ordered["pair_id"].head(ordered.height if cfg.keep is None else cfg.keep)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import Any, NamedTuple
 
-from curate.parts import PROMPTS_PER_PART, Part, drop, part
+from curate.parts import Part, drop, part
 from curate.sources import hh, sharegpt, ultrafeedback
 from curate.sources.messages import PairText, UnusableRow
 from curate.sources.rows import BadRow, Row, RowsConfig, raw_rows, raw_text
@@ -38,8 +38,12 @@ FORMATS = {
 """In the order they are tried."""
 
 
+PAIRS_PER_PART = 4096
+"""More than prompts, for nothing has to be generated: a million pairs are a few hundred files."""
+
+
 def read_pairs(cfg: RowsConfig) -> Iterator[Part]:
-    """Parts of `PROMPTS_PER_PART` pairs, the last one shorter; unusable rows come with the pairs they lie among."""
+    """Parts of `PAIRS_PER_PART` pairs, the last one shorter; unusable rows come with the pairs they lie among."""
     parse, source = recognised(cfg)
     ids = Occurrences()
     is_any_usable = False
@@ -50,7 +54,7 @@ def read_pairs(cfg: RowsConfig) -> Iterator[Part]:
             rows.append(pair_row(row, parse, ids))
         except UnusableRow as error:
             dropped.append(drop(STAGE, error.reason, raw_text(row)))
-        if len(rows) == PROMPTS_PER_PART:
+        if len(rows) == PAIRS_PER_PART:
             yield part(Pair, rows, dropped)
             is_any_usable, rows, dropped = True, [], []
     if not rows and not is_any_usable:
@@ -100,6 +104,8 @@ def pair_row(row: Row | BadRow, parse: Parse, ids: Occurrences) -> dict[str, Any
         "flaw": row["flaw"] if row.get("flaw") in FLAWS else None,
         "chosen_call": None,
         "rejected_call": None,
+        "chosen_finish": None,
+        "rejected_finish": None,
     }
 
 

@@ -73,8 +73,7 @@ def test_a_pilot_is_paid_once_and_its_estimate_is_what_the_build_then_takes(plac
     assert (writing["held"], writing["to_make"]["estimate"], writing["seen"]) == (4, 8, 4)
     assert writing["cost_usd"]["estimate"] == pytest.approx(8 * CALL_USD, rel=0.2)
     assert before["accepted"]["estimate"] == 1.0
-    # eight pairs to write and eight prompts to embed
-    assert (len(place.server.bodies), built["calls"]) == (12, 16)
+    assert (len(place.server.bodies), built["calls"]) == (12, 8)
     assert built["cost_usd"] == pytest.approx(8 * CALL_USD)
     assert (stage(after, "write_contrasts")["held"], stage(after, "write_contrasts")["to_make"]["estimate"]) == (12, 0)
 
@@ -223,6 +222,38 @@ def test_responses_that_ended_by_themselves_are_not_asked_or_scored_again_with_m
     assert (stage(found, "sample_responses")["held"], stage(found, "score_responses")["held"]) == (12, 48)
     assert stage(found, "sample_responses")["to_make"]["high"] == 0
     assert stage(found, "score_responses")["to_make"]["high"] == 0
+
+
+def test_probes_are_told_beforehand_and_none_are_left_after_the_build(judged):
+    judged.length = 40
+    before = judged.run("--dry-run", "--pilot", "0")
+    built = judged.run()
+    after = judged.run("--dry-run", "--pilot", "0")
+    without = judged.run("--dry-run", "--pilot", "0", "--no-probes")
+
+    # Twelve prompts with three probes each; a prompt whose four scores are equal has a pair as well.
+    assert stage(before, "score_probes")["to_make"]["estimate"] == 36
+    assert built["calls"] == 12 + 48 + 36
+    assert (stage(after, "score_probes")["held"], stage(after, "score_probes")["to_make"]["high"]) == (36, 0)
+    assert [told["stage"] for told in without["stages"]] == ["sample_responses", "score_responses"]
+
+
+def test_prompts_that_gave_no_pair_are_not_probed_and_not_told_of(judged):
+    handle = judged.handle
+
+    def say_nothing(body):
+        status, told = handle(body)
+        if body.get("n") and "bees" in body["messages"][-1]["content"]:
+            for choice in told["choices"]:
+                choice["message"]["content"], choice["finish_reason"] = "", "stop"
+        return status, told
+
+    judged.server.handler = say_nothing
+    judged.length = 40
+    judged.run()
+    after = judged.run("--dry-run", "--pilot", "0")
+
+    assert (stage(after, "score_probes")["held"], stage(after, "score_probes")["to_make"]["high"]) == (33, 0)
 
 
 def test_what_was_cut_is_estimated_from_what_the_pilot_repeated(judged):

@@ -5,7 +5,16 @@ from dataclasses import replace
 import pytest
 
 from curate import models
-from curate.models import DIGESTS, EMBEDDED, EmbeddedModel, changed_files, copy_folder, embedded_folder, folder_digest
+from curate.models import (
+    DIGESTS,
+    EMBEDDED,
+    EmbeddedModel,
+    changed_files,
+    copy_folder,
+    embedded_folder,
+    embedded_graph,
+    folder_digest,
+)
 from schemas.errors import UserError
 
 WEIGHTS = b"weights of a very small model"
@@ -111,6 +120,58 @@ def test_two_processes_at_once_unpack_it_once(tiny):
 
     assert [process.exitcode for process in processes] == [0] * 4
     assert count.value == 1
+
+
+@pytest.fixture
+def exporting(tiny, monkeypatch):
+    """The model called 'tiny' with a graph, and a list that grows with each export."""
+    exports = []
+
+    def export(source, target):
+        exports.append(source)
+        (target / "model.onnx").write_bytes((source / "model.safetensors").read_bytes() + b" as a graph")
+
+    monkeypatch.setitem(EMBEDDED, "tiny", replace(tiny, export=export))
+    return exports
+
+
+def test_a_graph_is_exported_once_beside_the_folder_of_the_model(exporting):
+    graph = embedded_graph("tiny")
+
+    assert embedded_graph("tiny") == graph
+    assert graph.read_bytes() == WEIGHTS + b" as a graph"
+    assert graph.parents[1] == embedded_folder("tiny").parent
+    assert exporting == [embedded_folder("tiny")]
+    assert changed_files("tiny") == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "no list", "half a list"])
+def test_a_damaged_graph_is_exported_again(exporting, damage):
+    graph = embedded_graph("tiny")
+    if damage == "cut":
+        graph.write_bytes(WEIGHTS)
+    elif damage == "gone":
+        graph.unlink()
+    elif damage == "no list":
+        (graph.parent / DIGESTS).unlink()
+    else:
+        (graph.parent / DIGESTS).write_text('{"model')
+
+    assert embedded_graph("tiny").read_bytes() == WEIGHTS + b" as a graph"
+    assert len(exporting) == 2
+
+
+def test_an_export_that_fails_leaves_nothing(tiny, tmp_path, monkeypatch):
+    def export(source, target):
+        (target / "model.onnx").write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setitem(EMBEDDED, "tiny", replace(tiny, export=export))
+
+    with pytest.raises(OSError, match="disk full"):
+        embedded_graph("tiny")
+
+    assert [path.name for path in (tmp_path / "cache" / "models").iterdir() if path.is_dir()] == ["tiny-1.0"]
 
 
 def test_a_package_that_cannot_be_had_says_what_to_run(tiny, monkeypatch):

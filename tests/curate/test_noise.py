@@ -1,5 +1,6 @@
 import json
 import random
+import re
 
 import pytest
 from scripted import ScriptedModel, completion, user
@@ -193,8 +194,9 @@ def test_the_doctor_measures_a_scorer_and_a_build_takes_its_noise_for_the_size_o
 
     monkeypatch.setenv("NIM_BASE_URL", endpoint(judge).url)
     pairs = tmp_path / "pairs.jsonl"
-    rows = [("Name a river.", "Nile", "X"), ("Why do cats purr at night?", "Two", "No")]
-    rows += [("How is glass made?", "Sand", "Ash")]
+    rows = [("Name a river.", "It is the Nile.", "It is the X.")]
+    rows += [("Why do cats purr at night?", "They are at ease.", "They are in awe.")]
+    rows += [("How is glass made?", "Sand is melted.", "Sand is baked.")]
     pairs.write_text(
         "".join(json.dumps(dict(zip(("prompt", "chosen", "rejected"), row, strict=True))) + "\n" for row in rows)
     )
@@ -224,6 +226,59 @@ def test_a_scorer_that_fails_on_more_than_half_is_a_bad_check_and_keeps_nothing(
     assert code == 1
     assert len(bad) == 1 and "no two scores for 8 of 8" in bad[0]
     assert not (tmp_path / "noise").exists()
+
+
+def test_a_scorer_that_prefers_empty_responses_is_one_bad_line_and_its_figures_are_in_the_json(
+    endpoint, tmp_path, monkeypatch, capsys
+):
+    def prefer_short(body):
+        return 200, completion(f"reward:{-len(body['messages'][-1]['content'])}")
+
+    monkeypatch.setenv("NIM_BASE_URL", endpoint(prefer_short).url)
+
+    code = main(["doctor", "--scorer", "nim:m", "--num", "8", "--data", str(tmp_path), "--json"])
+
+    *lines, last = capsys.readouterr().out.splitlines()
+    bad = [line for line in lines if line.startswith("BAD")]
+    assert code == 1
+    assert len(bad) == 1
+    assert bad[0].split()[1] == "probes"
+    assert "nim:m prefers an empty response to the chosen one in 8 of 8 prompts (100%, 68% to 100%)" in bad[0]
+    check = next(check for check in json.loads(last)["checks"] if check["name"] == "probes")
+    assert check["is_good"] is False
+    assert {(one["probe"], one["over"]) for one in check["figures"]["probes"]} >= {
+        ("echo", "rejected"),
+        ("cut", "chosen"),
+    }
+    assert len(check["figures"]["probes"]) == 12
+
+
+def test_a_scorer_that_prefers_empty_responses_never_chooses_one_and_its_pairs_are_flagged(endpoint, tmp_path):
+    """Of each three responses one is empty and scores best."""
+
+    def say(body):
+        return 200, completion("", "A river is water on its way.", "A river is a long and wide stream of water.")
+
+    def prefer_short(body):
+        said = re.findall(r"A river[^<]*", body["messages"][-1]["content"])
+        return 200, completion(json.dumps({"reason": "none", "score": 10 - min(9, len("".join(said)) // 5)}))
+
+    writer, judge = endpoint(say), endpoint(prefer_short)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(json.dumps({"prompt": "What is a river?"}))
+    cfg = BuildConfig(
+        source="sft",
+        prompts=str(prompts),
+        n=3,
+        generator=f"{writer.url}#m",
+        scorer=f"judge:{judge.url}#m",
+        data=tmp_path / "data",
+    )
+
+    built = build(cfg)
+
+    assert built.pairs.scan().select("chosen").collect()["chosen"].to_list() == ["A river is water on its way."]
+    assert built.screened.scan().select("flags").collect()["flags"].to_list() == [["scorer_unreliable"]]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.pairs import PairConfig, make_pairs, policy_for
+from curate.pairs import PairConfig, Policy, make_pairs, policy_for
 from curate.parts import frame
+from curate.screen.guards import GuardConfig
 from schemas.ids import prompt_group, prompt_key
 from schemas.tables import Candidate, Pair, Prompt, Score
 
@@ -46,8 +47,13 @@ def tables(*candidates: tuple[str, float | None]) -> tuple[pl.DataFrame, pl.Data
     return prompts, frame(Candidate, drawn), frame(Score, scores)
 
 
+def config(policy: Policy = "best_worst", seed: int = 0, *, allow_degenerate_rejected: bool = False) -> PairConfig:
+    """One word is enough of a response, so that texts can be read at a glance."""
+    return PairConfig(policy, seed, GuardConfig(min_tokens=1), allow_degenerate_rejected)
+
+
 def pair_of(*candidates: tuple[str, float | None]) -> dict[str, object]:
-    return make_pairs(*tables(*candidates), PairConfig()).rows.row(0, named=True)
+    return make_pairs(*tables(*candidates), config()).rows.row(0, named=True)
 
 
 def numbered(*scores: float | None) -> list[tuple[str, float | None]]:
@@ -56,13 +62,13 @@ def numbered(*scores: float | None) -> list[tuple[str, float | None]]:
 
 
 def pairs_of(policy: str, *scores: float | None, seed: int = 0) -> list[tuple[str, str]]:
-    made = make_pairs(*tables(*numbered(*scores)), PairConfig(policy, seed))
+    made = make_pairs(*tables(*numbered(*scores)), config(policy, seed))
     return made.rows.select("chosen", "rejected").rows()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_no_prompts_give_no_pairs_and_drop_nothing(policy):
-    made = make_pairs(*tables(), PairConfig(policy))
+    made = make_pairs(*tables(), config(policy))
 
     assert (made.rows.height, made.dropped.height) == (0, 0)
     assert made.rows.schema == Pair.create_empty().schema
@@ -100,14 +106,14 @@ def test_a_score_that_failed_is_set_aside_and_not_read_as_a_low_one(score):
 
 
 def test_fewer_than_two_scored_responses_drop_the_prompt_as_failed_score():
-    made = make_pairs(*tables(("red", 2.0), ("blue", None)), PairConfig())
+    made = make_pairs(*tables(("red", 2.0), ("blue", None)), config())
 
     assert made.rows.is_empty()
     assert made.dropped["reason"].to_list() == ["failed_score"]
 
 
 def test_fewer_than_two_responses_with_text_drop_the_prompt_as_empty():
-    made = make_pairs(*tables(("red", 2.0), ("", 3.0), ("  ", 1.0)), PairConfig())
+    made = make_pairs(*tables(("red", 2.0), ("", 3.0), ("  ", 1.0)), config())
 
     assert made.dropped["reason"].to_list() == ["empty"]
 
@@ -141,7 +147,7 @@ def test_of_two_equally_far_from_the_aim_best_sigma_rejects_the_earlier_sample(t
 @pytest.mark.parametrize("policy", ["best_worst", "best_sigma"])
 @pytest.mark.parametrize("score", [0.0, 0.1, 1e300])
 def test_equal_scores_pair_the_first_two_samples_without_z(policy, score):
-    made = make_pairs(*tables(*numbered(*[score] * 16)), PairConfig(policy))
+    made = make_pairs(*tables(*numbered(*[score] * 16)), config(policy))
 
     assert made.rows.select("chosen", "rejected", "z_chosen", "z_rejected").rows() == [("r0", "r1", None, None)]
 
@@ -170,7 +176,7 @@ def test_z_is_the_score_in_deviations_of_the_usable_candidates():
 
 def test_pairs_of_one_prompt_that_say_the_same_have_ids_of_their_own_with_the_same_text_key():
     # Ranked: a, b, a, b. The first and the last pair are both (a, b).
-    made = make_pairs(*tables(("a", 4.0), ("b", 3.0), ("a", 2.0), ("b", 1.0)), PairConfig("adjacent"))
+    made = make_pairs(*tables(("a", 4.0), ("b", 3.0), ("a", 2.0), ("b", 1.0)), config("adjacent"))
 
     first, middle, last = made.rows["pair_id"]
     assert last == f"{first}.2"
@@ -186,7 +192,7 @@ def test_the_same_pair_of_a_repeated_prompt_does_not_take_the_id_of_a_repeated_p
         pl.concat([prompts, prompts.with_columns(**again)]),
         pl.concat([candidates, candidates.with_columns(**other)]),
         pl.concat([scores, scores.with_columns(**other)]),
-        PairConfig("adjacent"),
+        config("adjacent"),
     )
 
     ids = made.rows["pair_id"].to_list()
@@ -202,7 +208,7 @@ def test_the_same_pair_of_a_repeated_prompt_does_not_take_the_id_of_a_repeated_p
     seed=st.integers(0, 3),
 )
 def test_every_prompt_is_paired_or_dropped_and_chosen_scores_at_least_rejected(policy, candidates, seed):
-    made = make_pairs(*tables(*candidates), PairConfig(policy, seed))
+    made = make_pairs(*tables(*candidates), config(policy, seed))
 
     usable = sum(bool(text.strip()) and score is not None for text, score in candidates)
     pairs = max(0, usable - 1) if policy == "adjacent" else int(usable > 1)
@@ -224,8 +230,78 @@ def test_no_candidate_is_paired_with_itself_and_the_best_is_chosen(policy, score
 
 @given(st.lists(st.integers(-3, 3).map(float), min_size=2, max_size=20))
 def test_no_score_is_nearer_to_two_deviations_under_the_mean_than_the_rejected_one(scores):
-    pair = make_pairs(*tables(*numbered(*scores)), PairConfig("best_sigma")).rows.row(0, named=True)
+    pair = make_pairs(*tables(*numbered(*scores)), config("best_sigma")).rows.row(0, named=True)
 
     aim = statistics.fmean(scores) - 2 * statistics.pstdev(scores)
     others = [score for i, score in enumerate(scores) if f"r{i}" != pair["chosen"]]
     assert abs(pair["score_rejected"] - aim) <= min(abs(score - aim) for score in others) + 1e-8
+
+
+LOOP = "again and again " * 20
+
+
+def degenerate(
+    *candidates: tuple[str, float | None], allowed: bool, policy: Policy = "best_worst"
+) -> list[tuple[str, str]]:
+    """The pairs of candidates of which some may be degenerate."""
+    made = make_pairs(*tables(*candidates), config(policy, allow_degenerate_rejected=allowed))
+    return made.rows.select("chosen", "rejected").rows()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_degenerate_candidate_is_never_chosen(policy, allowed):
+    pairs = degenerate((LOOP, 9.0), ("red", 2.0), ("blue", 1.0), allowed=allowed, policy=policy)
+
+    assert pairs == [("red", "blue")]
+
+
+def test_a_degenerate_candidate_is_rejected_only_where_that_is_allowed():
+    candidates = (("red", 3.0), ("blue", 2.0), (LOOP, 1.0))
+
+    assert degenerate(*candidates, allowed=False) == [("red", "blue")]
+    assert degenerate(*candidates, allowed=True) == [("red", LOOP)]
+
+
+def test_at_equal_scores_the_degenerate_candidate_is_the_rejected_one():
+    assert degenerate((LOOP, 1.0), ("red", 1.0), allowed=True) == [("red", LOOP)]
+
+
+def test_adjacent_sets_what_follows_a_degenerate_candidate_against_the_last_sound_one():
+    pairs = degenerate(("red", 3.0), (LOOP, 2.0), ("blue", 1.0), allowed=True, policy="adjacent")
+
+    assert pairs == [("red", LOOP), ("red", "blue")]
+
+
+def test_a_response_cut_off_by_its_finish_reason_is_set_aside():
+    prompts, candidates, scores = tables(("red", 3.0), ("blue", 2.0), ("green", 1.0))
+    cut = candidates.with_columns(finish_reason=pl.Series(["length", "stop", None]))
+
+    pair = make_pairs(prompts, cut, scores, config()).rows.row(0, named=True)
+
+    assert (pair["chosen"], pair["rejected"]) == ("blue", "green")
+    assert (pair["chosen_finish"], pair["rejected_finish"]) == ("stop", None)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "reason"),
+    [
+        ([(LOOP, 3.0), (LOOP, 2.0), ("", 1.0), ("red", 0.0)], "repetition"),
+        ([(LOOP, 3.0), ("", 1.0)], "empty"),
+        ([(LOOP, 3.0), ("red", None), ("blue", 1.0)], "failed_score"),
+        ([(LOOP, None), ("red", 1.0)], "repetition"),
+        ([("red", 1.0)], "failed_score"),
+    ],
+)
+def test_a_prompt_left_with_too_few_names_a_failed_score_else_the_guard_most_broke(candidates, reason):
+    made = make_pairs(*tables(*candidates), config())
+
+    assert (made.rows.height, made.dropped["reason"].to_list()) == (0, [reason])
+
+
+def test_guards_to_skip_set_nothing_aside():
+    cfg = PairConfig(guards=GuardConfig(min_tokens=1, skip=("repetition",)))
+
+    pair = make_pairs(*tables((LOOP, 9.0), ("red", 2.0)), cfg).rows.row(0, named=True)
+
+    assert pair["chosen"] == LOOP

@@ -1,9 +1,12 @@
+import math
+
 import pytest
 
 from curate.config import BuildConfig
-from curate.refusals import check
+from curate.refusals import check, refuse_scores
 from schemas.errors import UserError
 
+NAN = math.nan
 GPT = {"source": "gpt", "generator": "openai:m"}
 
 
@@ -34,6 +37,35 @@ GPT = {"source": "gpt", "generator": "openai:m"}
         ({**GPT, "rubric": "correct"}, "--rubric is what a judge goes by"),
         ({"source": "pairs.jsonl", "rubric": "r.md", "scorer": "nim:m"}, "--rubric is what a judge goes by"),
         ({**GPT, "min_margin": 0.5}, "--min-margin needs scores, and without --scorer written pairs have none"),
+        ({**GPT, "min_score": 0.5}, "--min-score needs scores"),
+        ({**GPT, "margin_quantiles": "0:1"}, "--margin-quantiles needs scores"),
+        ({"min_margin": -0.1}, "--min-margin -0.1 must be 0 or more"),
+        ({"min_margin": NAN}, "--min-margin nan must be 0 or more"),
+        ({"min_margin": math.inf}, "--min-margin inf must be 0 or more"),
+        ({"min_z_margin": -1.0}, "--min-z-margin -1 must be 0 or more"),
+        ({"min_z_margin": NAN}, "--min-z-margin nan"),
+        ({**GPT, "scorer": "nim:m", "min_z_margin": 1.0}, "--min-z-margin needs several scored responses a prompt"),
+        ({"source": "pairs.jsonl", "min_z_margin": 1.0}, "'pairs.jsonl' has one pair a prompt: use --min-margin"),
+        ({"min_score": NAN}, "--min-score nan is no score"),
+        ({"margin_quantiles": "0.9:0.1"}, "must be 0 <= LOW < HIGH <= 1"),
+        ({"margin_quantiles": "0.9"}, "is not LOW:HIGH, for example 0.1:0.9"),
+        *(
+            ({field: value}, f"--{field.replace('_', '-')} {value:g} is outside")
+            for field in ("max_repetition", "max_echo", "max_foreign", "max_alike", "max_jaccard", "max_cosine")
+            for value in (-0.1, 1.1, NAN)
+        ),
+        ({"max_jaccard": 0.49}, "--max-jaccard 0.49 is outside 0.5 to 1; texts less alike are not looked for"),
+        ({"max_cosine": 0.0}, "--max-cosine 0 is outside 0 to 1"),
+        *(({"off_topic": value}, f"--off-topic {value:g} is outside 0 to 2") for value in (-0.1, 2.1, NAN)),
+        ({"min_tokens": -1}, "--min-tokens -1 must be 0 or more"),
+        ({"keep_per_cluster": 0}, "--keep-per-cluster 0 must be at least 1"),
+        ({"skip": ("repetitoin",)}, "--skip repetitoin: no such rule; did you mean 'repetition'?"),
+        ({"skip": ("zzz",)}, "rules: failed_score, empty, tie"),
+        *(
+            ({"skip": ("tie", name)}, f"--skip {name}: a build is nothing")
+            for name in ("failed_score", "empty", "surplus")
+        ),
+        ({"redact": True, "drop_personal_data": True}, "give one of them"),
         ({**GPT, "n": 8}, "--n is how many responses --source sft draws"),
         ({"source": "pairs.jsonl", "n": 1}, "--n is how many responses --source sft draws"),
         ({"source": "pairs.jsonl", "prompts": "p.jsonl"}, "--prompts is what --source sft and gpt write responses to"),
@@ -61,8 +93,26 @@ def test_what_no_build_can_mean_is_refused(fields, sentence):
         {**GPT, "rubric": "correct", "scorer": "judge-pairs:openai:m", "min_margin": 0.5},
         {**GPT, "min_margin": 0.5, "scorer": "reward-mini"},
         {"source": "pairs.jsonl", "min_margin": 0.5},
+        {"source": "pairs.jsonl", "min_score": -0.5, "margin_quantiles": "0:1"},
+        {"min_z_margin": 0.5, "min_margin": 0.0},
+        {"max_repetition": 0.0, "max_echo": 1.0, "max_foreign": 0.0, "max_alike": 1.0, "min_tokens": 0},
+        {"max_jaccard": 0.5, "max_cosine": 1.0, "off_topic": 2.0, "keep_per_cluster": 1},
+        {"max_jaccard": 1.0, "off_topic": 0.0},
+        {"skip": ("tie", "off_topic", "near_copy")},
+        {"redact": True},
+        {"drop_personal_data": True},
         {"source": "pairs.jsonl", "rubric": "correct", "scorer": "judge:smollm2"},
     ],
 )
 def test_what_lies_on_the_edge_is_taken(fields):
     check(BuildConfig(**{"source": "sft", **fields}))
+
+
+def test_a_threshold_on_scores_is_refused_for_a_scorer_whose_scores_do_not_compare_across_prompts():
+    asks = BuildConfig(source="sft", min_score=1.0)
+
+    with pytest.raises(UserError, match="scores of reward-mini compare only between responses to one prompt"):
+        refuse_scores(asks, "reward-mini", False)
+    refuse_scores(asks, "judge:m", True)
+    refuse_scores(asks, None, None)
+    refuse_scores(BuildConfig(source="sft"), "reward-mini", False)

@@ -1,104 +1,127 @@
+import time
+
 import numpy as np
-import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.screen.duplicates import near_prompts, same_text
+from curate.screen.duplicates import Edges, Mask, Rows, duplicate_of, kept_rows
 
 
-def rows(margins, ids=None, prompts=None):
-    """Pairs, each of a prompt of its own where not said otherwise."""
-    ids = ids or [f"p{i}" for i in range(len(margins))]
-    schema = {"pair_id": pl.String, "prompt_id": pl.String, "margin": pl.Float64}
-    return pl.DataFrame({"pair_id": ids, "prompt_id": prompts or ids, "margin": margins}, schema=schema)
+def edges(*pairs: tuple[int, int]) -> Edges:
+    left, right = zip(*pairs, strict=True) if pairs else ((), ())
+    return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
 
 
-def at_angles(*degrees):
-    radians = np.radians(np.array(degrees, dtype=np.float64))
-    return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
+def kept_by_plain_loop(rank: Rows, class_of: Rows, joined: Edges, keep: int) -> Mask:
+    kept = np.zeros(len(rank), dtype=np.bool_)
+    both = set(zip(*(end.tolist() for end in joined), strict=True))
+    for row in np.argsort(rank):
+        alike = [
+            class_of[other] == class_of[row]
+            or (class_of[other], class_of[row]) in both
+            or (class_of[row], class_of[other]) in both
+            for other in np.flatnonzero(kept)
+        ]
+        kept[row] = sum(alike) < keep
+    return kept
 
 
-def test_no_pairs_have_no_duplicates():
-    assert near_prompts(rows([]), np.zeros((0, 0), np.float32), 0.95) == {}
+@st.composite
+def crowds(draw: st.DrawFn) -> tuple[Rows, Rows, Edges, int]:
+    count = draw(st.integers(0, 20))
+    rank = np.array(draw(st.permutations(range(count))), dtype=np.int64)
+    class_of = np.array(draw(st.lists(st.integers(0, 9), min_size=count, max_size=count)), dtype=np.int64)
+    ends = st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda pair: pair[0] != pair[1])
+    return rank, class_of, edges(*draw(st.lists(ends, max_size=25))), draw(st.integers(1, 3))
 
 
-def test_of_two_alike_the_larger_margin_stays():
-    assert near_prompts(rows([1.0, 2.0]), at_angles(0, 1), 0.95).keys() == {"p0"}
+def test_no_rows_keep_nothing() -> None:
+    none = np.zeros(0, dtype=np.int64)
+
+    assert kept_rows(none, none, edges(), 1).tolist() == []
 
 
-def test_of_two_alike_with_equal_margins_the_smaller_id_stays():
-    assert near_prompts(rows([1.0, 1.0], ["b", "a"]), at_angles(0, 1), 0.95).keys() == {"b"}
+def test_rows_alike_to_none_all_stay() -> None:
+    rows = np.arange(3)
+
+    assert kept_rows(rows, rows, edges(), 1).all()
 
 
-def test_a_pair_without_a_margin_goes_before_one_with_a_margin():
-    assert near_prompts(rows([None, -5.0]), at_angles(0, 1), 0.95).keys() == {"p0"}
+def test_the_end_of_a_chain_stays_because_the_middle_fell() -> None:
+    rows = np.arange(3)
+
+    kept = kept_rows(rows, rows, edges((0, 1), (1, 2)), 1)
+
+    assert kept.tolist() == [True, False, True]
 
 
-def test_a_chain_does_not_delete_the_pair_that_is_unlike_the_one_kept():
-    # cos 15 degrees is 0.966 and cos 30 degrees 0.866: each is like its neighbour only.
-    found = near_prompts(rows([3.0, 2.0, 1.0]), at_angles(0, 15, 30), 0.95)
+def test_the_best_by_rank_stays_wherever_it_stands() -> None:
+    kept = kept_rows(np.array([2, 0, 1]), np.array([0, 1, 2]), edges((0, 1), (1, 2)), 1)
 
-    assert found.keys() == {"p1"}
-
-
-def test_the_cosine_on_the_threshold_is_a_duplicate():
-    vectors = np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]], dtype=np.float32)
-
-    assert near_prompts(rows([2.0, 1.0]), vectors, 0.5).keys() == {"p1"}
+    assert kept.tolist() == [False, True, False]
 
 
-def test_the_same_text_is_kept_once_with_the_larger_margin():
-    pairs = rows([1.0, 2.0, 3.0], ["aaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaa-2", "bbbbbbbbbbbbbbbb"])
+def test_as_many_of_a_class_stay_as_are_asked_for() -> None:
+    kept = kept_rows(np.array([3, 1, 0, 2]), np.zeros(4, dtype=np.int64), edges(), 2)
 
-    assert same_text(pairs.with_columns(text_key=pl.col("pair_id").str.slice(0, 16))) == {
-        "aaaaaaaaaaaaaaaa": "aaaaaaaaaaaaaaaa-2"
-    }
+    assert kept.tolist() == [False, True, True, False]
 
 
-def test_pairs_of_one_prompt_are_never_near_duplicates_of_each_other():
-    assert near_prompts(rows([1.0, 2.0], prompts=["a", "a"]), at_angles(0), 0.95) == {}
+def test_an_edge_given_twice_counts_once() -> None:
+    rows = np.arange(3)
+
+    # Row 2 is alike to row 0 only, so that a second one may stay.
+    kept = kept_rows(rows, rows, edges((0, 2), (2, 0), (0, 2)), 2)
+
+    assert kept.tolist() == [True, True, True]
 
 
-def test_a_prompt_falls_with_all_its_pairs_to_the_best_pair_of_the_prompt_with_the_largest_margin():
-    pairs = rows([1.0, 2.0, 3.0, 0.5], ["a1", "b1", "a2", "b2"], ["a", "b", "a", "b"])
+def test_classes_without_rows_join_nothing() -> None:
+    kept = kept_rows(np.arange(2), np.array([0, 2]), edges((0, 1), (1, 2), (2, 7)), 1)
 
-    assert near_prompts(pairs, at_angles(0, 0), 0.95) == {"b1": ("a2", 1.0), "b2": ("a2", 1.0)}
-
-
-def test_the_margin_that_counts_is_the_largest_of_the_prompt():
-    pairs = rows([2.0, 1.0, 3.0], ["a1", "b1", "b2"], ["a", "b", "b"])
-
-    assert near_prompts(pairs, at_angles(0, 0), 0.95).keys() == {"a1"}
+    assert kept.all()
 
 
-@given(st.lists(st.tuples(st.integers(0, 8), st.none() | st.integers(-2, 2).map(float)), max_size=40))
-def test_every_dropped_pair_is_like_a_kept_one_and_no_two_kept_prompts_are_alike(points):
-    # Prompt k lies at 12·k degrees: cos 12 is 0.978, cos 24 is 0.914.
-    pairs = rows([margin for _, margin in points], None, [str(place) for place, _ in points])
-    angles = {pair_id: 12 * place for pair_id, (place, _) in zip(pairs["pair_id"], points, strict=True)}
-    prompts = dict.fromkeys(place for place, _ in points)
-
-    found = near_prompts(pairs, at_angles(*(12 * place for place in prompts)), 0.95)
-
-    for pair_id, (other, _) in found.items():
-        assert other not in found
-        assert abs(angles[pair_id] - angles[other]) == 12
-    kept = {angles[pair_id] for pair_id in angles if pair_id not in found}
-    assert not any(angle + 12 in kept for angle in kept)
-    assert not kept & {angles[pair_id] for pair_id in found}
+@given(crowds())
+def test_rounds_keep_what_a_plain_loop_keeps(crowd: tuple[Rows, Rows, Edges, int]) -> None:
+    assert kept_rows(*crowd).tolist() == kept_by_plain_loop(*crowd).tolist()
 
 
-@given(st.lists(st.tuples(st.integers(0, 359), st.none() | st.integers(-2, 2).map(float)), max_size=40))
-def test_every_dropped_pair_is_like_a_kept_one_and_no_two_kept_ones_are_alike(points):
-    pairs, vectors = rows([margin for _, margin in points]), at_angles(*(angle for angle, _ in points))
+def test_a_long_chain_in_order_takes_no_round_a_row() -> None:
+    rows = np.arange(200_000)
 
-    found = near_prompts(pairs, vectors, 0.95)
+    began = time.process_time()
+    kept = kept_rows(rows, rows, (rows[:-1], rows[1:]), 1)
 
-    index = {pair_id: i for i, pair_id in enumerate(pairs["pair_id"])}
-    kept = [i for pair_id, i in index.items() if pair_id not in found]
-    for pair_id, (other, cosine) in found.items():
-        assert other not in found
-        assert cosine >= 0.95
-        assert vectors[index[pair_id]] @ vectors[index[other]] >= 0.949
-    alike = vectors[kept] @ vectors[kept].T if kept else np.zeros((0, 0))
-    assert (alike - 2 * np.eye(len(kept)) < 0.9501).all()
+    assert kept.tolist() == [row % 2 == 0 for row in range(200_000)]
+    # A round a row would be 100,000 rounds of a millisecond.
+    assert time.process_time() - began < 20
+
+
+def test_a_million_equal_rows_keep_one() -> None:
+    count = 1_000_000
+
+    kept = kept_rows(np.arange(count)[::-1].copy(), np.zeros(count, dtype=np.int64), edges(), 1)
+
+    assert np.flatnonzero(kept).tolist() == [count - 1]
+
+
+def test_a_fallen_row_names_the_best_row_it_is_alike_to() -> None:
+    rank, class_of, joined = np.array([1, 0, 2, 3]), np.array([0, 1, 2, 3]), edges((2, 0), (1, 2))
+    kept = kept_rows(rank, class_of, joined, 1)
+
+    assert kept.tolist() == [True, True, False, True]
+    assert duplicate_of(2, kept, rank, class_of, joined) == 1
+
+
+def test_a_row_of_an_equal_text_falls_to_the_one_kept() -> None:
+    rank, class_of = np.array([1, 0]), np.array([4, 4])
+    kept = kept_rows(rank, class_of, edges(), 1)
+
+    assert duplicate_of(0, kept, rank, class_of, edges()) == 1
+
+
+def test_a_row_alike_to_none_names_none() -> None:
+    rows = np.arange(2)
+
+    assert duplicate_of(1, np.array([True, True]), rows, rows, edges()) is None

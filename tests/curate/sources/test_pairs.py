@@ -6,8 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curate.parts import PROMPTS_PER_PART
-from curate.sources.pairs import read_pairs
+from curate.sources.pairs import PAIRS_PER_PART, read_pairs
 from curate.sources.rows import rows_config
 from schemas.errors import UserError
 from schemas.ids import pair_key, prompt_key
@@ -109,6 +108,8 @@ def test_every_format_gives_the_same_pair(pairs_of, row):
             "flaw": None,
             "chosen_call": None,
             "rejected_call": None,
+            "chosen_finish": None,
+            "rejected_finish": None,
         }
     ]
 
@@ -214,11 +215,11 @@ def test_repeated_pair_has_an_id_of_its_own_and_the_same_prompt(pairs_of):
 
 def test_ids_are_unique_across_parts_and_parts_are_full_but_for_the_last(tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join([json.dumps(FLAT)] * (PROMPTS_PER_PART + 1)))
+    path.write_text("\n".join([json.dumps(FLAT)] * (PAIRS_PER_PART + 1)))
 
     parts = list(read_pairs(rows_config(str(path), None, 30)))
 
-    assert [part.rows.height for part in parts] == [PROMPTS_PER_PART, 1]
+    assert [part.rows.height for part in parts] == [PAIRS_PER_PART, 1]
     assert pl.concat(part.rows for part in parts)["pair_id"].is_unique().all()
 
 

@@ -1,0 +1,130 @@
+"""An existing build screened again under other thresholds: nothing is asked, measured or embedded again."""
+
+import json
+import time
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from curate.backends.ledger import Ledger
+from curate.backends.recorder import Recorder
+from curate.build import Built, asked_flaws, build_path, config_json, quotas, recorded_config
+from curate.config import BuildConfig, ScreenConfig, Thresholds
+from curate.counts import counts, flaw_rows
+from curate.noise import read_noise
+from curate.refusals import check_screening, refuse_scores
+from curate.saved import PAIRS_STAGES, read_build
+from curate.screening import Beside, rules_of, screened_tables
+from curate.store import Store, Table, open_table, write_atomically
+from curate.waterfall import waterfall, way_out
+from schemas.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rescreened:
+    """A build after another screening."""
+
+    name: str
+    tables: dict[str, Table]
+    thresholds: Thresholds
+    rules: list[dict[str, Any]]
+    """The waterfall, with examples."""
+    way_out: str | None
+    """What would keep some, where all are dropped."""
+    counts: dict[str, Any]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """What `curate screen --json` prints; the names are a contract."""
+        screened = self.tables["screen_pairs"]
+        dropped = {rule["rule"]: rule["dropped"] for rule in self.rules}
+        return {
+            "name": self.name,
+            "pairs": screened.rows,
+            "kept": screened.rows - sum(dropped.values()),
+            "dropped": dropped,
+            "rules": self.rules,
+            "flags": self.counts["flags"],
+            "thresholds": {field.name: getattr(self.thresholds, field.name) for field in fields(Thresholds)},
+            "way_out": self.way_out,
+            "table": screened.manifest.key,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def rescreen(cfg: ScreenConfig) -> Rescreened:
+    """Screen the build `cfg.name` under the thresholds of `cfg`; its name then stands for the new verdicts.
+
+    Tables that a mix is locked to stay as they are. Raises UserError for thresholds that no screening can mean.
+    """
+    started = time.monotonic()
+    record = read_build(cfg.data, cfg.name)
+    built = recorded_config(record, cfg.data)
+    changed = with_thresholds(built, cfg)
+    scorer = record.get("scorer") or {}
+    check_screening(changed)
+    refuse_scores(changed, record["summary"]["scorer"], record["summary"]["scores_compare_across_prompts"])
+    tables = {stage: open_table(cfg.data, stage, key) for stage, key in record["tables"].items()}
+    pairs_from = next(stage for stage in PAIRS_STAGES[1:] if stage in tables)
+    if "chosen_finish" not in tables[pairs_from].scan().collect_schema():
+        raise UserError(
+            f"build '{cfg.name}' was made by an earlier version, which did not keep all that screening looks at; make "
+            "it again with the command that made it: no call is repeated"
+        )
+    noise = read_noise(cfg.data, scorer["model"], scorer["digest"], scored_together(built)) if scorer else None
+    beside = Beside(noise, built.num_pairs, quotas(built))
+    made_before = {stage: table for stage, table in tables.items() if stage in BEFORE_SCREENING}
+    with Ledger(cfg.data / "ledger.sqlite") as ledger:
+        recorder = Recorder(ledger)
+        probed = tables.get("score_probes")
+        screened = screened_tables(changed, tables[pairs_from], probed, beside, Store(cfg.data, recorder), recorder)
+    tables = made_before | screened
+    found = counts(tables)
+    summary = record["summary"] | found | {"table": tables["screen_pairs"].manifest.key}
+    summary |= {
+        "short": max(0, (built.num_pairs or 0) - found["kept"]),
+        "flaws": flaw_rows(tables, asked_flaws(built)),
+        "noise": noise,
+    }
+    record |= {
+        "config": config_json(changed),
+        "tables": {stage: table.manifest.key for stage, table in tables.items()},
+        "identities": {stage: table.identity for stage, table in tables.items()},
+        "summary": summary,
+    }
+    write_atomically(build_path(cfg.data, cfg.name), json.dumps(record, indent=1, ensure_ascii=False).encode())
+    rules = waterfall(tables)
+    out = way_out(tables, rules_of(changed, beside))
+    return Rescreened(cfg.name, tables, changed, rules, out, found, time.monotonic() - started)
+
+
+BEFORE_SCREENING = (
+    "read_prompts",
+    "sample_responses",
+    "score_responses",
+    "score_probes",
+    *PAIRS_STAGES[1:],
+)
+"""Stages of a build that no threshold reaches."""
+
+
+def lost(built: Built) -> str | None:
+    """What would keep some pairs of a build that keeps none."""
+    config = built.config
+    return way_out(built.tables, rules_of(config, Beside(built.models.noise, config.num_pairs, quotas(config))))
+
+
+def with_thresholds(built: BuildConfig, cfg: Thresholds) -> BuildConfig:
+    """The config of a build with other thresholds."""
+    return replace(built, **{field.name: getattr(cfg, field.name) for field in fields(Thresholds)})
+
+
+def scored_together(built: BuildConfig) -> int:
+    """Responses of a prompt that were scored beside each other."""
+    return built.n if built.source == "sft" else 2
+
+
+def thresholds_of(data: Path, name: str) -> dict[str, Any]:
+    """The thresholds that a build was screened under last."""
+    built = recorded_config(read_build(data, name), data)
+    return {field.name: getattr(built, field.name) for field in fields(Thresholds)}

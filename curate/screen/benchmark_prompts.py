@@ -1,0 +1,120 @@
+"""Evaluation prompts that training data must not hold, from the files that evaluations come in."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.assets import asset
+from curate.sources.messages import UnusableRow, is_text
+from curate.sources.pairs import FORMATS
+from curate.sources.prompts import COLUMNS, prompt_column, read_prompt
+from curate.sources.rows import BadRow, Row, raw_rows, raw_text, rows_config, shuffled
+from schemas.errors import UserError
+from schemas.ids import normalise
+
+WORDS_OF_A_LATER_TURN = 8
+"""A later turn with fewer words ("Now make it shorter.") is said in any conversation."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The distinct prompts of one evaluation file."""
+
+    name: str
+    sha256: str
+    """Of the file, or the fingerprint of the hub dataset."""
+    prompts: tuple[str, ...]
+    """Each turn of the person asking on its own; equal ones once."""
+    places: tuple[int, ...]
+    """The row of the file that each prompt stands in, from 0."""
+
+
+def read_benchmarks(against: Iterable[str]) -> tuple[Benchmark, ...]:
+    """The evaluation prompts that come with pairwright, then those of each file; the same content once."""
+    benchmarks: dict[str, Benchmark] = {}
+    for spec in (str(asset("samples", "eval_prompts.jsonl")), *against):
+        benchmark = read_benchmark(spec)
+        if any(other.name == benchmark.name for other in benchmarks.values()):
+            benchmark = Benchmark(spec, benchmark.sha256, benchmark.prompts, benchmark.places)
+        benchmarks.setdefault(benchmark.sha256, benchmark)
+    return tuple(benchmarks.values())
+
+
+def read_benchmark(spec: str) -> Benchmark:
+    """The prompts of a .jsonl, .json or .parquet file (.gz too) or of a hub dataset, named after the file.
+
+    Prompts come in the order of the rows; rows without one are passed over. Raises UserError where there is none.
+    """
+    cfg = rows_config(spec, None, 0)
+    rows = list(raw_rows(cfg))
+    prompts: dict[str, tuple[str, int]] = {}
+    for place, row in sorted(zip(shuffled(cfg, len(rows)), rows, strict=True), key=lambda placed: placed[0]):
+        for text in asked_in(row):
+            prompts.setdefault(normalise(text) or text, (text, place))
+    if not prompts:
+        raise without_prompts(spec, rows)
+    texts, places = zip(*prompts.values(), strict=True)
+    # A hub dataset is told by its name, a file by the end of its path.
+    name = Path(spec).name if Path(spec).is_file() else cfg.path
+    return Benchmark(name, cfg.sha256, texts, places)
+
+
+def asked_in(row: Row | BadRow) -> list[str]:
+    """What a person asks in a row: the first turn, and those later ones that are long enough to be told by."""
+    if isinstance(row, BadRow):
+        return []
+    try:
+        first, *later = next((read(row) for holds, read in READERS if holds(row)), []) or [""]
+    except UnusableRow:
+        return []
+    telling = [turn for turn in later if len(normalise(turn).split()) >= WORDS_OF_A_LATER_TURN]
+    return [turn for turn in (first, *telling) if turn.strip()]
+
+
+def all_turns(row: Row) -> list[str]:
+    """The turns of MT-Bench (text) and Arena-Hard ({"content"})."""
+    turns = row["turns"] if isinstance(row["turns"], list) else []
+    texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in turns]
+    return [text for text in texts if is_text(text)]
+
+
+def instance_prompts(row: Row) -> list[str]:
+    """The instruction of Self-Instruct with the input of its first instance."""
+    return user_turns({"instruction": row["instruction"], "input": row["instances"][0].get("input")})
+
+
+def user_turns(row: Row) -> list[str]:
+    """The user turns of a conversation or of a single prompt."""
+    return [message["content"] for message in read_prompt(row) if message["role"] == "user"]
+
+
+def pair_turns(row: Row) -> list[str]:
+    """The user turns before the two responses of a ready pair."""
+    parse = next(form.parse for form in FORMATS.values() if form.recognise(row))
+    return [message["content"] for message in parse(row).messages if message["role"] == "user"]
+
+
+def has_instances(row: Row) -> bool:
+    """True for a row of Self-Instruct."""
+    instances = row.get("instances")
+    return "instruction" in row and isinstance(instances, list) and bool(instances) and isinstance(instances[0], dict)
+
+
+READERS: tuple[tuple[Callable[[Row], bool], Callable[[Row], list[str]]], ...] = (
+    (lambda row: prompt_column(row) == "turns", all_turns),
+    (has_instances, instance_prompts),
+    (lambda row: prompt_column(row) is not None, user_turns),
+    (lambda row: any(form.recognise(row) for form in FORMATS.values()), pair_turns),
+)
+"""What a row shows -> how its turns are read; the first that fits."""
+
+
+def without_prompts(spec: str, rows: list[Any]) -> UserError:
+    """The error for a file that holds no prompt."""
+    columns = next((list(row) for row in rows if isinstance(row, dict)), None)
+    found = f"columns {', '.join(columns)}" if columns else f"no JSON object, first {raw_text(rows[0])[:80]!r}"
+    return UserError(
+        f"{spec} holds no evaluation prompt in its {len(rows)} rows: found {found}; expected a text in one of "
+        f"{', '.join(COLUMNS)}, or pairs; name another file with --against"
+    )

@@ -1,0 +1,171 @@
+"""Which prompts and pairs lie near each other, and what each response and prompt lies near."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.screen.benchmark_prompts import Benchmark
+from curate.screen.screen import keep_order
+from schemas.tables import Alike, Placed
+
+Rows = NDArray[np.float16]
+Embed = Callable[[Iterable[pl.Series], int], Rows]
+"""Blocks of texts, and how many they are, to their vectors: (texts, dimensions) of length 1, NaN for none."""
+NearKind = Literal["prompt", "pair"]
+ROWS_PER_BLOCK = 4096
+PROMPT_CHARACTERS = 4000
+"""The end of a prompt that is embedded; the encoder reads less of it."""
+LATIN_SHARE = 0.9
+RESPONSE_CHARACTERS = 512
+"""The beginning of a response that is embedded: it says what the response is about, at a third of the time."""
+
+
+@dataclass(frozen=True)
+class NearConfig:
+    """Which neighbours are looked for."""
+
+    embedder: str
+    embedder_digest: str
+    kinds: tuple[NearKind, ...]
+    floor: float
+    """Smallest cosine that is kept."""
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class PlaceConfig:
+    """What responses and prompts are held against."""
+
+    embedder: str
+    embedder_digest: str
+    has_responses: bool
+    """Responses are held against all prompts, which takes the vectors of both sides."""
+    benchmarks: tuple[str, ...]
+    """SHA-256 of each file of evaluation prompts."""
+    version: int = 1
+
+
+def find_neighbours(pairs: pl.LazyFrame, measured: pl.LazyFrame, cfg: NearConfig, *, embed: Embed) -> pl.DataFrame:
+    """All pairs of different prompts, and of different prompts with chosen responses, that are alike.
+
+    Of pairs with the same text the first stands for all. The cosine of a pair is the mean of those of its prompt
+    and of its chosen response, which is that of the two vectors end to end.
+    """
+    columns = ("pair_id", "z_margin", "margin", "prompt_hash", "chosen_hash")
+    hashes = measured.select(columns).with_row_index("row").collect()
+    prompts, prompt_of = distinct(hashes, "prompt_hash")
+    of_prompts = embed(prompt_texts(pairs, prompts), len(prompts))
+    found: list[pl.DataFrame] = [Alike.create_empty()]
+    if "prompt" in cfg.kinds:
+        found.append(alike_frame("prompt", prompts, of_prompts, cfg.floor, best_places(hashes, "prompt_hash")))
+    if "pair" in cfg.kinds:
+        rows, _ = distinct(hashes, "chosen_hash")
+        of_chosen = embed(response_texts(pairs, "chosen", rows), len(rows))
+        together = np.concatenate([of_prompts[prompt_of[rows]], of_chosen], axis=1) * np.float16(0.5**0.5)
+        found.append(alike_frame("pair", rows, together, cfg.floor, best_places(hashes, "chosen_hash")))
+    return pl.concat(found)
+
+
+def place_pairs(
+    pairs: pl.LazyFrame,
+    measured: pl.LazyFrame,
+    cfg: PlaceConfig,
+    *,
+    embed: Embed,
+    benchmarks: Sequence[Benchmark],
+) -> pl.DataFrame:
+    """How near each response is to its prompt and to the others, and each prompt to the evaluation prompts.
+
+    The encoder knows English: a response is placed only where it and its prompt are in Latin letters.
+    """
+    from curate.screen.neighbours import nearest, nearest_other
+
+    hashes = measured.select("pair_id", "prompt_hash").with_row_index("row").collect()
+    prompts, prompt_of = distinct(hashes, "prompt_hash")
+    of_prompts = embed(prompt_texts(pairs, prompts), len(prompts))
+    columns: dict[str, pl.Series] = {}
+    every = np.arange(hashes.height)
+    has_latin_prompt = are_latin(prompt_texts(pairs, prompts)).gather(prompt_of)
+    for side in ("chosen", "rejected"):
+        own = other = pl.Series([None] * hashes.height, dtype=pl.Float32)
+        if cfg.has_responses:
+            of_responses = embed(response_texts(pairs, side, every), hashes.height)
+            is_known = are_latin(response_texts(pairs, side, every)) & has_latin_prompt
+            own = numbers(row_cosines(of_responses, of_prompts, prompt_of)).set(~is_known, None)
+            other = numbers(nearest_other(of_responses, of_prompts, prompt_of)).set(~is_known, None)
+        columns |= {f"{side}_own": own, f"{side}_other": other}
+    texts = [prompt[-PROMPT_CHARACTERS:] for benchmark in benchmarks for prompt in benchmark.prompts]
+    of_evaluation = embed([pl.Series(texts, dtype=pl.String)], len(texts))
+    columns["evaluation"] = numbers(nearest(of_prompts, of_evaluation)[prompt_of])
+    return hashes.select("pair_id", **columns).pipe(Placed.cast)
+
+
+def distinct(hashes: pl.DataFrame, of_text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first row of each distinct text in order, and for every row the place of its text among them."""
+    firsts = hashes.unique(of_text, keep="first", maintain_order=True).select("row", of_text).with_row_index("place")
+    places = hashes.join(firsts.select("place", of_text), on=of_text, how="left", maintain_order="left")["place"]
+    return firsts["row"].to_numpy().astype(np.int64), places.to_numpy().astype(np.int64)
+
+
+def best_places(hashes: pl.DataFrame, of_text: str) -> NDArray[np.int64]:
+    """For each distinct text, in the order of `distinct`, the place of its best pair in the order of keeping."""
+    places = hashes.select(of_text, place=pl.Series(keep_order(hashes)))
+    return places.group_by(of_text, maintain_order=True).agg(pl.col("place").min())["place"].to_numpy()
+
+
+def alike_frame(
+    kind: str, rows: NDArray[np.int64], of_rows: Rows, floor: float, places: NDArray[np.int64]
+) -> pl.DataFrame:
+    """The neighbours among vectors as rows of `Alike`; vector i is that of row `rows[i]`, which ascend."""
+    # Not above: it loads torch, which a screening of measured pairs does without.
+    from curate.screen.neighbours import alike_rows
+
+    left, right, cosine = alike_rows(of_rows, floor, places)
+    found = pl.DataFrame({"left": rows[left], "right": rows[right], "similarity": cosine})
+    return found.with_columns(kind=pl.lit(kind)).select(Alike.column_names()).pipe(Alike.cast).sort("left", "right")
+
+
+def prompt_texts(pairs: pl.LazyFrame, rows: NDArray[np.int64]) -> Iterator[pl.Series]:
+    """The end of all that was said in the prompts of `rows`, which ascend, in blocks."""
+    said = pl.col("messages").list.eval(pl.element().struct.field("content")).list.join("\n\n")
+    return texts_at(pairs, said.str.tail(PROMPT_CHARACTERS), rows)
+
+
+def response_texts(pairs: pl.LazyFrame, side: str, rows: NDArray[np.int64]) -> Iterator[pl.Series]:
+    """The beginnings of the responses of `rows`, which ascend, in blocks."""
+    return texts_at(pairs, pl.col(side).str.head(RESPONSE_CHARACTERS), rows)
+
+
+def texts_at(pairs: pl.LazyFrame, text: pl.Expr, rows: NDArray[np.int64]) -> Iterator[pl.Series]:
+    """One text a row of `rows`, which ascend, in blocks."""
+    start = 0
+    for block in pairs.select(text=text).collect_batches(chunk_size=ROWS_PER_BLOCK, maintain_order=True):
+        first, last = np.searchsorted(rows, [start, start + block.height])
+        start += block.height
+        yield block["text"].gather(rows[first:last] - (start - block.height))
+
+
+def are_latin(blocks: Iterable[pl.Series]) -> pl.Series:
+    """True for texts whose letters are nearly all those of English."""
+    found = [
+        texts.str.count_matches(r"[A-Za-z]") >= LATIN_SHARE * texts.str.count_matches(r"\p{L}") for texts in blocks
+    ]
+    return pl.concat([pl.Series([], dtype=pl.Boolean), *found])
+
+
+def row_cosines(ones: Rows, others: Rows, place: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The cosine of each of `ones` to `others[place]` of its row."""
+    found = np.empty(len(ones), dtype=np.float32)
+    for start in range(0, len(ones), ROWS_PER_BLOCK):
+        block = slice(start, start + ROWS_PER_BLOCK)
+        found[block] = np.einsum("ij,ij->i", ones[block].astype(np.float32), others[place[block]].astype(np.float32))
+    return found
+
+
+def numbers(cosines: NDArray[np.float32]) -> pl.Series:
+    """Cosines to 4 digits, because the last ones depend on how many rows were multiplied; not a number is null."""
+    return pl.Series(cosines, dtype=pl.Float32).round(4).fill_nan(None)

@@ -1,0 +1,134 @@
+"""What screening found of one pair: the rule that dropped it, and all that the rules looked at."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from curate.screen.rules import RULES
+from curate.screen.screen import KINDS, round_like
+from curate.store import Table
+
+NAMES: list[str] = [rule.name for rule in RULES]
+
+
+def verdict(tables: Mapping[str, Table], pair_id: str) -> dict[str, Any] | None:
+    """The verdict on a pair with what was measured of it, and the pair that was kept in its place, if one was.
+
+    None for a build that holds no verdict on it.
+    """
+    found = one(tables, "screen_pairs", pair_id)
+    if found is None:
+        return None
+    if "measure_pairs" not in tables:
+        # A build of an earlier version, whose verdicts name the pair that was kept instead.
+        return {"flags": [], **found, **dict.fromkeys(SEEN), "probes": []}
+    seen = {name: one(tables, stage, pair_id) for name, stage in SEEN.items()}
+    probes = []
+    if "score_probes" in tables:
+        scores = tables["score_probes"].scan().filter(pl.col("pair_id") == pair_id).select("probe", "score", "reason")
+        probes = scores.collect().to_dicts()
+    return {**found, **kept_instead(tables, pair_id, found["dropped_by"]), **seen, "probes": probes}
+
+
+SEEN = {"measured": "measure_pairs", "contaminated": "find_contamination", "placed": "place_pairs"}
+
+
+def one(tables: Mapping[str, Table], stage: str, pair_id: str) -> dict[str, Any] | None:
+    """The row of a pair; None where the stage was left out or has none."""
+    if stage not in tables:
+        return None
+    found = tables[stage].scan().filter(pl.col("pair_id") == pair_id).head(1).collect()
+    return found.row(0, named=True) if found.height else None
+
+
+def kept_instead(tables: Mapping[str, Table], pair_id: str, reason: str | None) -> dict[str, Any]:
+    """`duplicate_of` and `similarity`: the best pair that the rule kept and that this one is like; else nulls."""
+    nothing: dict[str, Any] = {"duplicate_of": None, "similarity": None}
+    if reason not in (*KINDS, "duplicate_pair"):
+        return nothing
+    text = TEXT_OF[reason]
+    rows = (
+        tables["measure_pairs"]
+        .scan()
+        .select("pair_id", "z_margin", "margin", text=text)
+        .with_row_index("row")
+        .join(tables["screen_pairs"].scan().select("pair_id", pl.col("dropped_by").cast(pl.String)), on="pair_id")
+        .collect()
+    )
+    own = rows.filter(pl.col("pair_id") == pair_id)["text"].item()
+    similar = pl.concat(
+        [pl.DataFrame({"text": [own], "similarity": [1.0]}, {"text": pl.UInt64, "similarity": pl.Float32})]
+    )
+    if reason in KINDS:
+        similar = pl.concat([similar, linked(tables, rows, own, reason)])
+    # What a later rule dropped was kept by this one.
+    later = NAMES[NAMES.index(reason) + 1 :]
+    others = rows.filter(
+        pl.col("pair_id") != pair_id, pl.col("dropped_by").is_null() | pl.col("dropped_by").is_in(later)
+    )
+    best = others.join(similar, on="text").sort(
+        "z_margin", "margin", "pair_id", descending=[True, True, False], nulls_last=True
+    )
+    if best.is_empty():
+        return nothing
+    return {"duplicate_of": best["pair_id"][0], "similarity": round(best["similarity"][0], 4)}
+
+
+TEXT_OF = {
+    "duplicate_pair": "pair_hash",
+    "near_copy": "chosen_hash",
+    "near_duplicate_prompt": "prompt_hash",
+    "near_duplicate_pair": "chosen_hash",
+}
+"""Rule -> the text that it holds against others."""
+
+
+def linked(tables: Mapping[str, Table], rows: pl.DataFrame, own: int, reason: str) -> pl.DataFrame:
+    """The texts that are alike enough to the text `own`."""
+    cfg = tables["screen_pairs"].manifest.config
+    least = round_like(cfg["max_jaccard"] if reason == "near_copy" else cfg["max_cosine"])
+    alike = tables["find_copies" if reason == "near_copy" else "find_neighbours"].scan()
+    edges = alike.filter((pl.col("kind") == KINDS[reason]) & (pl.col("similarity") >= least)).collect()
+    here = rows.filter(pl.col("text") == own)["row"].implode()
+    ends = [
+        edges.filter(pl.col(near).is_in(here)).select("similarity", row=far)
+        for near, far in (("left", "right"), ("right", "left"))
+    ]
+    found = pl.concat(ends).join(rows.select("row", "text"), on="row")
+    return found.group_by("text").agg(pl.col("similarity").max()).select("text", "similarity")
+
+
+def verdict_lines(found: dict[str, Any] | None, rules: Mapping[str, Any]) -> list[str]:
+    """The verdict for people to read; `rules` is the config that it was given under."""
+    if found is None:
+        return ["not screened"]
+    lines = [f"dropped by {found['dropped_by']}" if found["dropped_by"] else "kept"]
+    if found["duplicate_of"]:
+        similarity = "" if found["similarity"] is None else f" ({found['similarity']:.3f})"
+        lines[0] += f": too like {found['duplicate_of']}{similarity}"
+    measured = found["measured"]
+    if measured is None:
+        return lines
+    margin = "no margin" if measured["margin"] is None else f"margin {measured['margin']:.4f}"
+    if measured["z_margin"] is not None:
+        margin += f", {measured['z_margin']:.2f} in z"
+    noise = f"noise {rules['noise']:g}, " if rules.get("noise") else ""
+    lines.append(f"{margin} ({noise}min margin {rules['min_margin']:g})")
+    for side in ("chosen", "rejected"):
+        facts = (
+            f"{measured[f'{side}_tokens']} tokens, cut off: {measured[f'{side}_cut']}, "
+            f"repeats {measured[f'{side}_repetition']:.2f}, echoes {measured[f'{side}_echo']:.2f}, "
+            f"other language {measured[f'{side}_foreign']:.2f}"
+        )
+        placed = found["placed"]
+        if placed and placed[f"{side}_own"] is not None:
+            facts += f", cosine to its prompt {placed[f'{side}_own']:.2f}"
+            if placed[f"{side}_other"] is not None:
+                facts += f", to another {placed[f'{side}_other']:.2f}"
+        lines.append(f"{side}: {facts}")
+    if hit := found["contaminated"]:
+        lines.append(f"holds {hit['coverage']:.0%} of prompt {hit['prompt']} of {hit['against']}")
+    if found["flags"]:
+        lines.append(f"flagged: {', '.join(found['flags'])}")
+    return lines
