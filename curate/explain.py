@@ -14,6 +14,7 @@ from curate.mix import read_lock
 from curate.prices import usd
 from curate.saved import build_names, mix_names, pairs_stage, read_build
 from curate.score import candidate_requests, side_requests
+from curate.screen.personal import masked
 from curate.store import Table, open_table
 from curate.verdict import verdict, verdict_lines
 from schemas.errors import UserError
@@ -57,9 +58,10 @@ def way_back(
         "build": name,
         "source": built["config"]["source"],
         "prompt_id": pair["prompt_id"],
-        "messages": pair["messages"],
-        "chosen": pair["chosen"],
-        "rejected": pair["rejected"],
+        # Personal data is printed as its kind; the tables have it as it came.
+        "messages": [{**message, "content": masked(message["content"])} for message in pair["messages"]],
+        "chosen": masked(pair["chosen"]),
+        "rejected": masked(pair["rejected"]),
         "score_chosen": pair["score_chosen"],
         "score_rejected": pair["score_rejected"],
         # Tables of earlier versions do not have them.
@@ -68,7 +70,10 @@ def way_back(
         "scorer": pair["scorer"],
         "origin": pair["origin"],
         "flaw": pair["flaw"],
-        "candidates": candidates.drop("prompt_id", strict=False).to_dicts(),
+        "candidates": [
+            {**row, "response": masked(row["response"])}
+            for row in candidates.drop("prompt_id", strict=False).to_dicts()
+        ],
         "calls": ledger.describe(calls_behind(built, tables, pair, candidates)),
         "screening": verdict(tables, pair["pair_id"]),
         "rules": tables["screen_pairs"].manifest.config,
@@ -95,7 +100,7 @@ def calls_behind(
         call_ids += [call_key(scorer, request) for request in requests]
     if "score_probes" in tables:
         probed = tables["score_probes"].scan().filter(pl.col("pair_id") == pair["pair_id"]).select("call_id")
-        call_ids += probed.collect()["call_id"]
+        call_ids += probed.collect()["call_id"].to_list()
     return list(dict.fromkeys(call_id for call_id in call_ids if call_id))
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import logging
+import os
 import re
 import sys
 import tomllib
@@ -151,6 +152,10 @@ def run_command(main: Any, arguments: Sequence[str] | None) -> int:
         return told(f"error: {without_secrets(str(error))}", 2, arguments)
     except CapReached as reached:
         return told(str(reached), 3, arguments)
+    except BrokenPipeError:
+        # Whoever read, such as `head`, has enough; nothing more may be written, at the end of Python either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("interrupted; everything so far is saved, the same command goes on", file=sys.stderr)
         return 130

@@ -220,11 +220,11 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
     # The same pair from two builds is one pair, whatever its number there; the source named first has it.
     texts = together.with_columns(text_key=pl.col("pair_id").str.slice(0, 16))
     unique = texts.unique("text_key", keep="first", maintain_order=True).drop("text_key")
+    if unique.is_empty():
+        raise UserError(f"mix '{recipe.name}' would be empty: no pair of {shown_sources(recipe)} passed screening")
     found = mix_likeness(unique, pinned, data)
     repeated = repeated_between(found) if found else unique.select("source", "pair_id").head(0)
     unique = unique.join(repeated, on=["source", "pair_id"], how="anti", maintain_order="left")
-    if unique.is_empty():
-        raise UserError(f"mix '{recipe.name}' would be empty: no pair of {shown_sources(recipe)} passed screening")
     ordered = (
         unique.with_columns(order=hashes(unique["pair_id"], recipe.seed, "order"))
         .sort("order", "pair_id")

@@ -8,6 +8,7 @@ from curate.config import ShowConfig
 from curate.mix import read_lock
 from curate.runs import all_runs
 from curate.saved import build_names, mix_names, nearest, pairs_stage, read_build
+from curate.screen.personal import redact
 from curate.store import open_table
 from schemas.errors import UserError
 
@@ -39,7 +40,11 @@ def show_one(cfg: ShowConfig) -> dict[str, Any]:
         pairs = open_table(cfg.data, stage, built["tables"][stage]).scan()
         pairs = pairs.with_columns(margin=pl.col("score_chosen") - pl.col("score_rejected"))
         columns = ["pair_id", "dropped_by", *flags, "margin", "prompt", "chosen", "rejected"]
-        rows = screened.select("pair_id", "dropped_by", *flags).head(PAIRS_SHOWN).join(pairs, on="pair_id", how="left", maintain_order="left")
+        rows = (
+            screened.select("pair_id", "dropped_by", *flags)
+            .head(PAIRS_SHOWN)
+            .join(pairs, on="pair_id", how="left", maintain_order="left")
+        )
         return {**built["summary"], "tables": built["tables"], "pairs": shown_pairs(rows, columns)}
     if cfg.name in mix_names(cfg.data):
         lock = read_lock(cfg.data / "mixes" / f"{cfg.name}.lock.json")
@@ -53,11 +58,15 @@ def show_one(cfg: ShowConfig) -> dict[str, Any]:
 
 
 def shown_pairs(rows: pl.LazyFrame, columns: list[str]) -> list[dict[str, Any]]:
-    """Pairs with their texts cut to a line."""
+    """Pairs with their texts cut to a line, personal data as its kind."""
     last_turn = pl.col("messages").list.last().struct.field("content")
     texts = {"prompt": last_turn, "chosen": pl.col("chosen"), "rejected": pl.col("rejected")}
     return (
-        rows.with_columns(**{name: one_line(text) for name, text in texts.items()}).select(columns).collect().to_dicts()
+        rows.with_columns(**{name: text.map_batches(redact, pl.String) for name, text in texts.items()})
+        .with_columns(one_line(pl.col(name)) for name in texts)
+        .select(columns)
+        .collect()
+        .to_dicts()
     )
 
 

@@ -169,7 +169,8 @@ class Alike(dy.Schema):
     kind = dy.Enum(["text", "prompt", "pair"], primary_key=True)
     """What is compared: the words of prompt and chosen response, the vectors of the prompts, or those of both."""
     similarity = dy.Float32()
-    """Jaccard index of the word 3-grams for `text`, else cosine; rounded to 4 digits."""
+    """For `text` the smaller Jaccard index of the words of both sides, prompt and chosen response, as
+    `curate.screen.copies` says; else the cosine. Rounded to 4 digits."""
 
 
 class Placed(dy.Schema):

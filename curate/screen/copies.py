@@ -68,7 +68,7 @@ def find_copies(pairs: pl.LazyFrame, measured: pl.LazyFrame, cfg: CopiesConfig) 
     similarity = similarities(pairs, rows, left, right, cfg.floor)
     enough = similarity >= np.float32(cfg.floor)
     one, other = rows[left[enough]], rows[right[enough]]
-    log.info("%d candidates among %d texts, %d of them copies", len(left), len(rows), len(one))
+    log.debug("%d candidates among %d texts, %d of them copies", len(left), len(rows), len(one))
     return (
         pl.DataFrame(
             {"left": np.minimum(one, other), "right": np.maximum(one, other), "similarity": similarity[enough]}

@@ -103,12 +103,3 @@ def keep_one_by_one(kept: Mask, is_open: Mask, fallen_to: Rows, better: Rows, wo
             for other in below[start:end]:
                 counts[other] += 1
     return kept
-
-
-def duplicate_of(row: int, kept: Mask, rank: Rows, class_of: Rows, edges: Edges) -> int | None:
-    """The best row that stayed, is better than `row` and alike to it; None where there is none."""
-    left, right = edges
-    own = class_of[row]
-    alike = np.concatenate([[own], right[left == own], left[right == own]])
-    rows = np.flatnonzero(kept & np.isin(class_of, alike) & (rank < rank[row]))
-    return int(rows[np.argmin(rank[rows])]) if len(rows) else None

@@ -27,14 +27,16 @@ def screen_pairs(
     rows = together(measured, contaminated, placed, probed)
     alike = pl.concat([copies, neighbours])
     verdicts = rows.select(first_match(row_rules(cfg, rows)).cast(pl.String)).to_series().alias("dropped_by")
-    verdicts = with_repeats(rows, verdicts, cfg)
     rank = keep_order(rows)
+    verdicts = with_repeats(rows, verdicts, rank, cfg)
     for rule in KINDS:
         if rule not in cfg.skip:
             verdicts = with_near(rule, rows, verdicts, rank, alike, cfg)
     judged = rows.with_columns(verdicts)
-    first_ids = first(judged.filter(pl.col("dropped_by").is_null()), cfg)
-    is_surplus = pl.col("dropped_by").is_null() & ~pl.col("pair_id").is_in(first_ids.implode())
+    is_surplus = pl.lit(False)
+    if cfg.keep is not None:
+        first_ids = first(judged.filter(pl.col("dropped_by").is_null()), cfg)
+        is_surplus = pl.col("dropped_by").is_null() & ~pl.col("pair_id").is_in(first_ids.implode())
     flags = [pl.when(rule.fill_null(False)).then(pl.lit(flag)) for flag, rule in flag_rules().items()]
     return judged.select(
         "pair_id",
@@ -71,7 +73,7 @@ def keep_order(rows: pl.DataFrame) -> NDArray[np.int64]:
     return places
 
 
-def with_repeats(rows: pl.DataFrame, verdicts: pl.Series, cfg: RulesConfig) -> pl.Series:
+def with_repeats(rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64], cfg: RulesConfig) -> pl.Series:
     """The verdicts with `duplicate_pair` in its place among the rules: the same texts as a pair that is kept.
 
     Equal texts break the same rules about texts, so that only what the rules before it have dropped is left out.
@@ -79,9 +81,9 @@ def with_repeats(rows: pl.DataFrame, verdicts: pl.Series, cfg: RulesConfig) -> p
     if "duplicate_pair" in cfg.skip:
         return verdicts
     before = ["failed_score", "empty", "tie", "identical"]
-    left = rows.filter(verdicts.is_null() | ~verdicts.is_in(before))
-    best = left.select("row", "pair_hash", place=pl.Series(keep_order(rows)[left["row"].to_numpy()]))
-    again = best.filter(pl.col("place") > pl.col("place").min().over("pair_hash"))
+    left = rows.select("row", "pair_hash", place=pl.Series(rank)).filter(verdicts.is_null() | ~verdicts.is_in(before))
+    several = left.filter(pl.col("pair_hash").is_duplicated())
+    again = several.filter(pl.col("place") > pl.col("place").min().over("pair_hash"))
     return named(verdicts, again["row"].to_numpy(), "duplicate_pair")
 
 
@@ -97,17 +99,14 @@ def with_near(
     of_text = "prompt_hash" if kind == "prompt" else "chosen_hash"
     same = ["prompt_id"] if kind == "prompt" else ["prompt_id", "chosen_hash"]
     left = (
-        rows.with_columns(place=pl.Series(rank))
+        rows.select("row", "origin", *same, text=of_text, place=pl.Series(rank))
         .filter(verdicts.is_null())
-        .select(
-            "row",
-            "place",
-            text=of_text,
-            node=pl.when(pl.col("origin") == "synthetic")
-            .then(pl.concat_str(same, separator=" "))
-            .otherwise(pl.concat_str(pl.lit("pair "), "pair_id")),
-        )
+        .with_columns(node=pl.col("row").cast(pl.Int64))
     )
+    if "synthetic" in left["origin"]:
+        # The first row of a prompt stands for all of its rows.
+        of_prompt = pl.when(pl.col("origin") == "synthetic").then(pl.col("row").min().over(same)).otherwise("row")
+        left = left.with_columns(node=of_prompt.cast(pl.Int64))
     nodes = left.group_by("node").agg(pl.col("place").min(), pl.col("text").first()).sort("place")
     texts = nodes.select(pl.col("text").unique().sort()).with_row_index("class")
     classes = nodes.join(texts, on="text", how="left", maintain_order="left")["class"].to_numpy()
@@ -156,4 +155,4 @@ def first(accepted: pl.DataFrame, cfg: RulesConfig) -> pl.Series:
     quota = pl.col("flaw").cast(pl.String).replace_strict(dict(cfg.quotas), default=0, return_dtype=pl.Int64)
     place = pl.int_range(pl.len(), dtype=pl.Int64).over("flaw")
     ordered = accepted.sort(place >= quota, maintain_order=True)
-    return ordered["pair_id"].head(ordered.height if cfg.keep is None else cfg.keep)
+    return ordered["pair_id"].head(cfg.keep or 0)

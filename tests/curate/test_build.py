@@ -1,6 +1,5 @@
 """The whole line on the embedded models, and what is left of it after kill -9."""
 
-import hashlib
 import json
 import os
 import re
@@ -9,24 +8,19 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
-from scripted import ScriptedModel, completion
+from scripted import completion
 
-from curate.backends.calls import Answer
 from curate.backends.named import named_scorer
 from curate.build import build
 from curate.cli import main
 from curate.config import BuildConfig, ExplainConfig
 from curate.explain import explain, explained
 from curate.noise import Noise, save_noise
-from curate.screen.screen import ScreenConfig, screen_pairs
-from curate.sources.pairs import read_pairs
-from curate.sources.rows import rows_config
+from curate.screen.rules import RULES
 
 DATASETS = Path(__file__).parents[2].parent / "shared" / "datasets"
 SMALL = ["--source", "sft", "--num-prompts", "6", "--max-tokens", "8", "--json"]
@@ -116,7 +110,7 @@ def test_more_prompts_reuse_the_calls_of_fewer(undisturbed):
 
     more = run(data, "--num-prompts", "8", "--name", "more")
 
-    # Six generations and their scores and vectors are known; two prompts are new.
+    # Six generations, their scores and those of the probes are known; two prompts are new.
     assert more["reused_calls"] >= summary["calls"] - 1
     assert more["calls"] < summary["calls"]
 
@@ -158,6 +152,7 @@ def test_a_scorer_that_prefers_empty_responses_never_gets_one_chosen(endpoint, t
     assert pairs["chosen"].to_list() == ["A short one."] * 2
     assert pairs["rejected"].to_list() == ["A fine long answer."] * 2
     assert built.summary()["kept"] == 2
+    assert built.summary()["flags"] == {"scorer_unreliable": 2}
 
 
 def test_a_score_that_could_not_be_read_drops_the_prompt_and_is_asked_again(endpoint, tmp_path, monkeypatch):
@@ -168,7 +163,10 @@ def test_a_score_that_could_not_be_read_drops_the_prompt_and_is_asked_again(endp
         return 200, completion("broken" if is_down and text.startswith("sky") else f"reward:{len(text)}")
 
     chat = endpoint(
-        lambda body: (200, completion(*(f"{body['messages'][0]['content']}{'!' * i}" for i in range(body["n"]))))
+        lambda body: (
+            200,
+            completion(*(f"{body['messages'][0]['content']} is {'old and ' * i}good" for i in range(body["n"]))),
+        )
     )
     monkeypatch.setenv("NIM_BASE_URL", endpoint(judge).url)
     prompts = tmp_path / "prompts.jsonl"
@@ -186,8 +184,8 @@ def test_a_score_that_could_not_be_read_drops_the_prompt_and_is_asked_again(endp
 
 
 def test_adjacent_pairs_come_from_one_prompt_and_explain_shows_their_z_and_the_noise(endpoint, tmp_path, monkeypatch):
-    # Lengths are 1, 2, 3 and 4: mean 2.5, deviation sqrt(1.25) = 1.118, so neighbours are 1 / 1.118 = 0.89 in z apart.
-    chat = endpoint(lambda body: (200, completion("b", "bb", "bbb", "bbbb")))
+    # Lengths are 8 to 11: mean 9.5, deviation sqrt(1.25) = 1.118, so neighbours are 1 / 1.118 = 0.89 in z apart.
+    chat = endpoint(lambda body: (200, completion("It is b.", "It is bb.", "It is bbb.", "It is bbbb.")))
     nim = endpoint(lambda body: (200, completion(f"reward:{len(body['messages'][-1]['content'])}")))
     monkeypatch.setenv("NIM_BASE_URL", nim.url)
     prompts = tmp_path / "prompts.jsonl"
@@ -202,9 +200,9 @@ def test_adjacent_pairs_come_from_one_prompt_and_explain_shows_their_z_and_the_n
 
     found = explain(ExplainConfig(built.pairs.scan().collect()["pair_id"][0], tmp_path))
     assert (built.summary()["rows_in"], built.summary()["kept"], built.summary()["noise"]) == (6, 6, 0.5)
-    assert (found["chosen"], found["rejected"]) == ("bbbb", "bbb")
-    assert "chosen (4.0000 by nim:m, z +1.34)" in explained(found)
-    assert "kept (margin 1.0000, 0.89 in z; noise 0.5, min margin 0, max cosine 0.95)" in explained(found)
+    assert (found["chosen"], found["rejected"]) == ("It is bbbb.", "It is bbb.")
+    assert "chosen (11.0000 by nim:m, z +1.34)" in explained(found)
+    assert "  kept\n  margin 1.0000, 0.89 in z (noise 0.5, min margin 0)\n" in explained(found)
 
 
 @pytest.mark.skipif(not DATASETS.exists(), reason="the shared datasets are not here")
@@ -216,25 +214,14 @@ def test_adjacent_pairs_come_from_one_prompt_and_explain_shows_their_z_and_the_n
         ("llamafactory_dpo_en.json", 300, {"duplicate_pair": 5}),
     ],
 )
-def test_real_pair_files_end_with_their_known_flaws(recorder, file, rows_in, flaws):
-    # Vectors by hash: what is looked for here is in the texts and scores, and embedding takes minutes.
-    embedder = ScriptedModel(lambda request: Answer(values=one_of_many(request.messages[0]["content"])))
-    parts = list(read_pairs(rows_config(str(DATASETS / file), None, 30)))
-    pairs, dropped = (pl.concat(frames) for frames in zip(*parts, strict=True))
+def test_real_pair_files_end_with_their_known_flaws(tmp_path, file, rows_in, flaws):
+    # What the other rules find in real texts is a matter of their thresholds.
+    others = tuple(rule.name for rule in RULES if rule.can_skip and rule.name not in flaws)
 
-    cfg = ScreenConfig(0.0, 1.0, embedder.model, embedder.digest)
-    screened = screen_pairs(pairs.lazy(), cfg, embedder=embedder, recorder=recorder)
+    summary = build(BuildConfig(source=str(DATASETS / file), skip=others, data=tmp_path)).summary()
 
-    reasons = [*dropped["reason"], *screened["dropped_by"].drop_nulls()]
-    counts = Counter(reason for reason in reasons if reason != "near_duplicate_prompt")
-    assert pairs.height + dropped.height == rows_in
-    assert counts == flaws
-
-
-def one_of_many(text: str) -> tuple[float, ...]:
-    """A unit vector that is another one for another text, all but surely."""
-    signs = np.frombuffer(hashlib.sha512(text.encode()).digest(), dtype=np.int8).astype(float)
-    return tuple(signs / np.linalg.norm(signs))
+    assert summary["rows_in"] == rows_in == summary["kept"] + sum(flaws.values())
+    assert summary["dropped"] == flaws
 
 
 @pytest.mark.skipif(not DATASETS.exists(), reason="the shared datasets are not here")

@@ -9,9 +9,27 @@ import pytest
 from curate.cli import main
 
 PAIRS = [
-    {"prompt": "Name a colour.", "chosen": "Blue.", "rejected": "Seven.", "score_chosen": 3.0, "score_rejected": 1.0},
-    {"prompt": "Name a number.", "chosen": "Seven.", "rejected": "Blue.", "score_chosen": 2.5, "score_rejected": 2.0},
-    {"prompt": "Name a river.", "chosen": "The Nile.", "rejected": "", "score_chosen": 2.5, "score_rejected": 2.0},
+    {
+        "prompt": "Name a colour.",
+        "chosen": "Blue is a colour.",
+        "rejected": "I like red best.",
+        "score_chosen": 3.0,
+        "score_rejected": 1.0,
+    },
+    {
+        "prompt": "Name a number.",
+        "chosen": "Seven is a number.",
+        "rejected": "Count on your own.",
+        "score_chosen": 2.5,
+        "score_rejected": 2.0,
+    },
+    {
+        "prompt": "Name a river.",
+        "chosen": "The Nile is one.",
+        "rejected": "",
+        "score_chosen": 2.5,
+        "score_rejected": 2.0,
+    },
 ]
 
 
@@ -72,14 +90,21 @@ def test_a_build_prints_one_json_object_last_with_the_names_of_the_contract(run,
     assert code == 0
     assert (summary["name"], summary["rows_in"], summary["kept"]) == ("pairs", 3, 1)
     assert summary["dropped"] == {"empty": 1, "low_margin": 1}
+    assert summary["flags"] == {}
     assert summary.keys() >= {"candidates", "calls", "reused_calls", "scorer", "generator", "table", "seconds"}
 
 
-def test_when_a_threshold_drops_everything_the_one_that_keeps_a_quarter_is_printed(run, pairs):
-    code, out, _ = run("build", "--source", str(pairs), "--min-margin", "9")
+def test_when_a_threshold_drops_everything_those_that_keep_the_first_and_a_quarter_are_printed(run, tmp_path):
+    # Margins 1 to 5, and an empty response with a larger one: two of five are the fewest that make a quarter.
+    rows = [PAIRS[0] | {"prompt": f"Name {n} colours.", "score_chosen": 1.0 + n} for n in range(1, 6)]
+    rows.append(PAIRS[2] | {"score_chosen": 10.0})
+    (tmp_path / "six.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    code, out, _ = run("build", "--source", "six.jsonl", "--min-margin", "9")
 
     assert code == 0
-    assert "--min-margin 2 would keep a quarter" in out
+    said = "no pair was kept; low_margin dropped 5 of 6: --min-margin 5 would keep the first, 4 a quarter of them"
+    assert said in out.splitlines()
 
 
 def test_a_threshold_that_would_be_refused_is_not_advised(run, tmp_path):
@@ -89,7 +114,7 @@ def test_a_threshold_that_would_be_refused_is_not_advised(run, tmp_path):
     code, out, _ = run("build", "--source", "lower.jsonl")
 
     assert code == 0
-    assert "no pair was kept" in out.splitlines()
+    assert "no pair was kept; low_margin dropped 2 of 3: --skip low_margin would let them pass" in out.splitlines()
     assert "--min-margin" not in out
 
 
@@ -109,10 +134,11 @@ def test_the_way_from_build_to_mix_to_explain(run, pairs):
     pair_id = next(pair["pair_id"] for pair in last_json(shown)["pairs"] if pair["dropped_by"] is None)
     code, explained, _ = run("explain", pair_id)
 
-    assert last_json(mixed).keys() == {"name", "rows", "train", "heldout", "sources", "sha256", "path"}
+    named = {"name", "rows", "train", "heldout", "sources", "duplicates_between_sources", "like_heldout"}
+    assert last_json(mixed).keys() == named | {"sha256", "path"}
     assert [build["name"] for build in last_json(listed)["builds"]] == ["mine"]
     assert code == 0
-    assert "kept (margin" in explained
+    assert "  kept\n  margin " in explained
     assert "mix v1: row" in explained
 
 

@@ -9,7 +9,7 @@ from scripted import completion, user
 
 from curate.backends.calls import Request
 from curate.backends.ledger import Ledger
-from curate.backends.named import minilm, named_scorer
+from curate.backends.named import named_scorer
 from curate.cli import main
 from curate.ledger_report import report
 
@@ -298,11 +298,11 @@ def test_a_part_that_was_cut_is_asked_for_and_the_rest_is_scored_as_it_stands(ju
     assert (scoring["held"], scoring["to_make"]["estimate"]) == (4 * 4 + 8 * 2, 8 * 2)
 
 
-@pytest.mark.parametrize("name", ["reward-mini-b", "minilm"])
+@pytest.mark.parametrize("name", ["reward-mini", "reward-mini-b"])
 def test_what_runs_here_says_itself_how_long_each_row_took(name):
-    model = minilm() if name == "minilm" else named_scorer(name)
+    model = named_scorer(name)
     turns = [[*user("What is salt?"), {"role": "assistant", "content": f"It is number {i}."}] for i in range(40)]
-    requests = [Request("embed" if name == "minilm" else "score", messages) for messages in turns]
+    requests = [Request("score", messages) for messages in turns]
 
     began = time.perf_counter()
     answers = [answer for group in model.answer(requests, set(range(40))) for _, answer in group]

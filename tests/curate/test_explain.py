@@ -31,7 +31,7 @@ def reply(body):
     asked = body["messages"][-1]["content"]
     if text.startswith("You write"):
         return 200, completion(json.dumps({"chosen": f"Good: {asked}", "rejected": f"Bad: {asked}"}))
-    return 200, completion(*(f"{asked} {'!' * i}" for i in range(body["n"])))
+    return 200, completion(*(f"It takes {'more and ' * i}more than a word." for i in range(body["n"])))
 
 
 @pytest.fixture
@@ -70,15 +70,17 @@ def recorded(data, prompt):
 @pytest.mark.parametrize(
     ("source", "scorer", "fields", "calls"),
     [
-        ("gpt", "judge:", {}, {"generate": 1, "score": 2, "embed": 1}),
-        ("gpt", "judge-pairs:", {}, {"generate": 1, "score": 2, "embed": 1}),
-        ("gpt", "", {}, {"generate": 1, "embed": 1}),
-        ("ready", "judge:", {"rubric": "correct"}, {"score": 2, "embed": 1}),
-        ("ready", "reward-mini-b", {}, {"score": 2, "embed": 1}),
-        ("ready", "", {}, {"embed": 1}),
-        ("sft", "judge:", {"n": 3}, {"generate": 1, "score": 3, "embed": 1}),
+        # Beside the responses there are three probes where the scorer sees one response at a time.
+        ("gpt", "judge:", {}, {"generate": 1, "score": 2 + 3}),
+        ("gpt", "judge:", {"no_probes": True}, {"generate": 1, "score": 2}),
+        ("gpt", "judge-pairs:", {}, {"generate": 1, "score": 2}),
+        ("gpt", "", {}, {"generate": 1}),
+        ("ready", "judge:", {"rubric": "correct"}, {"score": 2 + 3}),
+        ("ready", "reward-mini-b", {}, {"score": 2 + 3}),
+        ("ready", "", {}, {}),
+        ("sft", "judge:", {"n": 3}, {"generate": 1, "score": 3 + 3}),
         # Three responses in both orders: 3 * 2.
-        ("sft", "judge-pairs:", {"n": 3}, {"generate": 1, "score": 6, "embed": 1}),
+        ("sft", "judge-pairs:", {"n": 3}, {"generate": 1, "score": 6}),
     ],
 )
 def test_every_call_behind_a_pair_is_shown(made, source, scorer, fields, calls):
@@ -100,7 +102,7 @@ def test_a_rubric_that_was_changed_since_hides_no_call(made, tmp_path):
 
     found = explain(ExplainConfig(built.pairs.scan().collect()["pair_id"][0], data))
 
-    assert [call["kind"] for call in found["calls"]].count("score") == 2
+    assert [call["kind"] for call in found["calls"]].count("score") == 2 + 3
 
 
 def test_a_build_of_before_scorers_were_written_down_is_explained_by_what_its_tables_hold(made):
@@ -112,4 +114,4 @@ def test_a_build_of_before_scorers_were_written_down_is_explained_by_what_its_ta
 
     found = explain(ExplainConfig(built.pairs.scan().collect()["pair_id"][0], data))
 
-    assert Counter(call["kind"] for call in found["calls"]) == {"generate": 1, "score": 3, "embed": 1}
+    assert Counter(call["kind"] for call in found["calls"]) == {"generate": 1, "score": 3 + 3}

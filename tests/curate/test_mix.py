@@ -208,18 +208,18 @@ def test_a_recipe_copied_under_another_name_is_refused(data):
 
 
 def test_a_pair_that_is_numbered_in_one_build_is_the_same_pair_in_another(tmp_path):
-    row = {"prompt": "A question?", "chosen": "Yes.", "rejected": "No.", "score_rejected": 0.0}
+    row = {"prompt": "Is one a number?", "chosen": "Yes, one is.", "rejected": "No, it is none.", "score_rejected": 0.0}
     for name, scores in (("twice", (1.0, 2.0)), ("once", (1.0,))):
         rows = [{**row, "score_chosen": score} for score in scores]
         # Another pair, so that there is a training group beside a held-out one.
-        rows.append({**row, "prompt": f"Who is {name}?", "chosen": "Me.", "score_chosen": 1.0})
+        rows.append({**row, "prompt": f"Who is {name}?", "chosen": f"It is {name}.", "score_chosen": 1.0})
         path = tmp_path / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         build(BuildConfig(source=str(path), data=tmp_path))
 
     mixed, rows = published(tmp_path, "v1", "twice", "once")
 
-    assert rows["chosen"].to_list().count("Yes.") == 1
+    assert rows["chosen"].to_list().count("Yes, one is.") == 1
     assert mixed.summary()["sources"] == {"twice": 2, "once": 1}
 
 
@@ -242,7 +242,7 @@ def test_an_unknown_mix_names_the_nearest(data):
 
 def test_a_mix_without_a_kept_pair_is_refused(tmp_path):
     path = tmp_path / "same.jsonl"
-    path.write_text(json.dumps({"prompt": "a?", "chosen": "b", "rejected": "b"}) + "\n")
+    path.write_text(json.dumps({"prompt": "Is b a letter?", "chosen": "Yes, b is.", "rejected": "Yes, b is."}) + "\n")
     build(BuildConfig(source=str(path), name="same", data=tmp_path))
 
     with pytest.raises(UserError, match="would be empty"):

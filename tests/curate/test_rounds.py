@@ -38,11 +38,13 @@ def kept(built: Built) -> list[str]:
 
 @pytest.fixture
 def config(tmp_path):
-    """Builds from 60 ready pairs of which every third is a tie; no two prompts are too alike."""
+    """Builds from 60 ready pairs of which every third is a tie; no two prompts are too alike, and no number too near
+    to the question about it."""
     source = write_pairs(tmp_path / "pairs.jsonl", 60, tie_every=3)
 
     def make(**fields) -> BuildConfig:
-        return BuildConfig(**{"source": str(source), "max_cosine": 1.0, "data": tmp_path / "data", **fields})
+        apart = {"max_cosine": 1.0, "skip": ("off_topic",)}
+        return BuildConfig(**{"source": str(source), **apart, "data": tmp_path / "data", **fields})
 
     return make
 
@@ -105,7 +107,8 @@ def test_sampled_prompts_are_asked_once_each_and_the_build_is_saved_last(
         prompt = body["messages"][-1]["content"]
         asked.append(prompt)
         saved.append((tmp_path / "data" / "builds").exists())
-        return 200, completion(*(f"{prompt} {'!' * i}" for i in range(body["n"])))
+        number = prompt.split()[-1]
+        return 200, completion(*(f"The number {number} is {'whole and ' * i}not small." for i in range(body["n"])))
 
     def judge(body):
         prompt, response = (message["content"] for message in body["messages"])
@@ -118,7 +121,7 @@ def test_sampled_prompts_are_asked_once_each_and_the_build_is_saved_last(
     prompts.write_text("".join(json.dumps({"prompt": f"Tell me of the number {n}"}) + "\n" for n in range(64)))
     cfg = BuildConfig(
         source="sft", prompts=str(prompts), generator=f"{chat.url}#m", scorer="nim:m", pairing=pairing, num_pairs=10,
-        max_cosine=1.0, data=tmp_path / "data",
+        max_cosine=1.0, skip=("off_topic", "near_copy"), data=tmp_path / "data",
     )  # fmt: skip
 
     summary = build(cfg).summary()
@@ -221,7 +224,7 @@ def test_the_pairs_of_a_writer_keep_to_the_shares_of_their_flaws(endpoint, tmp_p
     prompts.write_text("".join(json.dumps({"prompt": f"Tell me of the number {n}"}) + "\n" for n in range(80)))
     cfg = BuildConfig(
         source="gpt", prompts=str(prompts), generator=f"{endpoint(write).url}#m", num_pairs=10, max_cosine=1.0,
-        flaws="needless_refusal=.7,truncation=.3", data=tmp_path / "data",
+        skip=("off_topic", "near_copy"), flaws="needless_refusal=.7,truncation=.3", data=tmp_path / "data",
     )  # fmt: skip
 
     built = build(cfg)

@@ -5,22 +5,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from garden import PAIRS, write_rows
 from scripted import completion
 
 from curate.cli import main
 
 NO_VECTORS = ("--skip", "off_topic", "--skip", "near_duplicate_prompt", "--skip", "near_duplicate_pair")
-TOPICS = ("roses", "hedges", "stones", "fences", "lawns", "herbs", "ponds", "bees")
-PAIRS = [
-    {
-        "prompt": f"What should a gardener know about {topic} before the summer begins?",
-        "chosen": f"A gardener looks after {topic} early in the morning, slowly and with care.",
-        "rejected": f"Nobody needs to know a thing on {topic}, whatever the season is.",
-        "score_chosen": 2.0 + i,
-        "score_rejected": 1.0,
-    }
-    for i, topic in enumerate(TOPICS)
-]
 SECRETS = {
     "email": "maria.hofmann@posteo.de",
     "phone": "(415) 867-5309",
@@ -66,11 +56,6 @@ def made(run, tmp_path):
     return make
 
 
-def write_rows(path: Path, rows) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 def last_json(out: str) -> dict:
     return json.loads(out.splitlines()[-1])
 
@@ -105,12 +90,12 @@ def test_the_json_object_has_the_names_of_the_contract_and_its_sums_agree(run, m
     assert found.keys() == {
         *("name", "pairs", "kept", "dropped", "rules", "flags", "thresholds", "way_out", "table", "seconds")
     }
-    assert found["pairs"] == 9 == found["kept"] + sum(found["dropped"].values())
-    # Margins are 1 to 8, of which 1 and 2 lie under 3.
+    assert found["pairs"] == 11 == found["kept"] + sum(found["dropped"].values())
+    # Margins are 1 to 10, of which 1 and 2 lie under 3.
     assert found["dropped"] == {"duplicate_pair": 1, "low_margin": 2}
     assert [rule["rule"] for rule in found["rules"]] == ["duplicate_pair", "low_margin"]
     assert found["rules"][1]["threshold"] == "--min-margin"
-    assert found["rules"][1]["share"] == pytest.approx(2 / 9)
+    assert found["rules"][1]["share"] == pytest.approx(2 / 11)
     assert len(found["rules"][1]["examples"]) == 2
     assert (found["thresholds"]["min_margin"], found["way_out"]) == (3.0, None)
 
@@ -122,10 +107,10 @@ def test_the_waterfall_is_read_from_top_to_bottom(run, made):
 
     lines = out.splitlines()
     assert code == 0
-    assert lines[0].split() == ["8", "pairs"]
-    assert lines[1].split()[:4] == ["-2", "25.0%", "low_margin", "(--min-margin):"]
-    assert lines[-2].split() == ["6", "75.0%", "kept"]
-    assert lines[-1].startswith("build 'garden': 6 of 8 pairs kept")
+    assert lines[0].split() == ["10", "pairs"]
+    assert lines[1].split()[:4] == ["-2", "20.0%", "low_margin", "(--min-margin):"]
+    assert lines[-2].split() == ["8", "80.0%", "kept"]
+    assert lines[-1].startswith("build 'garden': 8 of 10 pairs kept")
 
 
 def test_flags_that_are_not_given_keep_their_thresholds_and_defaults_begin_anew(run, made, tmp_path):
@@ -143,7 +128,7 @@ def test_flags_that_are_not_given_keep_their_thresholds_and_defaults_begin_anew(
     assert (third["thresholds"]["min_margin"], third["thresholds"]["max_alike"]) == (4.0, 0.9)
     assert (from_file["thresholds"]["min_margin"], from_file["thresholds"]["min_tokens"]) == (5.0, 5)
     assert (afresh["thresholds"]["min_margin"], afresh["thresholds"]["max_alike"]) == (0.0, 0.98)
-    assert (afresh["thresholds"]["max_echo"], afresh["kept"]) == (0.8, 8)
+    assert (afresh["thresholds"]["max_echo"], afresh["kept"]) == (0.8, 10)
 
 
 def test_without_any_flag_a_build_is_screened_to_the_same_table(run, made):
@@ -237,9 +222,9 @@ def test_where_all_are_dropped_the_threshold_that_is_named_keeps_one(run, made, 
     some = screen(run, flag, number)
 
     assert nothing["kept"] == 0
-    assert nothing["way_out"].startswith(f"no pair was kept; {rule} dropped 8 of 8: {words[0]} ")
+    assert nothing["way_out"].startswith(f"no pair was kept; {rule} dropped 10 of 10: {words[0]} ")
     assert flag == words[0]
-    assert 1 <= some["kept"]
+    assert some["kept"] >= 1
     assert some["way_out"] is None
 
 
@@ -259,7 +244,7 @@ def test_the_threshold_that_is_named_has_all_its_digits(run, made, margin):
 
     flag, number = advice(screen(run))
 
-    assert screen(run, flag, number)["kept"] == 8
+    assert screen(run, flag, number)["kept"] == 10
 
 
 def test_a_margin_below_zero_is_never_advised(run, made):
@@ -267,14 +252,14 @@ def test_a_margin_below_zero_is_never_advised(run, made):
 
     found = screen(run)
 
-    assert found["way_out"] == "no pair was kept; low_margin dropped 8 of 8: --skip low_margin would let them pass"
-    assert screen(run, *NO_VECTORS, "--skip", "low_margin")["kept"] == 8
+    assert found["way_out"] == "no pair was kept; low_margin dropped 10 of 10: --skip low_margin would let them pass"
+    assert screen(run, *NO_VECTORS, "--skip", "low_margin")["kept"] == 10
 
 
 def test_where_a_rule_without_threshold_drops_all_skipping_it_is_named(run, made):
     made([row | {"score_chosen": 1.0, "score_rejected": 1.0} for row in PAIRS])
 
-    assert screen(run)["way_out"] == "no pair was kept; tie dropped 8 of 8: --skip tie would let them pass"
+    assert screen(run)["way_out"] == "no pair was kept; tie dropped 10 of 10: --skip tie would let them pass"
 
 
 def test_the_build_that_keeps_nothing_says_so_as_well(run, tmp_path):
@@ -283,8 +268,8 @@ def test_the_build_that_keeps_nothing_says_so_as_well(run, tmp_path):
     code, out, _ = run("build", "--source", "garden.jsonl", *NO_VECTORS, "--min-margin", "99")
 
     assert code == 0
-    # Margins are 1 to 8; a quarter of eight pairs are two.
-    assert "no pair was kept; low_margin dropped 8 of 8: --min-margin 8 would keep the first, 7 a quarter" in out
+    # Margins are 1 to 10; the one at three quarters is the eighth (0.75 * 9 = 6.75, and the next higher).
+    assert "no pair was kept; low_margin dropped 10 of 10: --min-margin 10 would keep the first, 8 a quarter" in out
 
 
 def test_examples_never_show_personal_data_in_full(run, made):
@@ -352,13 +337,14 @@ def test_a_mix_of_a_redacted_build_holds_no_personal_data(run, made, tmp_path):
 
 
 def judge(empty: int):
-    """An endpoint that draws three responses, one of them empty, and judges an empty one by `empty` and others by 5."""
+    """An endpoint that draws three responses, one of them empty, and judges an empty one by `empty`, long ones by
+    6 or more."""
 
     def reply(body):
         text = body["messages"][0]["content"]
         if text.startswith("You judge"):
             response = text.rpartition("<response-")[2].partition(">\n")[2].partition("</response")[0]
-            score = empty if not response.strip() else 5 + len(response) % 3
+            score = empty if not response.strip() else 6 + len(response) % 3 if len(response) > 40 else 2
             return 200, completion(json.dumps({"reason": "r", "score": score}))
         asked = body["messages"][-1]["content"].rstrip("?")
         told = (f"{asked}: that is soon told, and it is good to know.", "", f"No word on this: {asked} is a secret.")
@@ -388,21 +374,18 @@ def test_a_scorer_that_prefers_empty_responses_never_has_one_chosen_and_is_flagg
 
 
 def test_a_prompt_of_an_evaluation_file_is_dropped_as_contaminated(run, made, tmp_path):
-    made(PAIRS)
+    built = made(PAIRS)
     write_rows(tmp_path / "bench.jsonl", [{"prompt": PAIRS[3]["prompt"]}, {"prompt": "Something other is asked here."}])
 
     found = screen(run, "--against", "bench.jsonl")
+    explained = run("explain", found["rules"][0]["examples"][0]["pair_id"])[1]
     skipped = screen(run, *NO_VECTORS, "--skip", "contaminated")
 
-    # The prompts share their frame; only the one that stands in the file is dropped for it.
     pair_id = found["rules"][0]["examples"][0]["pair_id"]
-    assert found["dropped"]["contaminated"] >= 1
-    assert (
-        "fences" in [rule["examples"][0]["prompt"] for rule in found["rules"]][0]
-        or found["dropped"]["contaminated"] > 1
-    )
-    assert "of bench.jsonl" in run("explain", pair_id)[1] or skipped["dropped"] == {}
-    assert skipped["dropped"] == {}
+    assert (built["dropped"], found["dropped"], skipped["dropped"]) == ({}, {"contaminated": 1}, {})
+    assert found["rules"][0]["examples"][0]["prompt"] == PAIRS[3]["prompt"]
+    assert explained.count("holds 100% of prompt 0 of bench.jsonl") == 1
+    assert pair_id in {pair["pair_id"] for pair in pairs_of(run)}
 
 
 def test_a_least_score_is_refused_for_a_scorer_that_does_not_compare(run, tmp_path):
@@ -420,19 +403,19 @@ def test_a_least_score_is_refused_for_a_scorer_that_does_not_compare(run, tmp_pa
 def test_a_least_score_is_taken_for_scores_that_came_with_the_pairs(run, made):
     made(PAIRS)
 
-    # Chosen scores are 2 to 9.
+    # Chosen scores are 2 to 11.
     assert screen(run, "--min-score", "5")["dropped"] == {"low_score": 3}
 
 
 def test_what_lies_on_a_quantile_is_kept(run, made):
     made(PAIRS)
 
-    # Margins 1 to 8; of eight the one at 0.25 is the third (0.25 * 7 = 1.75), at 0.75 the sixth.
+    # Margins 1 to 10; the one nearest to 0.25 is the third (0.25 * 9 = 2.25), to 0.75 the eighth (6.75).
     found = screen(run, "--margin-quantiles", "0.25:0.75")
     whole = screen(run, "--margin-quantiles", "0:1")
 
     assert found["dropped"] == {"outside_quantiles": 4}
-    assert whole["kept"] == 8
+    assert whole["kept"] == 10
 
 
 def test_one_row_is_screened_again(run, made):
@@ -440,16 +423,6 @@ def test_one_row_is_screened_again(run, made):
 
     assert screen(run, "--min-margin", "1")["kept"] == 1
     assert screen(run, "--min-margin", "1.1")["way_out"].endswith("--min-margin 1 would keep the first")
-
-
-def test_a_build_without_any_pair_is_screened_again(run, made):
-    made([{"prompt": "Nothing is said.", "chosen": None, "rejected": "x"}])
-
-    found = screen(run, "--min-margin", "1")
-    _, out, _ = run("screen", "garden")
-
-    assert (found["pairs"], found["kept"], found["dropped"], found["way_out"]) == (0, 0, {}, None)
-    assert "0 of 0 pairs kept" in out
 
 
 def test_of_thousands_of_equal_rows_one_is_kept(run, made):

@@ -5,6 +5,7 @@ import pytest
 
 from curate.build import build
 from curate.config import BuildConfig
+from schemas.names import SCREEN_REASONS
 
 pytestmark = pytest.mark.server
 
@@ -29,11 +30,13 @@ def test_broken_json_is_kept_with_its_raw_text_and_good_json_becomes_pairs(vllm_
 
 
 def test_what_a_small_model_writes_as_flawed_is_a_pair_or_has_a_reason(vllm_server, tmp_path):
-    summary = gpt_build(vllm_server, tmp_path, max_tokens=200).summary()
+    built = gpt_build(vllm_server, tmp_path, max_tokens=200)
 
-    reasons = {"malformed_json", "flaw_not_found", "near_identical", "length_ratio", "empty"}
+    summary = built.summary()
+    unpaired = set(built.tables["write_contrasts"].scan_dropped().collect()["reason"])
     assert summary["rows_in"] == 8 == summary["kept"] + sum(summary["dropped"].values())
-    assert set(summary["dropped"]) <= reasons
+    assert unpaired <= {"malformed_json", "flaw_not_found", "near_identical", "length_ratio"}
+    assert set(summary["dropped"]) - unpaired <= set(SCREEN_REASONS)
     assert sum(flaw["asked"] for flaw in summary["flaws"]) == 8
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.screen.duplicates import Edges, Mask, Rows, duplicate_of, kept_rows
+from curate.screen.duplicates import Edges, Mask, Rows, kept_rows
 
 
 def edges(*pairs: tuple[int, int]) -> Edges:
@@ -104,24 +104,3 @@ def test_a_million_equal_rows_keep_one() -> None:
     kept = kept_rows(np.arange(count)[::-1].copy(), np.zeros(count, dtype=np.int64), edges(), 1)
 
     assert np.flatnonzero(kept).tolist() == [count - 1]
-
-
-def test_a_fallen_row_names_the_best_row_it_is_alike_to() -> None:
-    rank, class_of, joined = np.array([1, 0, 2, 3]), np.array([0, 1, 2, 3]), edges((2, 0), (1, 2))
-    kept = kept_rows(rank, class_of, joined, 1)
-
-    assert kept.tolist() == [True, True, False, True]
-    assert duplicate_of(2, kept, rank, class_of, joined) == 1
-
-
-def test_a_row_of_an_equal_text_falls_to_the_one_kept() -> None:
-    rank, class_of = np.array([1, 0]), np.array([4, 4])
-    kept = kept_rows(rank, class_of, edges(), 1)
-
-    assert duplicate_of(0, kept, rank, class_of, edges()) == 1
-
-
-def test_a_row_alike_to_none_names_none() -> None:
-    rows = np.arange(2)
-
-    assert duplicate_of(1, np.array([True, True]), rows, rows, edges()) is None

@@ -178,7 +178,7 @@ def test_without_another_row_nothing_is_told() -> None:
     assert np.isnan(nearest_other(one, np.stack([np.full(4, np.nan), one[0]]), np.array([0]))).all()
 
 
-def test_the_nearest_other_row_through_lists_is_mostly_the_nearest_of_all() -> None:
+def test_the_nearest_other_row_through_lists_is_nearly_as_near_as_that_of_all() -> None:
     base, own = clustered(21_000, 4000, 0.5, dimensions=32), np.arange(20_500)
     queries = unit(base[:20_500] + 0.02)
 
@@ -187,4 +187,5 @@ def test_the_nearest_other_row_through_lists_is_mostly_the_nearest_of_all() -> N
     some = slice(0, 300)
     exact = nearest_other(queries[some], base, own[some])
     assert np.all(found[some] <= exact + 1e-5)
-    assert np.mean(found[some] >= exact - 0.02) > 0.8
+    # Thresholds on it are steps of 0.1.
+    assert np.mean(exact - found[some]) < 0.03

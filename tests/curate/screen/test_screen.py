@@ -236,7 +236,7 @@ def test_a_response_nearer_to_another_prompt_is_off_topic_and_one_without_vector
             "rejected_other": 0.1,
         }
 
-    placed = [place("a", 0.1, 0.6), place("b", 0.5, 0.6), place("c", None, None)]
+    placed = [place("a", 0.1, 0.7), place("b", 0.5, 0.7), place("c", None, None)]
 
     screened = screen(make_pairs(prompt=numbered(3), pair_id=["a", "b", "c"]), placed=placed)
 

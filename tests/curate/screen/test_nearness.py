@@ -1,0 +1,261 @@
+"""Which texts are alike, and what each lies near, with vectors that a test gives."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from curate.screen.benchmark_prompts import Benchmark
+from curate.screen.measure import MeasureConfig, measure_pairs
+from curate.screen.nearness import (
+    PROMPT_CHARACTERS,
+    RESPONSE_CHARACTERS,
+    NearConfig,
+    PlaceConfig,
+    are_latin,
+    distinct,
+    find_neighbours,
+    place_pairs,
+    prompt_texts,
+    response_texts,
+)
+from schemas.tables import Alike, Placed
+
+EAST, NORTH, UP = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+NONE = (math.nan,) * 3
+
+
+def towards(cosine: float, one=EAST, other=NORTH) -> tuple[float, ...]:
+    """A vector of length 1 with this cosine to `one`."""
+    sine = math.sqrt(1 - cosine**2)
+    return tuple(cosine * a + sine * b for a, b in zip(one, other, strict=True))
+
+
+class Scripted:
+    """Makes the vectors that a test names by a word of the text; remembers the texts."""
+
+    def __init__(self, vectors: dict[str, tuple[float, ...]]) -> None:
+        self.vectors = vectors
+        self.texts: list[list[str]] = []
+
+    def __call__(self, blocks, texts):
+        asked = [text for block in blocks for text in block]
+        assert len(asked) == texts
+        self.texts.append(asked)
+        found = [next(vector for word, vector in self.vectors.items() if word in text) for text in asked]
+        return np.array(found, dtype=np.float16).reshape(len(asked), 3)
+
+
+@pytest.fixture
+def near():
+    """The rows of `Alike` of pairs."""
+
+    def run(pairs: pl.DataFrame, embed: Scripted, kinds=("prompt", "pair"), floor=0.8) -> pl.DataFrame:
+        measured = measure_pairs(pairs, MeasureConfig()).rows
+        cfg = NearConfig("scripted", "1", kinds, floor)
+        return Alike.validate(find_neighbours(pairs.lazy(), measured.lazy(), cfg, embed=embed))
+
+    return run
+
+
+@pytest.fixture
+def place():
+    """The rows of `Placed` of pairs, beside these evaluation prompts."""
+
+    def run(pairs: pl.DataFrame, embed: Scripted, *prompts: str, has_responses: bool = True) -> pl.DataFrame:
+        measured = measure_pairs(pairs, MeasureConfig()).rows
+        benchmarks = (Benchmark("bench", "0", prompts, tuple(range(len(prompts)))),)
+        cfg = PlaceConfig("scripted", "1", has_responses, ("0",))
+        return Placed.validate(place_pairs(pairs.lazy(), measured.lazy(), cfg, embed=embed, benchmarks=benchmarks))
+
+    return run
+
+
+def test_prompts_on_the_floor_are_alike_and_those_under_it_are_not(near, make_pairs):
+    embed = Scripted({"rose": EAST, "lily": towards(0.9), "stone": UP})
+    pairs = make_pairs(prompt=["A rose?", "A lily?", "A stone?"])
+
+    # In float16 the cosine of 0.9 is 0.8999 or 0.9 after rounding.
+    found = near(pairs, embed, ("prompt",), 0.899)
+
+    assert found.select("left", "right", "kind").rows() == [(0, 1, "prompt")]
+    assert found["similarity"].item() == pytest.approx(0.9, abs=2e-3)
+    assert near(pairs, embed, ("prompt",), 0.95).height == 0
+
+
+def test_the_cosine_of_pairs_is_the_mean_of_prompt_and_chosen_response(near, make_pairs):
+    embed = Scripted({"rose": EAST, "lily": towards(0.9), "red": UP, "pink": towards(0.7, UP, NORTH)})
+    pairs = make_pairs(prompt=["A rose?", "A lily?"], chosen=["It is red.", "It is pink."])
+
+    found = near(pairs, embed, ("pair",), 0.75)
+
+    # (0.9 + 0.7) / 2
+    assert found.select("left", "right", "kind").rows() == [(0, 1, "pair")]
+    assert found["similarity"].item() == pytest.approx(0.8, abs=3e-3)
+    assert near(pairs, embed, ("pair",), 0.85).height == 0
+
+
+def test_only_the_kinds_that_are_asked_for_are_embedded(near, make_pairs):
+    embed = Scripted({"": EAST})
+    pairs = make_pairs(prompt=["A rose?", "A lily?"])
+
+    assert near(pairs, embed, ()).height == 0
+    assert set(near(pairs, embed, ("prompt",))["kind"]) == {"prompt"}
+    assert len(embed.texts) == 2
+    assert set(near(pairs, embed)["kind"]) == {"prompt", "pair"}
+    assert len(embed.texts) == 4
+
+
+def test_equal_texts_are_embedded_once_and_the_first_row_stands_for_all(near, make_pairs):
+    embed = Scripted({"rose": EAST, "ROSE": EAST, "lily": towards(0.95)})
+    pairs = make_pairs(prompt=["A rose?", "A  ROSE?", "A lily?", "A rose?"], chosen=["It is red."] * 4)
+    embed.vectors["red"] = UP
+
+    found = near(pairs, embed)
+
+    assert embed.texts == [["A rose?", "A lily?"], ["It is red.", "It is red."]]
+    assert set(found.select("left", "right").rows()) == {(0, 2)}
+
+
+def test_texts_without_vector_are_like_nothing_not_even_each_other(near, place, make_pairs):
+    embed = Scripted({"rose": NONE, "lily": NONE, "stone": EAST, "": UP})
+    pairs = make_pairs(prompt=["A rose?", "A lily?", "A stone?"])
+
+    found = near(pairs, embed, ("prompt",), 0.01)
+    placed = place(pairs, embed, "A rose?")
+
+    assert found.height == 0
+    assert placed["chosen_own"].is_null().to_list() == [True, True, False]
+    assert placed["evaluation"].is_null().all()
+
+
+def test_no_pair_and_one_pair_have_no_neighbour(near, place, make_pairs):
+    embed = Scripted({"": EAST})
+    one = make_pairs(prompt=["A rose?"])
+
+    assert near(one.head(0), embed).height == 0
+    assert place(one.head(0), embed, "A rose?").height == 0
+    assert near(one, embed).height == 0
+    placed = place(one, embed)
+    assert placed["chosen_own"].item() == 1.0
+    # There is no other prompt and no evaluation prompt.
+    assert not placed["chosen_other"].is_between(-1, 1).any()
+    assert not placed["evaluation"].is_between(-1, 1).any()
+
+
+def test_a_thousand_equal_pairs_are_one_text(near, make_pairs):
+    embed = Scripted({"": EAST})
+    many = pl.concat([make_pairs(prompt=["A rose?"])] * 1000)
+    many = many.with_columns(pair_id=pl.int_range(1000).cast(pl.String))
+
+    assert near(many, embed).height == 0
+    assert [len(texts) for texts in embed.texts] == [1, 1]
+
+
+def test_a_response_is_placed_beside_its_own_prompt_and_the_nearest_other_one(place, make_pairs):
+    embed = Scripted({"rose": EAST, "stone": NORTH, "moon": UP, "red": towards(0.8), "cold": towards(0.6)})
+    pairs = make_pairs(
+        prompt=["A rose?", "A stone?", "A moon?"], chosen=["It is red."] * 3, rejected=["It is cold."] * 3
+    )
+
+    placed = place(pairs, embed)
+
+    # The chosen response has the cosines 0.8, 0.6 and 0 to the three prompts, the rejected one 0.6, 0.8 and 0.
+    close = {"abs": 2e-3}
+    assert placed["chosen_own"].to_list() == pytest.approx([0.8, 0.6, 0.0], **close)
+    assert placed["chosen_other"].to_list() == pytest.approx([0.6, 0.8, 0.8], **close)
+    assert placed["rejected_own"].to_list() == pytest.approx([0.6, 0.8, 0.0], **close)
+    assert placed["rejected_other"].to_list() == pytest.approx([0.8, 0.6, 0.8], **close)
+
+
+def test_a_prompt_that_is_like_its_own_is_no_other_prompt(place, make_pairs):
+    embed = Scripted({"rose": EAST, "lily": towards(0.95), "stone": UP, "red": towards(0.95)})
+    pairs = make_pairs(
+        prompt=["A rose?", "A lily?", "A stone?"], chosen=["It is red."] * 3, rejected=["It is red too."] * 3
+    )
+
+    placed = place(pairs, embed)
+
+    # To the lily the answer is nearer, but that asks the same.
+    assert placed["chosen_other"][0] == pytest.approx(0.0, abs=2e-3)
+
+
+def test_a_prompt_is_placed_beside_the_nearest_evaluation_prompt(place, make_pairs):
+    embed = Scripted({"rose": EAST, "stone": NORTH, "flower": towards(0.95), "moon": UP, "": UP})
+    pairs = make_pairs(prompt=["A rose?", "A stone?", "A rose?"])
+
+    placed = place(pairs, embed, "A moon?", "A flower?", has_responses=False)
+
+    # The sine of 0.95 is 0.312.
+    assert placed["evaluation"].to_list() == pytest.approx([0.95, 0.312, 0.95], abs=2e-3)
+    assert placed["chosen_own"].is_null().all() and placed["rejected_other"].is_null().all()
+
+
+def test_responses_that_are_not_asked_for_are_not_embedded(place, make_pairs):
+    embed = Scripted({"": EAST})
+
+    place(make_pairs(prompt=["A rose?", "A stone?"]), embed, "A moon?", has_responses=False)
+
+    assert embed.texts == [["A rose?", "A stone?"], ["A moon?"]]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "is_placed"),
+    [
+        ("A rose?", "It is red.", True),
+        ("A rose?", "Она красная, как и всегда.", False),
+        ("Что такое роза?", "It is red.", False),
+        ("A rose?", "وردة حمراء", False),
+        ("A rose?", "42", True),
+        ("A rose?", "🌹🌹🌹", True),
+        ("A rose?", "Sie ist rot und schön.", True),
+    ],
+)
+def test_what_the_encoder_cannot_read_is_not_placed(place, make_pairs, prompt, chosen, is_placed):
+    embed = Scripted({"": EAST})
+
+    placed = place(make_pairs(prompt=[prompt, "A stone?"], chosen=[chosen, "It is cold."]), embed)
+
+    assert placed["chosen_own"].is_not_null().to_list() == [is_placed, True]
+
+
+def test_letters_of_other_alphabets_tell_and_signs_do_not():
+    texts = pl.Series(["", "123 -- !?", "abc", "абв", "abcdefghij é", "abcdefgh éé", "👍🏽 ok"], dtype=pl.String)
+
+    # Of the letters at least nine in ten are Latin ones without marks: 10 of 11, but only 8 of 10.
+    assert are_latin([texts]).to_list() == [True, True, True, False, True, False, True]
+
+
+def test_the_end_of_a_prompt_and_the_beginning_of_a_response_are_read(make_pairs):
+    long = "x" * 5000
+    pairs = make_pairs(prompt=[f"{long}end"], chosen=[f"start{long}"]).lazy()
+    rows = np.array([0])
+
+    (prompt,) = next(prompt_texts(pairs, rows))
+    (response,) = next(response_texts(pairs, "chosen", rows))
+
+    assert (len(prompt), prompt[-4:]) == (PROMPT_CHARACTERS, "xend")
+    assert (len(response), response[:6]) == (RESPONSE_CHARACTERS, "startx")
+
+
+@pytest.mark.parametrize("count", [4095, 4096, 4097, 9000])
+def test_texts_are_told_in_the_order_of_their_rows_across_blocks(make_pairs, count):
+    one = make_pairs(prompt=["A rose?"])
+    pairs = pl.concat([one] * count).with_columns(chosen=pl.int_range(count).cast(pl.String)).lazy()
+    rows = np.array([0, 1, count // 2, count - 2, count - 1])
+
+    texts = [text for block in response_texts(pairs, "chosen", rows) for text in block]
+
+    assert texts == [str(row) for row in rows]
+
+
+def test_the_first_row_of_each_text_stands_for_it():
+    hashes = pl.DataFrame(
+        {"row": [0, 1, 2, 3, 4], "prompt_hash": [7, 5, 7, 9, 5]}, {"row": pl.UInt32, "prompt_hash": pl.UInt64}
+    )
+
+    rows, place = distinct(hashes, "prompt_hash")
+
+    assert rows.tolist() == [0, 1, 3]
+    assert place.tolist() == [0, 1, 0, 2, 1]

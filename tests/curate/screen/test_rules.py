@@ -1,0 +1,223 @@
+"""The rules as data: what of a measured pair breaks one."""
+
+import math
+from dataclasses import fields
+from typing import Any
+
+import polars as pl
+import pytest
+
+from curate.config import Thresholds
+from curate.screen.guards import GuardConfig
+from curate.screen.measure import MeasureConfig, measure_pairs
+from curate.screen.rules import (
+    CONTAMINATED_COVERAGE,
+    NEEDS_VECTORS,
+    RULES,
+    RulesConfig,
+    first_match,
+    flag_rules,
+    guard_config,
+    row_rules,
+)
+from schemas.names import GUARDS, SCREEN_REASONS
+
+SIDES = ("chosen", "rejected")
+BESIDE = {
+    "longest": pl.UInt8,
+    "coverage": pl.Float32,
+    "chosen_own": pl.Float32,
+    "chosen_other": pl.Float32,
+    "rejected_own": pl.Float32,
+    "rejected_other": pl.Float32,
+    "evaluation": pl.Float32,
+    "is_unreliable": pl.Boolean,
+}
+
+
+@pytest.fixture
+def row(make_pairs):
+    """One sound pair as the rules see it, with some columns changed."""
+    measured = measure_pairs(make_pairs(prompt=["What is it good for?"]), MeasureConfig()).rows
+
+    def make(**changes: Any) -> pl.DataFrame:
+        whole = measured.with_columns(pl.lit(None, dtype=kind).alias(name) for name, kind in BESIDE.items())
+        return whole.with_columns(pl.Series(name, [value], dtype=whole.schema[name]) for name, value in changes.items())
+
+    return make
+
+
+def broken(rows: pl.DataFrame, **thresholds: Any) -> list[str]:
+    """Every rule that a pair breaks, in order."""
+    rules = row_rules(RulesConfig(**thresholds), rows)
+    return [name for name, rule in rules.items() if rows.select(rule.fill_null(False)).item()]
+
+
+def test_a_sound_pair_breaks_no_rule_even_where_nothing_else_is_known(row):
+    assert broken(row()) == []
+
+
+def test_only_what_would_leave_no_build_cannot_be_skipped():
+    assert [rule.name for rule in RULES if not rule.can_skip] == ["failed_score", "empty", "surplus"]
+
+
+def test_the_rules_that_need_vectors_come_last_and_the_free_ones_first():
+    assert NEEDS_VECTORS == ("off_topic", "near_duplicate_prompt", "near_duplicate_pair")
+    assert [rule.name for rule in RULES] == list(SCREEN_REASONS)
+
+
+def test_every_threshold_that_a_rule_names_can_be_given():
+    known = {field.name for field in fields(Thresholds)}
+
+    assert {rule.threshold for rule in RULES if rule.threshold} <= known
+
+
+@pytest.mark.parametrize("name", [rule.name for rule in RULES if rule.can_skip])
+def test_a_skipped_rule_is_not_there(row, name):
+    rows = row(alike=1.0, is_identical=True, chosen_foreign=1.0, personal=["email"])
+    every = {"drop_personal_data": True, "min_score": 99.0, "margin_quantiles": "0.1:0.9"}
+
+    with_it = row_rules(RulesConfig(**every), rows)
+    without = row_rules(RulesConfig(**every, skip=(name,)), rows)
+
+    if name in GUARDS:
+        assert name not in broken(rows, **every, skip=(name,))
+    assert list(without) == [rule for rule in with_it if rule != name]
+
+
+def test_rules_come_in_the_order_of_the_reasons(row):
+    found = list(row_rules(RulesConfig(min_score=1.0, margin_quantiles="0:1"), row()))
+
+    assert found == [name for name in SCREEN_REASONS if name in found]
+    assert len(found) == 19
+
+
+@pytest.mark.parametrize(
+    ("changes", "thresholds", "rule"),
+    [
+        ({"failed_score": True}, {}, "failed_score"),
+        ({"margin": 0.0}, {}, "tie"),
+        ({"margin": -0.5}, {"noise": 0.5, "skip": ("low_margin",)}, "tie"),
+        ({"is_identical": True}, {}, "identical"),
+        ({"margin": 0.99}, {"min_margin": 1.0}, "low_margin"),
+        ({"z_margin": 0.99}, {"min_z_margin": 1.0}, "low_z_margin"),
+        ({"score_chosen": 0.99}, {"min_score": 1.0}, "low_score"),
+        ({"alike": 0.99}, {}, "too_alike"),
+        ({"personal": ["phone"]}, {"drop_personal_data": True}, "personal_data"),
+        ({"longest": 13, "coverage": 0.1}, {}, "contaminated"),
+        ({"longest": 0, "coverage": CONTAMINATED_COVERAGE}, {}, "contaminated"),
+        ({"chosen_own": 0.25, "chosen_other": 0.75}, {"off_topic": 0.25}, "off_topic"),
+        ({"rejected_own": 0.25, "rejected_other": 0.75}, {"off_topic": 0.25}, "off_topic"),
+    ],
+)
+def test_what_goes_over_a_threshold_breaks_the_rule(row, changes, thresholds, rule):
+    assert broken(row(**changes), **thresholds) == [rule]
+
+
+@pytest.mark.parametrize(
+    ("changes", "thresholds"),
+    [
+        ({"margin": 1.0}, {"min_margin": 1.0}),
+        ({"margin": None}, {"min_margin": 1.0, "noise": 5.0}),
+        ({"z_margin": 1.0}, {"min_z_margin": 1.0}),
+        ({"z_margin": None}, {"min_z_margin": 1.0}),
+        ({"score_chosen": 1.0}, {"min_score": 1.0}),
+        ({"score_chosen": None}, {"min_score": 1.0}),
+        ({"alike": 0.75}, {"max_alike": 0.75}),
+        ({"personal": ["email"]}, {}),
+        ({"personal": []}, {"drop_personal_data": True}),
+        ({"longest": 0, "coverage": 0.4375}, {}),
+        ({"chosen_own": 0.25, "chosen_other": 0.5}, {"off_topic": 0.25}),
+        ({"chosen_own": 0.25, "chosen_other": None}, {"off_topic": 0.0}),
+        ({"chosen_own": None, "chosen_other": 0.9}, {"off_topic": 0.0}),
+        ({"chosen_repetition": 0.5}, {"max_repetition": 0.5}),
+        ({"chosen_echo": 0.5}, {"max_echo": 0.5}),
+        ({"chosen_foreign": 0.5}, {"max_foreign": 0.5}),
+        ({"chosen_tokens": 5}, {"min_tokens": 5}),
+        ({"chosen_cut": "maybe"}, {}),
+        ({"chosen_tokens": 1, "chosen_named": True}, {"min_tokens": 3}),
+    ],
+)
+def test_what_lies_on_a_threshold_or_is_unknown_breaks_no_rule(row, changes, thresholds):
+    assert broken(row(**changes), **thresholds) == []
+
+
+def test_a_margin_that_is_no_number_is_not_kept_by_the_rules_on_margins(row):
+    assert broken(row(margin=math.nan, failed_score=True), min_margin=1.0)[0] == "failed_score"
+
+
+GUARDED = [
+    ("empty", "empty", True),
+    ("too_short", "tokens", 1),
+    ("truncated", "cut", "yes"),
+    ("broken_encoding", "broken", True),
+    ("leaked_tokens", "leaked", True),
+    ("prompt_echo", "echo", 1.0),
+    ("repetition", "repetition", 1.0),
+    ("wrong_language", "foreign", 1.0),
+]
+
+
+def test_every_guard_has_a_case():
+    assert [guard for guard, _, _ in GUARDED] == list(GUARDS)
+
+
+@pytest.mark.parametrize(("guard", "column", "value"), GUARDED)
+def test_a_guard_holds_for_either_side_unless_the_rejected_one_may_break_it(row, guard, column, value):
+    chosen, rejected = row(**{f"chosen_{column}": value}), row(**{f"rejected_{column}": value})
+    written = rejected.with_columns(flaw=pl.lit("truncation").cast(rejected.schema["flaw"]))
+
+    assert broken(chosen) == broken(rejected) == [guard]
+    assert broken(chosen, allow_degenerate_rejected=True) == [guard]
+    assert broken(rejected, allow_degenerate_rejected=True) == []
+    assert broken(written) == []
+
+
+def test_a_written_flaw_may_be_off_topic_on_the_rejected_side_alone(row):
+    away = {"chosen_own": 0.0, "chosen_other": 0.9}
+    flaw = {"flaw": "off_topic"}
+
+    assert broken(row(**flaw, rejected_own=0.0, rejected_other=0.9)) == []
+    assert broken(row(**flaw, **away)) == ["off_topic"]
+
+
+def test_the_guards_go_by_the_thresholds_and_skip_only_what_is_a_guard():
+    cfg = Thresholds(
+        min_tokens=7, max_repetition=0.1, max_echo=0.2, max_foreign=0.3, skip=("tie", "truncated", "off_topic")
+    )
+
+    assert guard_config(cfg) == GuardConfig(7, 0.1, 0.2, 0.3, ("truncated",))
+    assert guard_config(Thresholds()) == GuardConfig()
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"chosen_refuses": True}, "refusal_chosen"),
+        ({"rejected_refuses": True}, "refusal_rejected"),
+        ({"chosen_cut": "maybe"}, "maybe_truncated"),
+        ({"rejected_cut": "maybe"}, "maybe_truncated"),
+        ({"is_unreliable": True}, "scorer_unreliable"),
+        ({"evaluation": 0.9375}, "near_evaluation"),
+    ],
+)
+def test_each_flag_has_its_sign(row, changes, flag):
+    assert flags(row(**changes)) == [flag]
+
+
+def flags(rows: pl.DataFrame) -> list[str]:
+    return [flag for flag, rule in flag_rules().items() if rows.select(rule.fill_null(False)).item()]
+
+
+def test_what_is_unknown_or_asked_for_is_not_flagged(row):
+    assert flags(row()) == []
+    assert flags(row(evaluation=0.875)) == []
+    assert flags(row(rejected_cut="maybe", flaw="truncation")) == []
+
+
+def test_the_first_rule_that_is_true_is_named_and_null_is_not_true():
+    rows = pl.DataFrame({"a": [None, False, True, None], "b": [True, True, True, None]})
+    rules = {"first": pl.col("a"), "second": pl.col("b")}
+
+    assert rows.select(first_match(rules)).to_series().to_list() == ["second", "second", "first", None]
+    assert rows.select(first_match({})).to_series().to_list() == [None]

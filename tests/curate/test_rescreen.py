@@ -1,0 +1,305 @@
+"""What a second screening reads, what it writes, and what stays as it was."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import dataframely as dy
+import polars as pl
+import pytest
+from garden import PAIRS, write_rows
+
+from curate.backends.ledger import Ledger
+from curate.backends.recorder import Recorder
+from curate.build import build
+from curate.config import BuildConfig, ExplainConfig, MixConfig, ScreenConfig, Thresholds
+from curate.explain import explain, explained
+from curate.mix import mix
+from curate.rescreen import rescreen, thresholds_of
+from curate.screening import least_cosine
+from curate.store import Store, open_table
+from schemas.errors import UserError
+from schemas.tables import Pair
+
+NO_VECTORS = ("off_topic", "near_duplicate_prompt", "near_duplicate_pair")
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """A data folder with the build 'garden', with vectors of the real encoder."""
+    data = tmp_path_factory.mktemp("embedded")
+    build(BuildConfig(source=write_rows(data / "garden.jsonl"), name="garden", data=data))
+    return data
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """A data folder with the build 'garden', without vectors."""
+    build(BuildConfig(source=write_rows(tmp_path / "garden.jsonl"), name="garden", skip=NO_VECTORS, data=tmp_path))
+    return tmp_path
+
+
+def record(data: Path) -> dict:
+    return json.loads((data / "builds" / "garden.json").read_text())
+
+
+def files(data: Path, *parts: str) -> dict[str, int]:
+    """Files under a part of the data folder by the time of their change."""
+    return {str(path): path.stat().st_mtime_ns for path in data.joinpath(*parts).rglob("*") if path.is_file()}
+
+
+def with_thresholds(data: Path, **changes) -> ScreenConfig:
+    """What the command makes of flags: the last thresholds, and those that are given."""
+    return replace(ScreenConfig(name="garden", data=data, **thresholds_of(data, "garden")), **changes)
+
+
+def test_another_threshold_reads_all_tables_but_the_last_and_embeds_nothing(embedded):
+    before, tables, vectors = record(embedded), files(embedded, "tables"), files(embedded, "vectors")
+
+    found = rescreen(with_thresholds(embedded, min_margin=3.0, max_alike=0.9, max_cosine=0.9))
+
+    after = record(embedded)
+    assert {**after["tables"], "screen_pairs": ""} == {**before["tables"], "screen_pairs": ""}
+    assert after["tables"]["screen_pairs"] != before["tables"]["screen_pairs"]
+    assert files(embedded, "vectors") == vectors
+    made = files(embedded, "tables")
+    assert {path: made[path] for path in tables} == tables
+    assert {Path(path).parts[-3] for path in made.keys() - tables.keys()} == {"screen_pairs"}
+    assert found.summary()["dropped"]["low_margin"] == 2
+
+
+def test_a_cosine_under_the_lists_floor_looks_again_and_still_embeds_nothing(embedded):
+    vectors, before = files(embedded, "vectors"), record(embedded)["tables"]
+
+    rescreen(with_thresholds(embedded, max_cosine=0.75))
+
+    after = record(embedded)["tables"]
+    assert {stage for stage in before if before[stage] != after[stage]} == {"find_neighbours", "screen_pairs"}
+    assert files(embedded, "vectors") == vectors
+
+
+@pytest.mark.parametrize(
+    ("max_cosine", "floor"), [(1.0, 0.8), (0.8, 0.8), (0.79, 0.7), (0.7, 0.7), (0.05, 0.0), (0.3, 0.3)]
+)
+def test_lists_of_neighbours_serve_every_larger_threshold(max_cosine, floor):
+    assert least_cosine(Thresholds(max_cosine=max_cosine)) == pytest.approx(floor)
+    assert least_cosine(Thresholds(max_cosine=max_cosine)) <= max_cosine
+
+
+def test_verdicts_hold_the_id_the_rule_and_the_flags_alone(plain):
+    rescreen(with_thresholds(plain, min_margin=3.0))
+
+    table = open_table(plain, "screen_pairs", record(plain)["tables"]["screen_pairs"])
+    assert table.scan().collect_schema().names() == ["pair_id", "dropped_by", "flags"]
+    assert table.rows == len(PAIRS)
+
+
+def test_a_screening_is_the_build_under_the_same_thresholds(plain, tmp_path):
+    wanted = {"min_margin": 3.0, "max_alike": 0.8, "margin_quantiles": "0:0.9"}
+
+    again = rescreen(with_thresholds(plain, **wanted))
+    other = build(BuildConfig(source=str(plain / "garden.jsonl"), name="other", skip=NO_VECTORS, data=plain, **wanted))
+
+    assert again.summary()["table"] == other.summary()["table"]
+    assert {name: again.summary()[name] for name in ("kept", "dropped", "flags")} == {
+        name: other.summary()[name] for name in ("kept", "dropped", "flags")
+    }
+
+
+def test_the_record_tells_of_the_last_screening(plain):
+    rescreen(with_thresholds(plain, min_margin=3.0))
+
+    saved = record(plain)
+    summary = saved["summary"]
+    assert saved["config"]["min_margin"] == 3.0
+    assert saved["identities"]["screen_pairs"].startswith(saved["tables"]["screen_pairs"])
+    assert saved["tables"].keys() == saved["identities"].keys()
+    assert (summary["kept"], summary["dropped"], summary["table"]) == (
+        8,
+        {"low_margin": 2},
+        saved["tables"]["screen_pairs"],
+    )
+    assert (summary["rows_in"], summary["name"]) == (10, "garden")
+    assert thresholds_of(plain, "garden")["min_margin"] == 3.0
+
+
+def test_going_back_to_earlier_thresholds_writes_no_table(plain):
+    first = record(plain)
+    rescreen(with_thresholds(plain, min_margin=3.0))
+    tables = files(plain, "tables")
+
+    rescreen(with_thresholds(plain, min_margin=0.0))
+
+    assert record(plain)["tables"] == first["tables"]
+    assert files(plain, "tables") == tables
+
+
+def test_the_number_of_pairs_that_a_build_was_asked_for_holds_on(tmp_path):
+    source = write_rows(tmp_path / "garden.jsonl")
+    build(BuildConfig(source=source, name="garden", num_pairs=4, max_prompts=10, skip=NO_VECTORS, data=tmp_path))
+
+    loose = rescreen(with_thresholds(tmp_path, skip=(*NO_VECTORS, "low_margin")))
+    tight = rescreen(with_thresholds(tmp_path, skip=NO_VECTORS, min_margin=100.0))
+
+    assert loose.summary()["kept"] == 4
+    assert tight.summary()["kept"] == 0
+    assert record(tmp_path)["summary"]["short"] == 4
+
+
+def test_a_mix_locked_to_the_earlier_screening_is_made_again_with_the_same_bytes(plain):
+    first = mix(MixConfig(name="v1", add=("garden",), data=plain))
+    content = first.path.read_bytes()
+    rescreen(with_thresholds(plain, min_margin=5.0))
+    first.path.unlink()
+
+    again = mix(MixConfig(name="v1", data=plain))
+    other = mix(MixConfig(name="v2", add=("garden",), data=plain))
+
+    assert again.path.read_bytes() == content
+    assert again.summary() == first.summary()
+    assert (first.summary()["rows"], other.summary()["rows"]) == (10, 6)
+
+
+def test_a_mix_with_vectors_is_made_again_with_the_same_bytes(embedded):
+    rescreen(ScreenConfig(name="garden", data=embedded, max_cosine=1.0))
+    first = mix(MixConfig(name="v1", add=("garden",), data=embedded))
+    content = first.path.read_bytes()
+    rescreen(with_thresholds(embedded, min_margin=5.0))
+    first.path.unlink()
+
+    assert mix(MixConfig(name="v1", data=embedded)).path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"min_margin": -1.0},
+        {"skip": ("surplus",)},
+        {"margin_quantiles": "1:0"},
+        {"against": ("nowhere.jsonl",)},
+        {"max_cosine": float("nan")},
+    ],
+)
+def test_what_no_screening_can_mean_leaves_the_build_as_it_is(plain, changes):
+    before = record(plain), files(plain, "tables")
+
+    with pytest.raises(UserError):
+        rescreen(with_thresholds(plain, **changes))
+
+    assert (record(plain), files(plain, "tables")) == before
+
+
+def test_a_damaged_part_is_never_screened_to_fewer_rows(plain):
+    part = next((plain / "tables" / "measure_pairs").glob("*/part-00000.parquet"))
+    part.unlink()
+
+    with pytest.raises((UserError, OSError, pl.exceptions.PolarsError)):
+        rescreen(with_thresholds(plain, min_margin=1.5))
+
+    assert record(plain)["config"]["min_margin"] == 0.0
+
+
+def test_a_screening_that_cannot_write_leaves_the_build_as_it_is(plain):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    before = record(plain)
+    (plain / "tables" / "screen_pairs").chmod(0o500)
+
+    with pytest.raises(UserError, match="cannot write"):
+        rescreen(with_thresholds(plain, min_margin=1.5))
+
+    (plain / "tables" / "screen_pairs").chmod(0o700)
+    assert record(plain) == before
+
+
+class EarlierVerdict(dy.Schema):
+    """The verdict on a pair as the release before wrote it."""
+
+    pair_id = dy.String(primary_key=True)
+    dropped_by = dy.String(nullable=True)
+    margin = dy.Float64(nullable=True)
+    duplicate_of = dy.String(nullable=True)
+    similarity = dy.Float32(nullable=True)
+
+
+@pytest.fixture
+def earlier(plain, monkeypatch):
+    """The build 'garden' with the tables of the release before: no stage but pairs and verdicts."""
+    saved = record(plain)
+    pairs = open_table(plain, "read_pairs", saved["tables"]["read_pairs"]).scan().collect()
+    ids = pairs["pair_id"].to_list()
+    verdicts = pl.DataFrame(
+        {
+            "pair_id": ids,
+            "dropped_by": ["near_duplicate_prompt", "duplicate_pair", *[None] * (len(ids) - 2)],
+            "margin": (pairs["score_chosen"] - pairs["score_rejected"]).to_list(),
+            "duplicate_of": [ids[5], ids[6], *[None] * (len(ids) - 2)],
+            "similarity": [0.97, *[None] * (len(ids) - 1)],
+        },
+        schema=EarlierVerdict.create_empty().schema,
+    )
+    columns = [column for column in Pair.column_names() if not column.endswith("_finish")]
+    earlier_pair = type("EarlierPair", (dy.Schema,), {name: Pair.columns()[name] for name in columns})
+
+    def read_pairs(cfg: Thresholds) -> pl.DataFrame:
+        return pairs.select(columns)
+
+    def screen_pairs(rows: pl.LazyFrame, cfg: Thresholds) -> pl.DataFrame:
+        return verdicts
+
+    with Ledger(plain / "ledger.sqlite") as ledger:
+        store = Store(plain, Recorder(ledger))
+        read = store.whole(read_pairs, Thresholds(), writes=earlier_pair)
+        screened = store.whole(screen_pairs, Thresholds(), read, writes=EarlierVerdict)
+    tables = {"read_pairs": read, "screen_pairs": screened}
+    saved["tables"] = {stage: table.manifest.key for stage, table in tables.items()}
+    saved["identities"] = {stage: table.identity for stage, table in tables.items()}
+    for name in ("max_repetition", "skip", "redact", "against", "max_jaccard"):
+        del saved["config"][name]
+    (plain / "builds" / "garden.json").write_text(json.dumps(saved))
+    return plain, ids
+
+
+def test_a_build_of_the_release_before_still_mixes(earlier):
+    data, _ = earlier
+    first = mix(MixConfig(name="v1", add=("garden",), data=data))
+    content = first.path.read_bytes()
+    first.path.unlink()
+
+    assert first.summary()["rows"] == 8
+    assert first.summary()["like_heldout"] == 0
+    assert mix(MixConfig(name="v1", data=data)).path.read_bytes() == content
+
+
+def test_a_build_of_the_release_before_mixes_with_a_new_one(earlier):
+    data, _ = earlier
+    more = [
+        row | {"chosen": f"{row['chosen']} Then comes the evening.", "prompt": f"Say: {row['prompt']}"} for row in PAIRS
+    ]
+    source = write_rows(data / "more.jsonl", more)
+    build(BuildConfig(source=source, name="more", skip=(*NO_VECTORS, "near_copy"), data=data))
+
+    summary = mix(MixConfig(name="v1", add=("garden", "more"), data=data)).summary()
+
+    assert summary["sources"] == {"garden": 8, "more": 10}
+
+
+def test_a_build_of_the_release_before_is_explained(earlier):
+    data, ids = earlier
+
+    texts = [explained(explain(ExplainConfig(pair_id, data))) for pair_id in ids[:3]]
+
+    assert f"dropped by near_duplicate_prompt: too like {ids[5]} (0.970)" in texts[0]
+    assert f"dropped by duplicate_pair: too like {ids[6]}\n" in texts[1]
+    assert "screening\n  kept\n" in texts[2]
+
+
+def test_a_build_of_the_release_before_is_not_screened_again_and_says_what_to_do(earlier):
+    data, _ = earlier
+    before = record(data)
+
+    with pytest.raises(UserError, match=r"made by an earlier version.*make it again"):
+        rescreen(with_thresholds(data, min_margin=1.0))
+
+    assert record(data) == before
