@@ -1,7 +1,6 @@
 """What a second screening reads, what it writes, and what stays as it was."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +12,12 @@ from garden import PAIRS, write_rows
 from curate.backends.ledger import Ledger
 from curate.backends.recorder import Recorder
 from curate.build import build
-from curate.config import BuildConfig, ExplainConfig, MixConfig, ScreenConfig, Thresholds
+from curate.config import BuildConfig, ExplainConfig, MixConfig, ScreenConfig, ShowConfig, Thresholds
 from curate.explain import explain, explained
 from curate.mix import mix
 from curate.rescreen import rescreen, thresholds_of
 from curate.screening import least_cosine
+from curate.show import show_one
 from curate.store import Store, open_table
 from schemas.errors import UserError
 from schemas.tables import Pair
@@ -200,19 +200,6 @@ def test_a_damaged_part_is_never_screened_to_fewer_rows(plain):
     assert record(plain)["config"]["min_margin"] == 0.0
 
 
-def test_a_screening_that_cannot_write_leaves_the_build_as_it_is(plain):
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-    before = record(plain)
-    (plain / "tables" / "screen_pairs").chmod(0o500)
-
-    with pytest.raises(UserError, match="cannot write"):
-        rescreen(with_thresholds(plain, min_margin=1.5))
-
-    (plain / "tables" / "screen_pairs").chmod(0o700)
-    assert record(plain) == before
-
-
 class EarlierVerdict(dy.Schema):
     """The verdict on a pair as the release before wrote it."""
 
@@ -303,3 +290,13 @@ def test_a_build_of_the_release_before_is_not_screened_again_and_says_what_to_do
         rescreen(with_thresholds(data, min_margin=1.0))
 
     assert record(data) == before
+
+
+def test_a_build_of_the_release_before_is_shown(earlier):
+    data, ids = earlier
+
+    found = show_one(ShowConfig("garden", data))
+
+    assert [pair["pair_id"] for pair in found["pairs"]] == ids
+    assert [pair["dropped_by"] for pair in found["pairs"]][:3] == ["near_duplicate_prompt", "duplicate_pair", None]
+    assert sorted(pair["margin"] for pair in found["pairs"]) == list(range(1, 11))

@@ -371,6 +371,7 @@ def test_a_scorer_that_prefers_empty_responses_never_has_one_chosen_and_is_flagg
     assert pairs.height == 3
     assert all(text.strip() for text in [*pairs["chosen"], *pairs["rejected"]])
     assert summary["flags"].get("scorer_unreliable", 0) == flags
+    assert ("flagged: scorer_unreliable" in run("explain", pairs["pair_id"][0])[1]) == (flags > 0)
 
 
 def test_a_prompt_of_an_evaluation_file_is_dropped_as_contaminated(run, made, tmp_path):

@@ -35,7 +35,7 @@ def test_what_a_small_model_writes_as_flawed_is_a_pair_or_has_a_reason(vllm_serv
     summary = built.summary()
     unpaired = set(built.tables["write_contrasts"].scan_dropped().collect()["reason"])
     assert summary["rows_in"] == 8 == summary["kept"] + sum(summary["dropped"].values())
-    assert unpaired <= {"malformed_json", "flaw_not_found", "near_identical", "length_ratio"}
+    assert unpaired <= {"malformed_json", "flaw_not_found", "near_identical", "length_ratio", "empty"}
     assert set(summary["dropped"]) - unpaired <= set(SCREEN_REASONS)
     assert sum(flaw["asked"] for flaw in summary["flaws"]) == 8
 
