@@ -40,9 +40,22 @@ def likeness(pairs: pl.LazyFrame, embed: Embed | None) -> Likeness:
         pl.col("similarity") >= round_like(LIMITS.max_jaccard)
     )
     if embed:
-        near = NearConfig("", "", ("prompt", "pair"), LIMITS.max_cosine)
+        near = NearConfig("", "", LIMITS.max_cosine)
         found = pl.concat([found, find_neighbours(pairs, rows.lazy(), near, embed=embed)])
-    return Likeness(rows.with_columns(place=pl.Series(keep_order(rows))), found)
+    return Likeness(rows.with_columns(place=pl.Series(mix_order(rows))), found)
+
+
+def mix_order(rows: pl.DataFrame) -> NDArray[np.int64]:
+    """The order of keeping: by margin in z where all rows have one, else by source, the one named first coming first.
+
+    Raw margins of unlike scorers do not compare.
+    """
+    order = keep_order(rows)
+    if rows["z_margin"].null_count():
+        source = pl.col("row").min().over("source")
+        placed = rows.select("row", source=source, place=pl.Series(order)).sort("source", "place")["row"].to_numpy()
+        order[placed] = np.arange(rows.height)
+    return order
 
 
 MARGIN = pl.col("score_chosen") - pl.col("score_rejected")

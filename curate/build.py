@@ -331,6 +331,8 @@ def config_json(cfg: BuildConfig) -> dict[str, Any]:
     """The config as a build's record holds it."""
     config = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(cfg).items()}
     del config["data"]
+    # A later screening of the build may begin in another folder.
+    config["against"] = [str(Path(name).resolve()) if Path(name).exists() else name for name in cfg.against]
     return config
 
 

@@ -1,11 +1,21 @@
 """The `curate` command: build, screen, mix, explain, show, ledger, doctor."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from curate.config import BuildConfig, DoctorConfig, ExplainConfig, LedgerConfig, MixConfig, ScreenConfig, ShowConfig
+from curate.config import (
+    BuildConfig,
+    DoctorConfig,
+    ExplainConfig,
+    LedgerConfig,
+    MixConfig,
+    ScreenConfig,
+    ShowConfig,
+    Thresholds,
+)
 from curate.flags import Parser, add_flags, print_json, read_config, run_command, show_notes
 from schemas.errors import UserError
 
@@ -39,7 +49,11 @@ def last_thresholds(arguments: argparse.Namespace) -> dict[str, Any]:
     from curate.rescreen import thresholds_of
 
     given = read_config(ScreenConfig, arguments)
-    return {} if given.defaults else thresholds_of(given.data, given.name)
+    if given.defaults:
+        return {}
+    known = thresholds_of(given.data, given.name)
+    # Of two that exclude each other the one that is given now counts.
+    return known | {name: False for name, other in EITHER.items() if getattr(given, other)}
 
 
 def build_command(cfg: BuildConfig, as_json: bool) -> int:
@@ -82,7 +96,7 @@ def screen_command(cfg: ScreenConfig, as_json: bool) -> int:
 
     screened = rescreen(cfg)
     summary = screened.summary()
-    print("\n".join(waterfall_lines(summary)))
+    print(printable("\n".join(waterfall_lines(summary))))
     print(f"build '{cfg.name}': {summary['kept']:,} of {summary['pairs']:,} pairs kept, {summary['seconds']:.1f} s")
     if as_json:
         print_json(summary)
@@ -91,7 +105,9 @@ def screen_command(cfg: ScreenConfig, as_json: bool) -> int:
 
 def waterfall_lines(summary: dict[str, Any]) -> list[str]:
     """Each rule with its count, its share and the first pairs that it dropped; then what is kept and flagged."""
-    lines = [f"{summary['pairs']:>9,}          pairs"]
+    changed = [shown_threshold(name, value) for name, value in summary["thresholds"].items()]
+    lines = [" ".join(["thresholds:", *filter(None, changed)])] if any(changed) else []
+    lines.append(f"{summary['pairs']:>9,}          pairs")
     for rule in summary["rules"]:
         moved = f" ({rule['threshold']})" if rule["threshold"] else ""
         lines.append(f"{-rule['dropped']:>9,}  {rule['share']:>6.1%}  {rule['rule']}{moved}: {rule['looks_at']}")
@@ -102,6 +118,16 @@ def waterfall_lines(summary: dict[str, Any]) -> list[str]:
     lines.append(f"{summary['kept']:>9,}  {share:>6.1%}  kept")
     lines += [f"{rows:>9,}          of them flagged {flag}" for flag, rows in summary["flags"].items()]
     return [*lines, summary["way_out"]] if summary["way_out"] else lines
+
+
+def shown_threshold(name: str, value: Any) -> str:
+    """A threshold as its flag where it is not the default, else nothing."""
+    flag = f"--{name.replace('_', '-')}"
+    if value == getattr(Thresholds, name, None):
+        return ""
+    if isinstance(value, bool):
+        return flag
+    return " ".join(f"{flag} {item}" for item in (value if isinstance(value, list | tuple) else [value]))
 
 
 def flaw_lines(flaws: list[dict[str, Any]]) -> list[str]:
@@ -145,7 +171,7 @@ def explain_command(cfg: ExplainConfig, as_json: bool) -> int:
     from curate.explain import explain, explained
 
     found = explain(cfg)
-    print_json(found) if as_json else print(explained(found))
+    print_json(found) if as_json else print(printable(explained(found)))
     return 0
 
 
@@ -171,7 +197,7 @@ def show_pairs(found: dict[str, Any]) -> None:
         margin += "".join(f"  {flag}" for flag in pair.get("flags") or ())
         print(f"\n{pair['pair_id']}  {state}  {margin}")
         for text in ("prompt", "chosen", "rejected"):
-            print(f"  {text:8}  {pair[text]}")
+            print(printable(f"  {text:8}  {pair[text]}"))
 
 
 def show_lists(found: dict[str, Any]) -> None:
@@ -182,6 +208,11 @@ def show_lists(found: dict[str, Any]) -> None:
             print(f"  {row['name']:16} {'  '.join(facts)}".rstrip())
         if not rows:
             print("  none yet")
+
+
+def printable(text: str) -> str:
+    """A text without signs that move the cursor, set a title or turn the direction of writing: it came from a model."""
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def shown(value: Any) -> str:
@@ -229,6 +260,10 @@ def doctor_command(cfg: DoctorConfig, as_json: bool) -> int:
         print_json({"good": all(check.is_good for check in checks), "checks": [asdict(check) for check in checks]})
     return 0 if all(check.is_good for check in checks) else 1
 
+
+EITHER = {"redact": "drop_personal_data", "drop_personal_data": "redact"}
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 LISTED = ("rows_in", "kept", "generator", "scorer", "rows", "train", "heldout", "sha256", "kind", "base")
 """What `curate show` tells of a build, a mix or a run in one line."""

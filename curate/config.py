@@ -51,7 +51,8 @@ class Thresholds:
     against: tuple[str, ...] = ()
     """A file of evaluation prompts that no pair may hold, beside those that come with pairwright; may be repeated."""
     redact: bool = False
-    """Replace personal data and secrets in the texts by their kind, as in [email]."""
+    """Replace personal data and secrets in the pairs by their kind, as in [email]. The tables before that, and the
+    ledger, keep what was read and asked."""
     drop_personal_data: bool = False
     """Drop pairs with personal data or secrets instead of flagging them."""
     skip: tuple[str, ...] = ()
@@ -133,12 +134,12 @@ class BuildConfig(Thresholds):
 
 @dataclass(frozen=True)
 class ScreenConfig(Thresholds):
-    """Screens a build again under other thresholds; what is not named stays as it was for the build."""
+    """Screens a build again under other thresholds; what is not named stays as it was at its last screening."""
 
     name: str = field(metadata={"positional": True})
     """Name of the build."""
     defaults: bool = False
-    """Begin from the default thresholds instead of those of the build."""
+    """Begin from the default thresholds instead of those of the last screening."""
     data: Path = field(default_factory=default_data)
     """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 

@@ -12,7 +12,7 @@ from curate.backends.named import NamedModel
 from curate.config import ExplainConfig
 from curate.mix import read_lock
 from curate.prices import usd
-from curate.saved import build_names, mix_names, pairs_stage, read_build
+from curate.saved import PAIRS_STAGES, build_names, mix_names, pairs_stage, read_build
 from curate.score import candidate_requests, side_requests
 from curate.screen.personal import masked
 from curate.store import Table, open_table
@@ -85,10 +85,13 @@ def way_back(
 def calls_behind(
     built: dict[str, Any], tables: dict[str, Table], pair: dict[str, Any], candidates: pl.DataFrame
 ) -> list[str]:
-    """Ids of the calls that wrote, scored and embedded; among them may be some that never had to be made."""
+    """Ids of the calls that wrote, and scored; among them may be some that never had to be made."""
     call_ids = [pair["chosen_call"], pair["rejected_call"]]
     if candidates.height:
         call_ids += [*candidates["call_id"], *candidates["score_call"]]
+    # As the models were asked: with its personal data, where that was replaced afterwards.
+    asked_in = next(stage for stage in PAIRS_STAGES[1:] if stage in tables)
+    pair = one(tables[asked_in], "pair_id", pair["pair_id"]) or pair
     messages = pair["messages"]
     # Builds of earlier versions do not say how their scorer asked.
     if recorded := built.get("scorer"):

@@ -235,7 +235,8 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
     ordered = ordered.join(leaked, on=["source", "pair_id"], how="anti", maintain_order="left").with_row_index("row")
     if "train" not in ordered["split"]:
         raise UserError(
-            f"mix '{recipe.name}' would have no training pair: all its prompts are held out; lower --heldout"
+            f"mix '{recipe.name}' would have no training pair: all its prompts are held out, or like one that is; "
+            "lower --heldout"
         )
     copy_rows(ordered, tables, path)
     counts = dict(ordered["source"].value_counts().rows())

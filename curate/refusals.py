@@ -15,6 +15,7 @@ from schemas.errors import UserError
 
 GENERATED = ("sft", "gpt")
 """Sources whose responses a model of the build writes."""
+LEAST_COSINE = 0.5
 LEAST_JACCARD = 0.5
 """Near copies are looked for from this Jaccard index on."""
 
@@ -132,8 +133,10 @@ def check_thresholds(cfg: Thresholds) -> None:
         raise UserError(
             f"--max-jaccard {cfg.max_jaccard:g} is outside {LEAST_JACCARD:g} to 1; texts less alike are not looked for"
         )
-    if not 0 < cfg.max_cosine <= 1:
-        raise UserError(f"--max-cosine {cfg.max_cosine:g} is outside 0 to 1")
+    if not LEAST_COSINE <= cfg.max_cosine <= 1:
+        raise UserError(
+            f"--max-cosine {cfg.max_cosine:g} is outside {LEAST_COSINE:g} to 1; under it nearly all texts are alike"
+        )
     if not 0 <= cfg.off_topic <= 2:
         raise UserError(f"--off-topic {cfg.off_topic:g} is outside 0 to 2, the most that two cosines can be apart")
     if cfg.min_tokens < 0:

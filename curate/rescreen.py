@@ -1,6 +1,7 @@
 """An existing build screened again under other thresholds: nothing is asked, measured or embedded again."""
 
 import json
+import logging
 import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -8,16 +9,18 @@ from typing import Any
 
 from curate.backends.ledger import Ledger
 from curate.backends.recorder import Recorder
-from curate.build import Built, asked_flaws, build_path, config_json, quotas, recorded_config
+from curate.build import Built, asked_flaws, build_path, config_json, paired_by, quotas, recorded_config
 from curate.config import BuildConfig, ScreenConfig, Thresholds
 from curate.counts import counts, flaw_rows
 from curate.noise import read_noise
 from curate.refusals import check_screening, refuse_scores
 from curate.saved import PAIRS_STAGES, read_build
 from curate.screening import Beside, rules_of, screened_tables
-from curate.store import Store, Table, open_table, write_atomically
+from curate.store import Store, Table, config_in_key, open_table, write_atomically
 from curate.waterfall import waterfall, way_out
 from schemas.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,16 @@ def rescreen(cfg: ScreenConfig) -> Rescreened:
     changed = with_thresholds(built, cfg)
     scorer = record.get("scorer") or {}
     check_screening(changed)
+    check_against(cfg.name, built, changed)
     refuse_scores(changed, record["summary"]["scorer"], record["summary"]["scores_compare_across_prompts"])
     tables = {stage: open_table(cfg.data, stage, key) for stage, key in record["tables"].items()}
+    paired = tables["make_pairs"].manifest.config if "make_pairs" in tables else None
+    if paired and paired != config_in_key(paired_by(changed)):
+        log.warning(
+            "candidates were set aside before pairing under other thresholds (%s); to pair them under these, give "
+            "curate build again: no call is repeated",
+            ", ".join(f"{name} {value}" for name, value in paired["guards"].items()),
+        )
     pairs_from = next(stage for stage in PAIRS_STAGES[1:] if stage in tables)
     if "chosen_finish" not in tables[pairs_from].scan().collect_schema():
         raise UserError(
@@ -96,6 +107,17 @@ def rescreen(cfg: ScreenConfig) -> Rescreened:
     rules = waterfall(tables)
     out = way_out(tables, rules_of(changed, beside))
     return Rescreened(cfg.name, tables, changed, rules, out, found, time.monotonic() - started)
+
+
+def check_against(name: str, built: BuildConfig, changed: BuildConfig) -> None:
+    """Raises UserError for a file of evaluation prompts that was there at the last screening and is gone."""
+    if changed.against == built.against:
+        for path in changed.against:
+            if Path(path).is_absolute() and not Path(path).exists():
+                raise UserError(
+                    f"build '{name}' was last screened --against {path}, which is gone; give --against another file, "
+                    "or --defaults to begin from the default thresholds"
+                )
 
 
 BEFORE_SCREENING = (

@@ -17,16 +17,23 @@ from curate.screen.benchmark_prompts import read_benchmarks
 from curate.screen.contamination import ContaminationConfig, find_contamination
 from curate.screen.copies import CopiesConfig, find_copies
 from curate.screen.measure import MeasureConfig, measure_pairs
-from curate.screen.nearness import Embed, NearConfig, NearKind, PlaceConfig, find_neighbours, place_pairs
+from curate.screen.nearness import (
+    Embed,
+    EvaluationConfig,
+    NearConfig,
+    PlaceConfig,
+    find_neighbours,
+    near_evaluation,
+    place_pairs,
+)
 from curate.screen.personal import RedactConfig, redact_pairs
 from curate.screen.rules import NEEDS_VECTORS, RulesConfig
 from curate.screen.screen import screen_pairs
 from curate.screen.vectors import Vectors, embed_texts
 from curate.store import Store, Table
-from schemas.names import ScreenReason
-from schemas.tables import Alike, Contaminated, Measured, Pair, Placed, Probed, Screened
+from schemas.tables import Alike, Contaminated, Measured, NearEvaluation, Pair, Placed, Probed, Screened
 
-NEAR_RULES: dict[NearKind, ScreenReason] = {"prompt": "near_duplicate_prompt", "pair": "near_duplicate_pair"}
+NEAR_RULES = ("near_duplicate_prompt", "near_duplicate_pair")
 FLOOR = 0.8
 """Smallest cosine that neighbour lists hold, unless a threshold lies under it."""
 
@@ -52,8 +59,8 @@ def screened_tables(
     if cfg.redact:
         pairs = tables["redact_pairs"] = store.map(redact_pairs, RedactConfig(), pairs, writes=Pair)
     measured = tables["measure_pairs"] = store.map(measure_pairs, MeasureConfig(), pairs, writes=Measured)
-    contaminated, copies, neighbours, placed = (
-        no_rows_of(store, schema) for schema in (Contaminated, Alike, Alike, Placed)
+    contaminated, copies, neighbours, placed, near = (
+        no_rows_of(store, schema) for schema in (Contaminated, Alike, Alike, Placed, NearEvaluation)
     )
     benchmarks = read_benchmarks(cfg.against)
     if "contaminated" not in cfg.skip:
@@ -65,20 +72,20 @@ def screened_tables(
         copies = tables["find_copies"] = store.whole(find_copies, CopiesConfig(), pairs, measured, writes=Alike)
     if any(rule not in cfg.skip for rule in NEEDS_VECTORS):
         encoder = minilm_encoder()
-        kinds = tuple(kind for kind, rule in NEAR_RULES.items() if rule not in cfg.skip)
-        near = NearConfig(encoder.model, encoder.digest, kinds, least_cosine(cfg))
+        who = (encoder.model, encoder.digest)
         embed = embedded_by(encoder, store.data, recorder)
-        neighbours = tables["find_neighbours"] = store.whole(
-            find_neighbours, near, pairs, measured, writes=Alike, embed=embed
-        )
-        place = PlaceConfig(
-            encoder.model,
-            encoder.digest,
-            "off_topic" not in cfg.skip,
-            tuple(benchmark.sha256 for benchmark in benchmarks),
-        )
-        placed = tables["place_pairs"] = store.whole(
-            place_pairs, place, pairs, measured, writes=Placed, embed=embed, benchmarks=benchmarks
+        # Both kinds are looked for where one is wanted, so that leaving one out later is no other table.
+        if any(rule not in cfg.skip for rule in NEAR_RULES):
+            neighbours = tables["find_neighbours"] = store.whole(
+                find_neighbours, NearConfig(*who, least_cosine(cfg)), pairs, measured, writes=Alike, embed=embed
+            )
+        if "off_topic" not in cfg.skip:
+            placed = tables["place_pairs"] = store.whole(
+                place_pairs, PlaceConfig(*who), pairs, measured, writes=Placed, embed=embed
+            )
+        held = EvaluationConfig(*who, tuple(benchmark.sha256 for benchmark in benchmarks))
+        near = tables["near_evaluation"] = store.whole(
+            near_evaluation, held, pairs, measured, writes=NearEvaluation, embed=embed, benchmarks=benchmarks
         )
     tables["screen_pairs"] = store.whole(
         screen_pairs,
@@ -88,6 +95,7 @@ def screened_tables(
         copies,
         neighbours,
         placed,
+        near,
         probed or no_rows_of(store, Probed),
         writes=Screened,
     )
@@ -113,6 +121,8 @@ def embedded_by(encoder: Encoder, data: Path, recorder: Recorder | None = None) 
 def rules_of(cfg: Thresholds, beside: Beside) -> RulesConfig:
     """The thresholds alone, and what comes beside them."""
     own = {field.name: getattr(cfg, field.name) for field in fields(Thresholds)}
+    # Which files were looked into is in the table of hits; the order of names says nothing.
+    own |= {"against": (), "skip": tuple(sorted(set(cfg.skip)))}
     return RulesConfig(**own, noise=beside.noise or 0.0, keep=beside.keep, quotas=beside.quotas)
 
 

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from importlib.metadata import version
 from itertools import count
@@ -112,8 +112,7 @@ class Store:
         return self._write(pending, self._made_whole(stage, cfg, inputs, tools), writes)
 
     def _begin(self, stage: str, cfg: Any, inputs: tuple[Table, ...]) -> "Pending":
-        told = {field.name: getattr(cfg, field.name) for field in fields(cfg) if field.metadata.get("key", True)}
-        config = json.loads(json.dumps(told, default=str))
+        config = config_in_key(cfg)
         identities = [table.identity for table in inputs]
         made_of: dict[str, Any] = {"stage": stage, "config": config, "inputs": identities}
         for attempt in count():
@@ -222,6 +221,18 @@ class Pending:
     inputs: list[str]
     folder: Path
     saved: Table | None
+
+
+def config_in_key(cfg: Any) -> dict[str, Any]:
+    """What a stage is told, as JSON holds it, without the fields that change no row."""
+    told = {field.name: getattr(cfg, field.name) for field in fields(cfg) if field.metadata.get("key", True)}
+    found: dict[str, Any] = json.loads(json.dumps(told, default=plain_value))
+    return found
+
+
+def plain_value(value: Any) -> Any:
+    """A config within a config by its fields, anything else that JSON does not know as text."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def load_table(folder: Path) -> Table | None:

@@ -115,7 +115,8 @@ GUARDS: tuple[Guard, ...] = get_args(Guard)
 SCREEN_REASONS: tuple[str, ...] = get_args(ScreenReason)
 FLAGS: tuple[str, ...] = get_args(Flag)
 PERSONAL_DATA: tuple[PersonalData, ...] = get_args(PersonalData)
-DROP_REASONS: tuple[str, ...] = tuple(dict.fromkeys(UNPAIRED_REASONS + SCREEN_REASONS))
+DROP_REASONS = tuple(reason for reason in UNPAIRED_REASONS if reason not in SCREEN_REASONS) + SCREEN_REASONS
+"""In the order in which they are shown: what screening names as well stands in its order."""
 
 WrittenFlaw = Literal[
     "factual",

@@ -183,8 +183,14 @@ class Placed(dy.Schema):
     """Largest cosine of the response to another prompt of the build, unlike its own."""
     rejected_own = dy.Float32(nullable=True)
     rejected_other = dy.Float32(nullable=True)
+
+
+class NearEvaluation(dy.Schema):
+    """How near the prompt of a pair is to the evaluation prompts; one row a pair, in the same order."""
+
+    pair_id = dy.String(primary_key=True)
     evaluation = dy.Float32(nullable=True)
-    """Largest cosine of the prompt to an evaluation prompt."""
+    """Largest cosine to an evaluation prompt; null where a vector is missing."""
 
 
 class Screened(dy.Schema):

@@ -119,7 +119,7 @@ def response_features(side: str, prompts: Prompts, responses: Wording, finish: p
         .cast(pl.UInt32)
         .alias(f"{side}_tokens"),
         pl.Series(f"{side}_named", are_named(prompts.text, responses)),
-        endings("text", "finish").alias(f"{side}_cut"),
+        endings(texts, features["finish"]).alias(f"{side}_cut"),
         are_broken(prompts.text, texts).alias(f"{side}_broken"),
         are_leaking(prompts, responses).alias(f"{side}_leaked"),
         pl.Series(f"{side}_echo", echoes(prompts.last, responses)),

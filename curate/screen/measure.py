@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from curate.parts import Part
 from curate.screen.guards import Shares, read_prompts, response_features
-from curate.screen.ngrams import Hashed, Hashes
+from curate.screen.ngrams import Hashed, Hashes, levelled
 from curate.screen.personal import personal_kinds
 from curate.screen.wording import Wording, WordSet, read_wording, sums
 from schemas.tables import Dropped, Measured
@@ -39,7 +39,7 @@ def measure_pairs(pairs: pl.DataFrame, cfg: MeasureConfig) -> Part:
     """One row of `Measured` a pair, in the order of the pairs."""
     prompts = read_prompts(pairs["messages"])
     chosen, rejected = (read_wording(pairs[side]) for side in ("chosen", "rejected"))
-    plain_chosen, plain_rejected = plain(chosen.texts), plain(rejected.texts)
+    plain_chosen, plain_rejected = spaced(chosen.levelled), spaced(rejected.levelled)
     is_identical = plain_chosen == plain_rejected
     joined = pairs.select(pl.concat_str(prompts.text, "chosen", "rejected", separator="\n\n")).to_series()
     rows = pairs.select(
@@ -62,19 +62,13 @@ def measure_pairs(pairs: pl.DataFrame, cfg: MeasureConfig) -> Part:
 
 def plain(texts: pl.Series) -> pl.Series:
     """Texts with letter case, Unicode form and spacing levelled; punctuation stays, because code lives by it."""
-    normal = normalised(texts).str.to_lowercase()
+    return spaced(levelled(texts))
+
+
+def spaced(texts: pl.Series) -> pl.Series:
+    """Texts with single spaces between words and none around them."""
     # Single spaces stay as they are, because to write every one of them again takes as long as all the rest.
-    return normal.str.replace_all(r"[\s\x00]{2,}|[\s\x00--\x20]", " ").str.strip_chars(" ")
-
-
-def normalised(texts: pl.Series) -> pl.Series:
-    """Texts in compatible Unicode form (NFKC), in which ASCII already is."""
-    rows = np.flatnonzero((texts.str.len_bytes() > texts.str.len_chars()).to_numpy())
-    if not len(rows):
-        return texts
-    places = np.arange(len(texts))
-    places[rows] = len(texts) + np.arange(len(rows))
-    return pl.concat([texts, texts.gather(rows).str.normalize("NFKC")]).gather(places)
+    return texts.str.replace_all(r"[\s\x00]{2,}|[\s\x00--\x20]", " ").str.strip_chars(" ")
 
 
 def text_hashes(messages: pl.Series, chosen: pl.Series, rejected: pl.Series) -> pl.DataFrame:

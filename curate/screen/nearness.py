@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from curate.screen.benchmark_prompts import Benchmark
-from curate.screen.screen import keep_order
-from schemas.tables import Alike, Placed
+from curate.screen.screen import keep_order, round_like
+from schemas.tables import Alike, NearEvaluation, Placed
 
 Rows = NDArray[np.float16]
 Embed = Callable[[Iterable[pl.Series], int], Rows]
 """Blocks of texts, and how many they are, to their vectors: (texts, dimensions) of length 1, NaN for none."""
-NearKind = Literal["prompt", "pair"]
 ROWS_PER_BLOCK = 4096
 PROMPT_CHARACTERS = 4000
 """The end of a prompt that is embedded; the encoder reads less of it."""
@@ -26,11 +24,10 @@ RESPONSE_CHARACTERS = 512
 
 @dataclass(frozen=True)
 class NearConfig:
-    """Which neighbours are looked for."""
+    """By which vectors neighbours are looked for, and how far."""
 
     embedder: str
     embedder_digest: str
-    kinds: tuple[NearKind, ...]
     floor: float
     """Smallest cosine that is kept."""
     version: int = 1
@@ -38,12 +35,19 @@ class NearConfig:
 
 @dataclass(frozen=True)
 class PlaceConfig:
-    """What responses and prompts are held against."""
+    """By which vectors responses are held against all prompts."""
 
     embedder: str
     embedder_digest: str
-    has_responses: bool
-    """Responses are held against all prompts, which takes the vectors of both sides."""
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What prompts are held against."""
+
+    embedder: str
+    embedder_digest: str
     benchmarks: tuple[str, ...]
     """SHA-256 of each file of evaluation prompts."""
     version: int = 1
@@ -52,37 +56,33 @@ class PlaceConfig:
 def find_neighbours(pairs: pl.LazyFrame, measured: pl.LazyFrame, cfg: NearConfig, *, embed: Embed) -> pl.DataFrame:
     """All pairs of different prompts, and of different prompts with chosen responses, that are alike.
 
-    Of pairs with the same text the first stands for all. The cosine of a pair is the mean of those of its prompt
-    and of its chosen response, which is that of the two vectors end to end.
+    Of pairs with the same text the first stands for all. The cosine of two prompts is the smaller of those of all that
+    was said but the system message, and of the last turns: two dialogues that begin alike ask different things. The
+    cosine of a pair is the mean of those of its prompt and of its chosen response, which is that of the two vectors
+    end to end. The encoder knows English: texts in other letters are like none.
     """
     columns = ("pair_id", "z_margin", "margin", "prompt_hash", "chosen_hash")
     hashes = measured.select(columns).with_row_index("row").collect()
     prompts, prompt_of = distinct(hashes, "prompt_hash")
     of_prompts = embed(prompt_texts(pairs, prompts), len(prompts))
-    found: list[pl.DataFrame] = [Alike.create_empty()]
-    if "prompt" in cfg.kinds:
-        found.append(alike_frame("prompt", prompts, of_prompts, cfg.floor, best_places(hashes, "prompt_hash")))
-    if "pair" in cfg.kinds:
-        rows, _ = distinct(hashes, "chosen_hash")
-        of_chosen = embed(response_texts(pairs, "chosen", rows), len(rows))
-        together = np.concatenate([of_prompts[prompt_of[rows]], of_chosen], axis=1) * np.float16(0.5**0.5)
-        found.append(alike_frame("pair", rows, together, cfg.floor, best_places(hashes, "chosen_hash")))
-    return pl.concat(found)
+    of_prompts[~are_latin(prompt_texts(pairs, prompts)).to_numpy()] = np.nan
+    begun_alike = alike_frame("prompt", prompts, of_prompts, cfg.floor, best_places(hashes, "prompt_hash"))
+    of_prompt = with_last_turns(begun_alike, pairs, cfg.floor, embed)
+    rows, _ = distinct(hashes, "chosen_hash")
+    of_chosen = embed(response_texts(pairs, "chosen", rows), len(rows))
+    of_chosen[~are_latin(response_texts(pairs, "chosen", rows)).to_numpy()] = np.nan
+    together = end_to_end(of_prompts, prompt_of[rows], of_chosen)
+    del of_prompts, of_chosen
+    of_pair = alike_frame("pair", rows, together, cfg.floor, best_places(hashes, "chosen_hash"))
+    return pl.concat([of_prompt, of_pair])
 
 
-def place_pairs(
-    pairs: pl.LazyFrame,
-    measured: pl.LazyFrame,
-    cfg: PlaceConfig,
-    *,
-    embed: Embed,
-    benchmarks: Sequence[Benchmark],
-) -> pl.DataFrame:
-    """How near each response is to its prompt and to the others, and each prompt to the evaluation prompts.
+def place_pairs(pairs: pl.LazyFrame, measured: pl.LazyFrame, cfg: PlaceConfig, *, embed: Embed) -> pl.DataFrame:
+    """How near each response is to its prompt and to the others.
 
     The encoder knows English: a response is placed only where it and its prompt are in Latin letters.
     """
-    from curate.screen.neighbours import nearest, nearest_other
+    from curate.screen.neighbours import nearest_other
 
     hashes = measured.select("pair_id", "prompt_hash").with_row_index("row").collect()
     prompts, prompt_of = distinct(hashes, "prompt_hash")
@@ -91,17 +91,56 @@ def place_pairs(
     every = np.arange(hashes.height)
     has_latin_prompt = are_latin(prompt_texts(pairs, prompts)).gather(prompt_of)
     for side in ("chosen", "rejected"):
-        own = other = pl.Series([None] * hashes.height, dtype=pl.Float32)
-        if cfg.has_responses:
-            of_responses = embed(response_texts(pairs, side, every), hashes.height)
-            is_known = are_latin(response_texts(pairs, side, every)) & has_latin_prompt
-            own = numbers(row_cosines(of_responses, of_prompts, prompt_of)).set(~is_known, None)
-            other = numbers(nearest_other(of_responses, of_prompts, prompt_of)).set(~is_known, None)
-        columns |= {f"{side}_own": own, f"{side}_other": other}
+        of_responses = embed(response_texts(pairs, side, every), hashes.height)
+        is_known = are_latin(response_texts(pairs, side, every)) & has_latin_prompt
+        own = numbers(row_cosines(of_responses, of_prompts, prompt_of))
+        other = numbers(nearest_other(of_responses, of_prompts, prompt_of))
+        columns |= {f"{side}_own": own.set(~is_known, None), f"{side}_other": other.set(~is_known, None)}
+    return hashes.select("pair_id", **columns).pipe(Placed.cast)
+
+
+def near_evaluation(
+    pairs: pl.LazyFrame,
+    measured: pl.LazyFrame,
+    cfg: EvaluationConfig,
+    *,
+    embed: Embed,
+    benchmarks: Sequence[Benchmark],
+) -> pl.DataFrame:
+    """How near each prompt is to the evaluation prompts."""
+    from curate.screen.neighbours import nearest
+
+    hashes = measured.select("pair_id", "prompt_hash").with_row_index("row").collect()
+    prompts, prompt_of = distinct(hashes, "prompt_hash")
+    of_prompts = embed(prompt_texts(pairs, prompts), len(prompts))
+    of_prompts[~are_latin(prompt_texts(pairs, prompts)).to_numpy()] = np.nan
     texts = [prompt[-PROMPT_CHARACTERS:] for benchmark in benchmarks for prompt in benchmark.prompts]
     of_evaluation = embed([pl.Series(texts, dtype=pl.String)], len(texts))
-    columns["evaluation"] = numbers(nearest(of_prompts, of_evaluation)[prompt_of])
-    return hashes.select("pair_id", **columns).pipe(Placed.cast)
+    found = numbers(nearest(of_prompts, of_evaluation)[prompt_of])
+    return hashes.select("pair_id", evaluation=found).pipe(NearEvaluation.cast)
+
+
+def with_last_turns(found: pl.DataFrame, pairs: pl.LazyFrame, floor: float, embed: Embed) -> pl.DataFrame:
+    """Of pairs of prompts that are alike those whose last turns are too, with the smaller of both cosines."""
+    rows = np.unique(np.concatenate([found["left"].to_numpy(), found["right"].to_numpy()])).astype(np.int64)
+    turn = pl.col("messages").list.last().struct.field("content")
+    of_turns = embed(texts_at(pairs, turn.str.tail(PROMPT_CHARACTERS), rows), len(rows))
+    left, right = (np.searchsorted(rows, found[side].to_numpy()) for side in ("left", "right"))
+    cosines = numbers(row_cosines(of_turns[left], of_turns, right))
+    both = found.with_columns(similarity=pl.min_horizontal("similarity", cosines.fill_null(0)))
+    return both.filter(pl.col("similarity") >= round_like(floor))
+
+
+def end_to_end(of_prompts: Rows, places: NDArray[np.int64], of_chosen: Rows) -> Rows:
+    """The vectors of prompts and chosen responses end to end, of length 1, with no other copy of them in between."""
+    width = of_prompts.shape[1]
+    together = np.empty((len(places), 2 * width), dtype=np.float16)
+    for start in range(0, len(places), ROWS_PER_BLOCK):
+        block = slice(start, start + ROWS_PER_BLOCK)
+        together[block, :width] = of_prompts[places[block]]
+        together[block, width:] = of_chosen[block]
+    together *= np.float16(0.5**0.5)
+    return together
 
 
 def distinct(hashes: pl.DataFrame, of_text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -130,8 +169,9 @@ def alike_frame(
 
 
 def prompt_texts(pairs: pl.LazyFrame, rows: NDArray[np.int64]) -> Iterator[pl.Series]:
-    """The end of all that was said in the prompts of `rows`, which ascend, in blocks."""
-    said = pl.col("messages").list.eval(pl.element().struct.field("content")).list.join("\n\n")
+    """The end of what was said in the prompts of `rows`, which ascend, in blocks; system messages are left out."""
+    spoken = pl.element().filter(pl.element().struct.field("role") != "system")
+    said = pl.col("messages").list.eval(spoken.struct.field("content")).list.join("\n\n")
     return texts_at(pairs, said.str.tail(PROMPT_CHARACTERS), rows)
 
 

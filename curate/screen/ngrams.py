@@ -12,6 +12,8 @@ Starts = NDArray[np.int64]
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 """Scripts that put no blanks between words: there a sign counts as a word."""
 WORD = rf"[{UNSPACED}]|[\w--[{UNSPACED}]]+"
+CHANGEABLE = r"[^\x00-\x7f\u00c0-\u00ff\u2013\u2014\u2018\u2019\u201c\u201d\u2022]"
+"""What NFKC may change: all but ASCII, the letters of Latin-1, dashes and quotation marks, which most texts are."""
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -49,15 +51,23 @@ class Hashed:
         return Hashed(rolled[within], starts)
 
 
-def level_forms(texts: pl.Series) -> pl.Series:
-    """The texts in compatible form; what is plain ASCII, most of it, is that already."""
-    others = (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
-    return texts.scatter(others, texts.gather(others).str.normalize("NFKC")) if others.len() else texts
+def levelled(texts: pl.Series) -> pl.Series:
+    """The texts in lower case and compatible form (NFKC)."""
+    others = texts.str.contains(CHANGEABLE).fill_null(False).arg_true()
+    if not others.is_empty():
+        # A series is changed in place, and the texts of the caller must stay as they are.
+        texts = texts.clone().scatter(others, texts.gather(others).str.normalize("NFKC"))
+    return texts.str.to_lowercase()
 
 
 def hashed_words(texts: pl.Series) -> Hashed:
     """The words of each text: letters, digits and `_`, in lower case and compatible form (NFKC). Null has none."""
-    words = level_forms(texts).str.to_lowercase().str.extract_all(WORD)
+    return hashed_levelled(levelled(texts))
+
+
+def hashed_levelled(texts: pl.Series) -> Hashed:
+    """The words of texts that are levelled already."""
+    words = texts.str.extract_all(WORD)
     counts = words.list.len().fill_null(0).to_numpy().astype(np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)])
     # An empty list explodes to a null.

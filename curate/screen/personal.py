@@ -6,7 +6,7 @@ networks, keys that documentation shows.
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import polars as pl
@@ -88,14 +88,6 @@ PRIVATE_KEY = re.compile(
 LEAST_SIGNS = 12
 """Distinct signs of a key; `sk-xxxxxxxxxxxxxxxxxxxx` stands for one."""
 
-SIGNS = (
-    "@",
-    r"[0-9](?:[ .\x{a0}()-]{0,2}[0-9]){6}",
-    r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]",
-    r"[23][0-9a-fA-F]{3}:[0-9a-fA-F:]{2}",
-    "sk-|AKIA|ASIA|gh[pousr]_|github_pat_|hf_|AIza|xox|[sr]k_live|[sr]k_test|glpat-|npm_|eyJ|PRIVATE KEY",
-)
-"""What a text has that may hold any of the kinds: polars looks for these, and Python only where one is."""
 WINDOW = 40
 """Characters before a number that tell what it is."""
 
@@ -132,9 +124,9 @@ def redact_pairs(pairs: pl.DataFrame, cfg: RedactConfig) -> Part:
 
 def personal_kinds(texts: pl.Series) -> pl.Series:
     """The kinds in each text, in the order of `PERSONAL_DATA`; a list of strings, empty for a null."""
-    numbers, found = candidates(texts)
-    kinds = [kinds_in(text) for text in found]
-    rows = pl.DataFrame({"row": numbers, "kinds": kinds}, schema={"row": pl.UInt32, "kinds": pl.List(pl.String)})
+    found = candidates(texts)
+    kinds = [kinds_in(text, signs) for text, signs in zip(found["text"], found["signs"], strict=True)]
+    rows = pl.DataFrame({"row": found["row"], "kinds": kinds}, schema={"row": pl.UInt32, "kinds": pl.List(pl.String)})
     everywhere = pl.DataFrame({"row": pl.Series(range(len(texts)), dtype=pl.UInt32)})
     joined = everywhere.join(rows, on="row", how="left", maintain_order="left")
     return joined.select(pl.col("kinds").fill_null([])).to_series().alias(texts.name)
@@ -142,15 +134,18 @@ def personal_kinds(texts: pl.Series) -> pl.Series:
 
 def redact(texts: pl.Series) -> pl.Series:
     """The texts with personal data replaced by its kind, as in [email]; null stays null."""
-    numbers, found = candidates(texts)
-    changed = pl.Series([masked(text) for text in found], dtype=pl.String)
-    return texts.scatter(numbers, changed) if len(numbers) else texts
+    found = candidates(texts)
+    if found.is_empty():
+        return texts
+    changed = pl.Series([masked(text) for text in found["text"]], dtype=pl.String)
+    # A series is changed in place, and the texts of the caller must stay as they are.
+    return texts.clone().scatter(found["row"], changed)
 
 
 def masked(text: str) -> str:
     """A text with personal data replaced by its kind; doing it again changes nothing."""
     # What stood beside a number, and kept it from being one, may be gone with the first round.
-    while spans := spans_in(text):
+    while spans := spans_in(text, FINDERS):
         parts, end = [], 0
         for start, stop, kind in spans:
             parts += [text[end:start], f"[{kind}]"]
@@ -159,26 +154,22 @@ def masked(text: str) -> str:
     return text
 
 
-def kinds_in(text: str) -> list[PersonalData]:
-    """The kinds in a text, in the order of `PERSONAL_DATA`."""
-    found = {kind for _, _, kind in spans_in(text)}
+def kinds_in(text: str, signs: Iterable[str] | None = None) -> list[PersonalData]:
+    """The kinds in a text, in the order of `PERSONAL_DATA`, of those that `signs` tell of; of all by default."""
+    found = {kind for _, _, kind in spans_in(text, FINDERS if signs is None else signs)}
     return [kind for kind in PERSONAL_DATA if kind in found]
 
 
-def candidates(texts: pl.Series) -> tuple[pl.Series, list[str]]:
-    """The rows that may hold any of the kinds, and their texts."""
-    frame = pl.DataFrame({"text": texts}).with_row_index("row")
-    first, *others = SIGNS
-    has_sign = pl.any_horizontal(
-        pl.col("text").str.contains(first, literal=True), *(pl.col("text").str.contains(sign) for sign in others)
-    )
-    rows = frame.filter(has_sign)
-    return rows["row"], rows["text"].to_list()
+def candidates(texts: pl.Series) -> pl.DataFrame:
+    """row, text and signs of the texts that may hold any of the kinds."""
+    signs = [pl.when(pl.col("text").str.contains(sign, literal=sign == "@")).then(pl.lit(sign)) for sign in FINDERS]
+    rows = pl.DataFrame({"text": texts}).with_row_index("row")
+    return rows.with_columns(signs=pl.concat_list(signs).list.drop_nulls()).filter(pl.col("signs").list.len() > 0)
 
 
-def spans_in(text: str) -> list[Span]:
+def spans_in(text: str, signs: Iterable[str]) -> list[Span]:
     """Where personal data stands: begin, end and kind, in order and apart from each other."""
-    spans = sorted((start, -stop, kind) for find in FINDERS for start, stop, kind in find(text))
+    spans = sorted((start, -stop, kind) for sign in signs for start, stop, kind in FINDERS[sign](text))
     apart: list[Span] = []
     for start, stop, kind in spans:
         if not apart or start >= apart[-1][1]:
@@ -297,7 +288,7 @@ def is_series(written: str) -> bool:
 
 
 def addresses(text: str) -> Iterator[Span]:
-    """Addresses of the public internet."""
+    """Addresses of the public internet, of version 4."""
     for match in IPV4.finditer(text):
         written = match.group()
         before = text[max(0, match.start() - WINDOW) : match.start()]
@@ -307,6 +298,10 @@ def addresses(text: str) -> Iterator[Span]:
             continue
         if is_public(written, ipaddress.IPv4Address):
             yield (*match.span(), "ip_address")
+
+
+def long_addresses(text: str) -> Iterator[Span]:
+    """Addresses of the public internet, of version 6."""
     for match in IPV6.finditer(text):
         written = match.group().rstrip(":")
         if sum(map(bool, written.split(":"))) >= 3 and is_public(written, ipaddress.IPv6Address):
@@ -322,4 +317,11 @@ def is_public(written: str, parse: Callable[[str], ipaddress.IPv4Address | ipadd
     return address.is_global and not address.is_multicast and written not in WELL_KNOWN
 
 
-FINDERS: tuple[Callable[[str], Iterator[Span]], ...] = (keys, emails, numbers, addresses)
+FINDERS: dict[str, Callable[[str], Iterator[Span]]] = {
+    "sk-|AKIA|ASIA|gh[pousr]_|github_pat_|hf_|AIza|xox|[sr]k_live|[sr]k_test|glpat-|npm_|eyJ|PRIVATE KEY": keys,
+    "@": emails,
+    r"[0-9](?:[ .\x{a0}()-]{0,2}[0-9]){6}": numbers,
+    r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]": addresses,
+    r"[23][0-9a-fA-F]{3}:[0-9a-fA-F:]{2}": long_addresses,
+}
+"""What a text has that may hold the kind: polars looks for it, and only where it is Python for the kind."""

@@ -20,11 +20,12 @@ def screen_pairs(
     copies: pl.LazyFrame,
     neighbours: pl.LazyFrame,
     placed: pl.LazyFrame,
+    near: pl.LazyFrame,
     probed: pl.LazyFrame,
     cfg: RulesConfig,
 ) -> pl.DataFrame:
     """One verdict a pair, in the order of the pairs; pairs without scores pass the rules about scores."""
-    rows = together(measured, contaminated, placed, probed)
+    rows = together(measured, contaminated, placed, near, probed)
     alike = pl.concat([copies, neighbours])
     verdicts = rows.select(first_match(row_rules(cfg, rows)).cast(pl.String)).to_series().alias("dropped_by")
     rank = keep_order(rows)
@@ -48,12 +49,16 @@ def screen_pairs(
 
 
 def together(
-    measured: pl.LazyFrame, contaminated: pl.LazyFrame, placed: pl.LazyFrame, probed: pl.LazyFrame
+    measured: pl.LazyFrame,
+    contaminated: pl.LazyFrame,
+    placed: pl.LazyFrame,
+    near: pl.LazyFrame,
+    probed: pl.LazyFrame,
 ) -> pl.DataFrame:
     """What is known of each pair, in the order of the pairs; null where a table has no row for it."""
-    rows = measured.join(
-        contaminated.select("pair_id", "longest", "coverage"), on="pair_id", how="left", maintain_order="left"
-    ).join(placed, on="pair_id", how="left", maintain_order="left")
+    rows = measured
+    for other in (contaminated.select("pair_id", "longest", "coverage"), placed, near):
+        rows = rows.join(other, on="pair_id", how="left", maintain_order="left")
     found = rows.collect()
     return found.join(
         unreliable(probed.collect(), found), on="pair_id", how="left", maintain_order="left"
@@ -74,14 +79,16 @@ def keep_order(rows: pl.DataFrame) -> NDArray[np.int64]:
 
 
 def with_repeats(rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64], cfg: RulesConfig) -> pl.Series:
-    """The verdicts with `duplicate_pair` in its place among the rules: the same texts as a pair that is kept.
+    """The verdicts with `duplicate_pair` in its place among the rules: the same texts as a better pair has.
 
-    Equal texts break the same rules about texts, so that only what the rules before it have dropped is left out.
+    What the rules before it have dropped is left out. Of equal texts one that no other rule drops comes first, for a
+    finish reason or a margin may tell them apart.
     """
     if "duplicate_pair" in cfg.skip:
         return verdicts
     before = ["failed_score", "empty", "tie", "identical"]
-    left = rows.select("row", "pair_hash", place=pl.Series(rank)).filter(verdicts.is_null() | ~verdicts.is_in(before))
+    places = rank + rows.height * verdicts.is_not_null().to_numpy()
+    left = rows.select("row", "pair_hash", place=pl.Series(places)).filter(verdicts.is_null() | ~verdicts.is_in(before))
     several = left.filter(pl.col("pair_hash").is_duplicated())
     again = several.filter(pl.col("place") > pl.col("place").min().over("pair_hash"))
     return named(verdicts, again["row"].to_numpy(), "duplicate_pair")

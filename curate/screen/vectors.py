@@ -23,7 +23,7 @@ Keys = NDArray[np.bytes_]
 Vectors = NDArray[np.float16]
 
 TEXTS_PER_SHARD = 4096
-SECONDS_PER_SHARD = 20.0
+SECONDS_PER_SHARD = 10.0
 """Work after which a shard is written even if it is small: no more than this is lost to a kill."""
 TEXTS_PER_CALL = 256
 ROWS_AT_ONCE = 65_536
@@ -134,18 +134,21 @@ def write_shards(texts: dict[bytes, str], folder: Path, embedder: Embedder, prog
     pending = sorted(texts, key=lambda key: len(texts[key]))
     made: list[NDArray[Any]] = []
     began = time.monotonic()
-    for start in range(0, len(pending), TEXTS_PER_CALL):
-        call = pending[start : start + TEXTS_PER_CALL]
-        rows = np.empty(len(call), [("key", KEY), ("vector", np.float16, (embedder.dimensions,))])
-        rows["key"] = np.array(call, KEY)
-        rows["vector"] = unit(embedder.encode([texts[key] for key in call]))
-        made.append(rows)
-        progress(len(call))
-        if time.monotonic() - began >= SECONDS_PER_SHARD:
+    try:
+        for start in range(0, len(pending), TEXTS_PER_CALL):
+            call = pending[start : start + TEXTS_PER_CALL]
+            rows = np.empty(len(call), [("key", KEY), ("vector", np.float16, (embedder.dimensions,))])
+            rows["key"] = np.array(call, KEY)
+            rows["vector"] = unit(embedder.encode([texts[key] for key in call]))
+            made.append(rows)
+            progress(len(call))
+            if time.monotonic() - began >= SECONDS_PER_SHARD:
+                write_shard(np.concatenate(made), folder)
+                made, began = [], time.monotonic()
+    finally:
+        # Where it is interrupted too: what is there is kept.
+        if made:
             write_shard(np.concatenate(made), folder)
-            made, began = [], time.monotonic()
-    if made:
-        write_shard(np.concatenate(made), folder)
 
 
 def write_shard(rows: NDArray[Any], folder: Path) -> None:

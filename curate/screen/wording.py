@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.screen.ngrams import Hashed, Hashes, hashed_words
+from curate.screen.ngrams import Hashed, Hashes, hashed_levelled, hashed_words, levelled
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -71,6 +71,8 @@ class Wording:
     """A column of texts and their words."""
 
     texts: pl.Series
+    levelled: pl.Series
+    """In lower case and compatible form."""
     words: Hashed
 
     @cached_property
@@ -81,7 +83,8 @@ class Wording:
 
 def read_wording(texts: pl.Series) -> Wording:
     """The words of a column of texts, all of them hashed once."""
-    return Wording(texts, hashed_words(texts))
+    level = levelled(texts)
+    return Wording(texts, level, hashed_levelled(level))
 
 
 def signs(texts: pl.Series) -> Hashed:

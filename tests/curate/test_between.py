@@ -68,20 +68,21 @@ def test_one_row_has_no_look_alike(alike):
     assert leaks(found, "a") == []
 
 
-def test_of_the_same_texts_in_two_builds_the_larger_margin_stays(alike):
+def test_of_the_same_texts_in_two_builds_the_larger_margin_in_z_stays(alike):
     found = alike(
         ["one", "two", "two"],
         prompt=[ASKED, ASKED.upper(), "What is a stone?"],
         chosen=[LONG, LONG, OTHER],
         rejected=["No.", "No idea.", "No word."],
         pair_id=["a", "b", "c"],
-        score_chosen=[2.0, 3.0, 9.0],
+        z_chosen=[1.0, 1.5, 4.5],
+        z_rejected=[-1.0, -1.5, -4.5],
     )
 
     assert gone(found) == {("one", "a")}
 
 
-def test_z_comes_before_the_margin_and_none_comes_last(alike):
+def test_where_one_row_has_no_z_the_source_named_first_stays_whatever_the_margins(alike):
     same = {"prompt": [ASKED] * 3, "chosen": [LONG] * 3, "rejected": ["No.", "No idea.", "No word."]}
 
     found = alike(
@@ -94,7 +95,7 @@ def test_z_comes_before_the_margin_and_none_comes_last(alike):
         z_rejected=[-0.5, -1.5, None],
     )
 
-    assert gone(found) == {("one", "a"), ("three", "c")}
+    assert gone(found) == {("two", "b"), ("three", "c")}
 
 
 def test_copies_that_differ_in_a_word_are_found_by_wording_alone(alike):
@@ -130,7 +131,8 @@ def test_all_rows_of_the_worse_build_that_say_the_same_fall(alike):
         chosen=[LONG] * 3,
         rejected=["No.", "No idea.", "No word."],
         pair_id=["a", "b", "c"],
-        score_chosen=[2.0, 3.0, 4.0],
+        z_chosen=[1.0, 1.5, 2.0],
+        z_rejected=[-1.0, -1.5, -2.0],
     )
 
     assert gone(found) == {("one", "a"), ("one", "b")}
@@ -174,7 +176,8 @@ def test_thousands_of_equal_rows_in_each_build_leave_those_of_the_better_one(ali
         prompt=[ASKED] * 2 * count,
         chosen=[LONG] * 2 * count,
         pair_id=[f"{i}" for i in range(2 * count)],
-        score_chosen=[2.0] * count + [3.0] * count,
+        z_chosen=[1.0] * count + [1.5] * count,
+        z_rejected=[-1.0] * 2 * count,
     )
 
     assert {source for source, _ in gone(found)} == {"one"}
@@ -191,16 +194,15 @@ def built(data: Path, name: str, rows: list, **options) -> None:
     build(BuildConfig(source=source, name=name, data=data, **{"skip": NO_VECTORS, **options}))
 
 
-def test_a_mix_leaves_the_better_of_two_look_alikes_and_its_counts_agree(tmp_path):
+def test_a_mix_leaves_the_look_alike_of_the_source_named_first_and_its_counts_agree(tmp_path):
     copies = [row | {"rejected": "I would rather not say.", "score_chosen": 3.5} for row in PAIRS]
     built(tmp_path, "one", PAIRS)
     built(tmp_path, "two", copies)
 
     mixed, rows = published(tmp_path, "one", "two")
 
-    # Of the ten, those of the first build with scores of 2 and 3 are worse than 3.5.
-    assert mixed.summary()["sources"] == {"one": 8, "two": 2}
-    assert rows["source"].value_counts(sort=True).rows() == [("one", 8), ("two", 2)]
+    assert mixed.summary()["sources"] == {"one": 10, "two": 0}
+    assert rows["source"].value_counts().rows() == [("one", 10)]
     assert mixed.summary()["duplicates_between_sources"] == 10
     assert rows["chosen"].is_unique().all()
     assert rows.height == mixed.summary()["rows"] == mixed.summary()["train"] + mixed.summary()["heldout"]
@@ -254,8 +256,8 @@ def test_a_share_of_a_build_is_compared_by_what_was_taken_of_it(tmp_path):
     built(tmp_path, "one", PAIRS)
     built(tmp_path, "two", [row | {"rejected": "I would rather not say.", "score_chosen": 99.0} for row in PAIRS])
 
-    mixed, rows = published(tmp_path, "one", "two:0.5")
+    mixed, rows = published(tmp_path, "one:0.5", "two")
 
-    # Five better ones come from the second build, and the other five questions stay with the first.
+    # Five come from the first build, and the other five questions stay with the second.
     assert mixed.summary()["sources"] == {"one": 5, "two": 5}
     assert rows["chosen"].n_unique() == 10

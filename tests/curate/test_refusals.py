@@ -55,7 +55,7 @@ GPT = {"source": "gpt", "generator": "openai:m"}
             for value in (-0.1, 1.1, NAN)
         ),
         ({"max_jaccard": 0.49}, "--max-jaccard 0.49 is outside 0.5 to 1; texts less alike are not looked for"),
-        ({"max_cosine": 0.0}, "--max-cosine 0 is outside 0 to 1"),
+        ({"max_cosine": 0.0}, "--max-cosine 0 is outside 0.5 to 1"),
         *(({"off_topic": value}, f"--off-topic {value:g} is outside 0 to 2") for value in (-0.1, 2.1, NAN)),
         ({"min_tokens": -1}, "--min-tokens -1 must be 0 or more"),
         ({"keep_per_cluster": 0}, "--keep-per-cluster 0 must be at least 1"),

@@ -1,6 +1,7 @@
 """What a second screening reads, what it writes, and what stays as it was."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import dataframely as dy
 import polars as pl
 import pytest
 from garden import PAIRS, write_rows
+from scripted import completion
 
 from curate.backends.ledger import Ledger
 from curate.backends.recorder import Recorder
@@ -77,6 +79,149 @@ def test_a_cosine_under_the_lists_floor_looks_again_and_still_embeds_nothing(emb
     after = record(embedded)["tables"]
     assert {stage for stage in before if before[stage] != after[stage]} == {"find_neighbours", "screen_pairs"}
     assert files(embedded, "vectors") == vectors
+
+
+@pytest.mark.parametrize(
+    ("skip", "gone"),
+    [
+        (("near_duplicate_prompt",), set()),
+        (("near_duplicate_pair",), set()),
+        (("off_topic",), {"place_pairs"}),
+        (("near_duplicate_prompt", "near_duplicate_pair"), {"find_neighbours"}),
+        (NO_VECTORS, {"find_neighbours", "place_pairs", "near_evaluation"}),
+    ],
+)
+def test_leaving_out_a_rule_of_vectors_makes_no_table_but_the_verdicts_and_it_comes_back(embedded, skip, gone):
+    rescreen(ScreenConfig(name="garden", data=embedded))
+    before, tables, vectors = record(embedded)["tables"], files(embedded, "tables"), files(embedded, "vectors")
+
+    rescreen(with_thresholds(embedded, skip=skip))
+    after, made = record(embedded)["tables"], files(embedded, "tables")
+    rescreen(with_thresholds(embedded, skip=()))
+
+    assert before.keys() - after.keys() == gone
+    assert {stage for stage in after if after[stage] != before[stage]} == {"screen_pairs"}
+    assert {Path(path).parts[-3] for path in made.keys() - tables.keys()} <= {"screen_pairs"}
+    assert record(embedded)["tables"] == before
+    assert files(embedded, "tables") == made
+    assert files(embedded, "vectors") == vectors
+
+
+def test_a_rule_that_is_left_out_drops_nothing_though_its_neighbours_are_listed(tmp_path):
+    again = {"prompt": "Why do roses lose leaves in the autumn?", "rejected": "Nobody can say it for sure, I fear."}
+    source = write_rows(tmp_path / "garden.jsonl", [*PAIRS, PAIRS[0] | again | {"chosen": PAIRS[1]["chosen"]}])
+    built = build(BuildConfig(source=source, name="garden", skip=("near_copy",), max_cosine=0.9, data=tmp_path))
+
+    found = rescreen(with_thresholds(tmp_path, skip=("near_copy", "near_duplicate_prompt")))
+
+    assert built.summary()["dropped"] == {"near_duplicate_prompt": 1}
+    assert found.summary()["dropped"] == {}
+
+
+def test_other_evaluation_prompts_are_held_against_the_same_neighbours_and_places(embedded, tmp_path):
+    rescreen(ScreenConfig(name="garden", data=embedded))
+    before, tables = record(embedded)["tables"], files(embedded, "tables")
+    # Its words are other ones than those of the build, and what is asked is the same.
+    bench = write_rows(tmp_path / "bench.jsonl", [{"prompt": "In which places do swallows spend their winter?"}])
+
+    found = rescreen(with_thresholds(embedded, against=(bench,)))
+
+    after, made = record(embedded)["tables"], files(embedded, "tables")
+    assert {stage for stage in after if after[stage] != before[stage]} == {
+        *("find_contamination", "near_evaluation", "screen_pairs")
+    }
+    assert {path: made[path] for path in tables} == tables
+    assert (found.summary()["dropped"], found.summary()["flags"]) == ({}, {"near_evaluation": 1})
+    near = open_table(embedded, "near_evaluation", after["near_evaluation"]).scan().collect()
+    assert near.columns == ["pair_id", "evaluation"]
+    assert near.filter(pl.col("evaluation") > 0.9).height == 1
+
+
+@pytest.mark.parametrize("is_screened", [False, True])
+def test_a_file_of_evaluation_prompts_is_found_from_another_folder(tmp_path, monkeypatch, is_screened):
+    data, home, away = tmp_path / "data", tmp_path / "home", tmp_path / "away"
+    home.mkdir()
+    away.mkdir()
+    source = write_rows(home / "garden.jsonl")
+    write_rows(home / "bench.jsonl", [{"prompt": PAIRS[3]["prompt"]}])
+    # Of the same name in the other folder, and of another content.
+    write_rows(away / "bench.jsonl", [{"prompt": "Something other is asked here than anywhere."}])
+    against = ("bench.jsonl",)
+    monkeypatch.chdir(home)
+    given = () if is_screened else against
+    build(BuildConfig(source=source, name="garden", skip=NO_VECTORS, against=given, data=data))
+    if is_screened:
+        rescreen(with_thresholds(data, against=against))
+    before = record(data)
+
+    monkeypatch.chdir(away)
+    found = rescreen(with_thresholds(data))
+
+    assert before["config"]["against"] == [str(home / "bench.jsonl")]
+    assert (record(data)["config"], record(data)["tables"]) == (before["config"], before["tables"])
+    assert found.summary()["dropped"] == {"contaminated": 1}
+
+
+def test_a_file_of_evaluation_prompts_that_is_gone_is_named_with_the_build_and_the_way_on(plain, tmp_path):
+    bench, other = (write_rows(tmp_path / name, [{"prompt": "Is it so?"}]) for name in ("bench.jsonl", "other.jsonl"))
+    rescreen(with_thresholds(plain, against=(other, bench)))
+    Path(bench).unlink()
+    before = record(plain), files(plain, "tables")
+
+    with pytest.raises(UserError) as refused:
+        rescreen(with_thresholds(plain, min_margin=2.0))
+
+    sentence = str(refused.value)
+    assert f"build 'garden' was last screened --against {bench}, which is gone" in sentence
+    assert "--defaults" in sentence and other not in sentence and "\n" not in sentence
+    assert (record(plain), files(plain, "tables")) == before
+    rescreen(with_thresholds(plain, against=(other,)))
+    assert record(plain)["config"]["against"] == [other]
+
+
+def test_the_default_thresholds_need_no_file_that_is_gone(plain, tmp_path):
+    bench = write_rows(tmp_path / "bench.jsonl", [{"prompt": "Is it so?"}])
+    rescreen(with_thresholds(plain, against=(bench,)))
+    Path(bench).unlink()
+
+    rescreen(ScreenConfig(name="garden", data=plain, skip=NO_VECTORS))
+
+    assert record(plain)["config"]["against"] == []
+
+
+SECRET = "maria.hofmann@posteo.de"
+
+
+def reply(body):
+    """Two responses that hold personal data, and a verdict on each by its length."""
+    text = body["messages"][0]["content"]
+    if text.startswith("You judge"):
+        return 200, completion(json.dumps({"reason": "r", "score": 1 + len(text) % 10}))
+    return 200, completion(*(f"Ask {SECRET} {'once more ' * i}for it." for i in range(body["n"])))
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("source", "calls"),
+    # Two responses and three probes; the generator is asked once for both.
+    [("ready", {"score": 2 + 3}), ("sft", {"generate": 1, "score": 2 + 3})],
+)
+def test_all_calls_behind_a_redacted_pair_are_shown(endpoint, tmp_path, source, calls, at_once):
+    asked = f"Who is it that answers at {SECRET}?"
+    ready = [{"prompt": asked, "chosen": f"It is Maria, {SECRET}.", "rejected": f"Not {SECRET}."}]
+    path = write_rows(tmp_path / "rows.jsonl", ready if source == "ready" else [{"prompt": asked}])
+    url = f"{endpoint(reply).url}#m"
+    fields = {"source": path} if source == "ready" else {"source": "sft", "prompts": path, "generator": url, "n": 2}
+    build(BuildConfig(**fields, name="garden", scorer=f"judge:{url}", skip=NO_VECTORS, redact=at_once, data=tmp_path))
+    if not at_once:
+        rescreen(with_thresholds(tmp_path, redact=True))
+    pair = open_table(tmp_path, "redact_pairs", record(tmp_path)["tables"]["redact_pairs"]).scan().collect()
+    assert "[email]" in pair["messages"].item()[0]["content"] and SECRET not in str(pair.to_dicts())
+
+    found = explain(ExplainConfig(pair["pair_id"].item(), tmp_path))
+
+    assert Counter(call["kind"] for call in found["calls"]) == calls
+    assert SECRET not in explained(found)
 
 
 @pytest.mark.parametrize(

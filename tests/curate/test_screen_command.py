@@ -149,7 +149,7 @@ def test_without_any_flag_a_build_is_screened_to_the_same_table(run, made):
         (["garden", "--min-z-margin", "1"], "has one pair a prompt: use --min-margin"),
         (["garden", "--margin-quantiles", "0.9:0.1"], "must be 0 <= LOW < HIGH <= 1"),
         (["garden", "--margin-quantiles", "half"], "is not LOW:HIGH"),
-        (["garden", "--max-cosine", "0"], "--max-cosine 0 is outside 0 to 1"),
+        (["garden", "--max-cosine", "0"], "--max-cosine 0 is outside 0.5 to 1"),
         (["garden", "--max-jaccard", "0.3"], "texts less alike are not looked for"),
         (["garden", "--off-topic", "-1"], "--off-topic -1 is outside"),
         (["garden", "--keep-per-cluster", "0"], "--keep-per-cluster 0 must be at least 1"),

@@ -75,7 +75,7 @@ def test_no_responses_have_no_features():
 
 @pytest.mark.parametrize(
     ("text", "tokens"),
-    [("", 0), (".", 1), ("Paris", 1), ("Yes.", 2), ("It is.", 3), ("...", 1), ("$5", 2), ("在山上", 3)],
+    [("", 0), (".", 1), ("Paris", 1), ("Yes.", 2), ("It is.", 3), ("...", 1), ("Go!", 2), ("在山上", 3)],
 )
 def test_words_and_runs_of_punctuation_are_tokens(text, tokens):
     assert features(ASKED, text)["tokens"] == tokens
@@ -228,6 +228,9 @@ def test_the_finish_reason_comes_before_the_text():
         "There are three reasons for it: height, pressure,  weather,",
         "It is so. Water boils when its vapour pressure reaches that of the air around it and vapour can",
         "These help:\n1. Drink water.\n2. Rest a while.\n3. Take the pot from",
+        "These help:\n1. Drink a glass of water.\n2. Rest for a while.\n3. Create",
+        "Air pressure falls with height. So does the boiling point.\n\nIt is important to be cautious when consider",
+        "There are two reasons:\n\n- The air is thin.\n- The pressure falls.\n\nSo in total the",
     ],
 )
 def test_open_code_and_open_sentences_are_cut(text):
@@ -244,6 +247,10 @@ def test_open_code_and_open_sentences_are_cut(text):
         "def f(x):\n    return x",
         "First snow of the year is here. What a beautiful sight it is from our office #winter #snow #first",
         "Best regards,\nJane Doe",
+        "The air is thin there. Water boils early.\n\nBest regards,\nThe Mountain Team",
+        "The air is thin there. Water boils early.\n\nAnswer: not enough information",
+        "The air is thin there. Water boils early.\n\n- height\n- pressure\n- weather",
+        "I didn\u2019t catch that. I don\u2019t have a call to make right now, so I just can\u2019t speak right now",
         "Thank you 👍",
         "在山上\uff0c水在较低的温度下就会沸腾。",
         "",
@@ -251,6 +258,10 @@ def test_open_code_and_open_sentences_are_cut(text):
 )
 def test_notes_lists_code_and_hashtags_are_not_surely_cut(text):
     assert features(ASKED, text)["cut"] != "yes"
+
+
+def test_a_named_answer_is_no_sign_of_a_cut():
+    assert features(ASKED, "She has 4 + 5 = 9 eggs left.\nA: 9")["cut"] == "no"
 
 
 @pytest.mark.parametrize(

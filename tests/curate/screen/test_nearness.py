@@ -11,16 +11,18 @@ from curate.screen.measure import MeasureConfig, measure_pairs
 from curate.screen.nearness import (
     PROMPT_CHARACTERS,
     RESPONSE_CHARACTERS,
+    EvaluationConfig,
     NearConfig,
     PlaceConfig,
     are_latin,
     distinct,
     find_neighbours,
+    near_evaluation,
     place_pairs,
     prompt_texts,
     response_texts,
 )
-from schemas.tables import Alike, Placed
+from schemas.tables import Alike, NearEvaluation, Placed
 
 EAST, NORTH, UP = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 NONE = (math.nan,) * 3
@@ -51,9 +53,9 @@ class Scripted:
 def near():
     """The rows of `Alike` of pairs."""
 
-    def run(pairs: pl.DataFrame, embed: Scripted, kinds=("prompt", "pair"), floor=0.8) -> pl.DataFrame:
+    def run(pairs: pl.DataFrame, embed: Scripted, floor=0.8) -> pl.DataFrame:
         measured = measure_pairs(pairs, MeasureConfig()).rows
-        cfg = NearConfig("scripted", "1", kinds, floor)
+        cfg = NearConfig("scripted", "1", floor)
         return Alike.validate(find_neighbours(pairs.lazy(), measured.lazy(), cfg, embed=embed))
 
     return run
@@ -61,50 +63,73 @@ def near():
 
 @pytest.fixture
 def place():
-    """The rows of `Placed` of pairs, beside these evaluation prompts."""
+    """The rows of `Placed` of pairs."""
 
-    def run(pairs: pl.DataFrame, embed: Scripted, *prompts: str, has_responses: bool = True) -> pl.DataFrame:
+    def run(pairs: pl.DataFrame, embed: Scripted) -> pl.DataFrame:
+        measured = measure_pairs(pairs, MeasureConfig()).rows
+        cfg = PlaceConfig("scripted", "1")
+        return Placed.validate(place_pairs(pairs.lazy(), measured.lazy(), cfg, embed=embed))
+
+    return run
+
+
+@pytest.fixture
+def evaluate():
+    """The rows of `NearEvaluation` of pairs, beside these evaluation prompts."""
+
+    def run(pairs: pl.DataFrame, embed: Scripted, *prompts: str) -> pl.DataFrame:
         measured = measure_pairs(pairs, MeasureConfig()).rows
         benchmarks = (Benchmark("bench", "0", prompts, tuple(range(len(prompts)))),)
-        cfg = PlaceConfig("scripted", "1", has_responses, ("0",))
-        return Placed.validate(place_pairs(pairs.lazy(), measured.lazy(), cfg, embed=embed, benchmarks=benchmarks))
+        cfg = EvaluationConfig("scripted", "1", ("0",))
+        found = near_evaluation(pairs.lazy(), measured.lazy(), cfg, embed=embed, benchmarks=benchmarks)
+        return NearEvaluation.validate(found)
 
     return run
 
 
 def test_prompts_on_the_floor_are_alike_and_those_under_it_are_not(near, make_pairs):
-    embed = Scripted({"rose": EAST, "lily": towards(0.9), "stone": UP})
-    pairs = make_pairs(prompt=["A rose?", "A lily?", "A stone?"])
+    embed = Scripted({"rose": EAST, "lily": towards(0.9), "stone": UP, "red": EAST, "cold": NORTH})
+    pairs = make_pairs(prompt=["A rose?", "A lily?", "A stone?"], chosen=["It is red.", "It is cold.", "It is red."])
 
     # In float16 the cosine of 0.9 is 0.8999 or 0.9 after rounding.
-    found = near(pairs, embed, ("prompt",), 0.899)
+    found = near(pairs, embed, 0.899)
 
     assert found.select("left", "right", "kind").rows() == [(0, 1, "prompt")]
     assert found["similarity"].item() == pytest.approx(0.9, abs=2e-3)
-    assert near(pairs, embed, ("prompt",), 0.95).height == 0
+    assert near(pairs, embed, 0.95).height == 0
 
 
 def test_the_cosine_of_pairs_is_the_mean_of_prompt_and_chosen_response(near, make_pairs):
     embed = Scripted({"rose": EAST, "lily": towards(0.9), "red": UP, "pink": towards(0.7, UP, NORTH)})
     pairs = make_pairs(prompt=["A rose?", "A lily?"], chosen=["It is red.", "It is pink."])
 
-    found = near(pairs, embed, ("pair",), 0.75)
+    found = near(pairs, embed, 0.75)
 
     # (0.9 + 0.7) / 2
-    assert found.select("left", "right", "kind").rows() == [(0, 1, "pair")]
-    assert found["similarity"].item() == pytest.approx(0.8, abs=3e-3)
-    assert near(pairs, embed, ("pair",), 0.85).height == 0
+    assert found.select("left", "right", "kind").rows() == [(0, 1, "prompt"), (0, 1, "pair")]
+    assert found["similarity"].to_list() == pytest.approx([0.9, 0.8], abs=3e-3)
+    assert near(pairs, embed, 0.85)["kind"].to_list() == ["prompt"]
 
 
-def test_only_the_kinds_that_are_asked_for_are_embedded(near, make_pairs):
+def test_both_kinds_are_found_from_one_reading_of_prompts_and_chosen_responses(near, make_pairs):
     embed = Scripted({"": EAST})
-    pairs = make_pairs(prompt=["A rose?", "A lily?"])
+    pairs = make_pairs(prompt=["A rose?", "A lily?"], chosen=["It is red.", "It is pink."])
 
-    assert near(pairs, embed, ()).height == 0
-    assert set(near(pairs, embed, ("prompt",))["kind"]) == {"prompt"}
-    assert len(embed.texts) == 2
-    assert set(near(pairs, embed)["kind"]) == {"prompt", "pair"}
-    assert len(embed.texts) == 4
+    found = near(pairs, embed)
+
+    assert found.select("left", "right", "kind").rows() == [(0, 1, "prompt"), (0, 1, "pair")]
+    assert embed.texts == [["A rose?", "A lily?"], ["It is red.", "It is pink."]]
+
+
+@pytest.mark.parametrize("floor", [-1.0, 0.0])
+def test_opposite_vectors_end_to_end_stay_of_length_one(near, make_pairs, floor):
+    embed = Scripted({"rose": EAST, "lily": towards(-0.6), "": UP})
+    pairs = make_pairs(prompt=["A rose?", "A lily?"], chosen=["It is red.", "It is pink."])
+
+    found = near(pairs, embed, floor)
+
+    # (-0.6 + 1) / 2
+    assert found.filter(pl.col("kind") == "pair")["similarity"].to_list() == pytest.approx([0.2], abs=3e-3)
 
 
 def test_equal_texts_are_embedded_once_and_the_first_row_stands_for_all(near, make_pairs):
@@ -118,30 +143,30 @@ def test_equal_texts_are_embedded_once_and_the_first_row_stands_for_all(near, ma
     assert set(found.select("left", "right").rows()) == {(0, 2)}
 
 
-def test_texts_without_vector_are_like_nothing_not_even_each_other(near, place, make_pairs):
+def test_texts_without_vector_are_like_nothing_not_even_each_other(near, place, evaluate, make_pairs):
     embed = Scripted({"rose": NONE, "lily": NONE, "stone": EAST, "": UP})
     pairs = make_pairs(prompt=["A rose?", "A lily?", "A stone?"])
 
-    found = near(pairs, embed, ("prompt",), 0.01)
-    placed = place(pairs, embed, "A rose?")
+    assert near(pairs, embed, 0.01).height == 0
+    assert place(pairs, embed)["chosen_own"].is_null().to_list() == [True, True, False]
+    # Neither are they near an evaluation prompt, nor is a prompt near one without vector.
+    assert evaluate(pairs, embed, "A moon?")["evaluation"].is_null().to_list() == [True, True, False]
+    assert evaluate(pairs, embed, "A rose?")["evaluation"].is_null().all()
 
-    assert found.height == 0
-    assert placed["chosen_own"].is_null().to_list() == [True, True, False]
-    assert placed["evaluation"].is_null().all()
 
-
-def test_no_pair_and_one_pair_have_no_neighbour(near, place, make_pairs):
+def test_no_pair_and_one_pair_have_no_neighbour(near, place, evaluate, make_pairs):
     embed = Scripted({"": EAST})
     one = make_pairs(prompt=["A rose?"])
 
     assert near(one.head(0), embed).height == 0
-    assert place(one.head(0), embed, "A rose?").height == 0
+    assert place(one.head(0), embed).height == 0
+    assert evaluate(one.head(0), embed, "A rose?").height == 0
     assert near(one, embed).height == 0
     placed = place(one, embed)
     assert placed["chosen_own"].item() == 1.0
     # There is no other prompt and no evaluation prompt.
     assert not placed["chosen_other"].is_between(-1, 1).any()
-    assert not placed["evaluation"].is_between(-1, 1).any()
+    assert not evaluate(one, embed)["evaluation"].is_between(-1, 1).any()
 
 
 def test_a_thousand_equal_pairs_are_one_text(near, make_pairs):
@@ -181,23 +206,31 @@ def test_a_prompt_that_is_like_its_own_is_no_other_prompt(place, make_pairs):
     assert placed["chosen_other"][0] == pytest.approx(0.0, abs=2e-3)
 
 
-def test_a_prompt_is_placed_beside_the_nearest_evaluation_prompt(place, make_pairs):
-    embed = Scripted({"rose": EAST, "stone": NORTH, "flower": towards(0.95), "moon": UP, "": UP})
-    pairs = make_pairs(prompt=["A rose?", "A stone?", "A rose?"])
+def test_a_prompt_is_held_against_the_nearest_evaluation_prompt(evaluate, make_pairs):
+    embed = Scripted({"rose": EAST, "stone": NORTH, "flower": towards(0.95), "moon": UP})
+    pairs = make_pairs(prompt=["A rose?", "A stone?", "A rose?"], pair_id=["a", "b", "c"])
 
-    placed = place(pairs, embed, "A moon?", "A flower?", has_responses=False)
+    found = evaluate(pairs, embed, "A moon?", "A flower?")
 
     # The sine of 0.95 is 0.312.
-    assert placed["evaluation"].to_list() == pytest.approx([0.95, 0.312, 0.95], abs=2e-3)
-    assert placed["chosen_own"].is_null().all() and placed["rejected_other"].is_null().all()
+    assert found["pair_id"].to_list() == ["a", "b", "c"]
+    assert found["evaluation"].to_list() == pytest.approx([0.95, 0.312, 0.95], abs=2e-3)
 
 
-def test_responses_that_are_not_asked_for_are_not_embedded(place, make_pairs):
+def test_no_response_is_embedded_for_evaluation_prompts_and_equal_prompts_once(evaluate, make_pairs):
     embed = Scripted({"": EAST})
 
-    place(make_pairs(prompt=["A rose?", "A stone?"]), embed, "A moon?", has_responses=False)
+    evaluate(make_pairs(prompt=["A rose?", "A stone?", "A rose?"]), embed, "A moon?")
 
     assert embed.texts == [["A rose?", "A stone?"], ["A moon?"]]
+
+
+def test_the_end_of_an_evaluation_prompt_is_read_as_that_of_a_prompt_is(evaluate, make_pairs):
+    embed = Scripted({"": EAST})
+
+    evaluate(make_pairs(prompt=["A rose?"]), embed, f"{'x' * 5000}end")
+
+    assert embed.texts[1] == [f"{'x' * (PROMPT_CHARACTERS - 3)}end"]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
+import re
+import unicodedata
+
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.screen.ngrams import hashed_words
+from curate.screen.ngrams import CHANGEABLE, hashed_words
 
 TEXTS = st.lists(st.none() | st.text(alphabet="ab ä.\n漢\x00", max_size=12), max_size=6)
 
@@ -55,3 +58,19 @@ def test_equal_runs_have_equal_hashes_and_others_do_not(left, right, n):
     runs = [tuple(words[i : i + n]) for words in (left, right) for i in range(len(words) - n + 1)]
 
     assert len(set(runs)) == len(set(texts.hashes.tolist())) == len(set(zip(runs, texts.hashes.tolist(), strict=True)))
+
+
+def test_reading_words_leaves_the_texts_as_they_are():
+    texts = pl.Series(["Itâ€\u2122s", "x\u2122", None])
+
+    hashed_words(texts)
+
+    assert texts.to_list() == ["Itâ€\u2122s", "x\u2122", None]
+
+
+def test_signs_that_are_passed_over_have_no_other_compatible_form():
+    unchanged = [chr(point) for point in range(0x3000) if not re.search(CHANGEABLE, chr(point))]
+
+    text = "".join(unchanged)
+
+    assert unicodedata.normalize("NFKC", text) == text

@@ -201,3 +201,10 @@ def test_a_resume_among_real_prompts_is_found_and_few_others():
     found = pairs.select("prompt").with_columns(kinds=kinds).filter(pl.col("kinds").list.len() > 0)
     assert found.filter(pl.col("prompt").str.contains("Resume"))["kinds"].to_list() == [["email", "phone"]]
     assert found.height == 3
+
+
+def test_redacting_leaves_the_texts_of_the_caller_as_they_are():
+    texts = pl.Series(["Write to jane@harbour.org."])
+
+    assert redact(texts).to_list() == ["Write to [email]."]
+    assert texts.to_list() == ["Write to jane@harbour.org."]

@@ -8,7 +8,7 @@ from curate.screen.measure import MeasureConfig, measure_pairs
 from curate.screen.rules import RULES, RulesConfig
 from curate.screen.screen import screen_pairs
 from schemas.names import FLAWS, SCREEN_REASONS
-from schemas.tables import Alike, Contaminated, Placed, Probed, Screened
+from schemas.tables import Alike, Contaminated, NearEvaluation, Placed, Probed, Screened
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def screen():
                 ("copies", Alike),
                 ("neighbours", Alike),
                 ("placed", Placed),
+                ("near", NearEvaluation),
                 ("probed", Probed),
             )
         ]
@@ -244,7 +245,7 @@ def test_a_response_nearer_to_another_prompt_is_off_topic_and_one_without_vector
 
 
 def test_a_prompt_near_an_evaluation_prompt_is_flagged_and_kept(screen, make_pairs):
-    screened = screen(make_pairs(prompt=numbered(1), pair_id=["a"]), placed=[{"pair_id": "a", "evaluation": 0.95}])
+    screened = screen(make_pairs(prompt=numbered(1), pair_id=["a"]), near=[{"pair_id": "a", "evaluation": 0.95}])
 
     assert dropped(screened) == [None]
     assert screened["flags"].to_list() == [["near_evaluation"]]
