@@ -31,7 +31,12 @@ def verdict(tables: Mapping[str, Table], pair_id: str) -> dict[str, Any] | None:
     return {**found, **kept_instead(tables, pair_id, found["dropped_by"]), **seen, "probes": probes}
 
 
-SEEN = {"measured": "measure_pairs", "contaminated": "find_contamination", "placed": "place_pairs"}
+SEEN = {
+    "measured": "measure_pairs",
+    "contaminated": "find_contamination",
+    "placed": "place_pairs",
+    "near": "near_evaluation",
+}
 
 
 def one(tables: Mapping[str, Table], stage: str, pair_id: str) -> dict[str, Any] | None:
@@ -129,6 +134,9 @@ def verdict_lines(found: dict[str, Any] | None, rules: Mapping[str, Any]) -> lis
         lines.append(f"{side}: {facts}")
     if hit := found["contaminated"]:
         lines.append(f"holds {hit['coverage']:.0%} of prompt {hit['prompt']} of {hit['against']}")
+    near = found["near"]
+    if near and near["evaluation"] is not None:
+        lines.append(f"cosine to the nearest evaluation prompt {near['evaluation']:.2f}")
     if found["flags"]:
         lines.append(f"flagged: {', '.join(found['flags'])}")
     return lines

@@ -122,6 +122,8 @@ def near_evaluation(
 
 def with_last_turns(found: pl.DataFrame, pairs: pl.LazyFrame, floor: float, embed: Embed) -> pl.DataFrame:
     """Of pairs of prompts that are alike those whose last turns are too, with the smaller of both cosines."""
+    if found.is_empty():
+        return found
     rows = np.unique(np.concatenate([found["left"].to_numpy(), found["right"].to_numpy()])).astype(np.int64)
     turn = pl.col("messages").list.last().struct.field("content")
     of_turns = embed(texts_at(pairs, turn.str.tail(PROMPT_CHARACTERS), rows), len(rows))

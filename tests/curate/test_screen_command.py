@@ -107,10 +107,29 @@ def test_the_waterfall_is_read_from_top_to_bottom(run, made):
 
     lines = out.splitlines()
     assert code == 0
-    assert lines[0].split() == ["10", "pairs"]
-    assert lines[1].split()[:4] == ["-2", "20.0%", "low_margin", "(--min-margin):"]
+    assert lines[0].startswith("thresholds: --min-margin 3.0 --skip ")
+    assert lines[1].split() == ["10", "pairs"]
+    assert lines[2].split()[:4] == ["-2", "20.0%", "low_margin", "(--min-margin):"]
     assert lines[-2].split() == ["8", "80.0%", "kept"]
     assert lines[-1].startswith("build 'garden': 8 of 10 pairs kept")
+
+
+def test_of_two_settings_that_exclude_each_other_the_one_given_now_counts(run, made):
+    made(PAIRS)
+
+    screen(run, "--drop-personal-data")
+    second = screen(run, "--redact")
+
+    assert (second["thresholds"]["drop_personal_data"], second["thresholds"]["redact"]) == (False, True)
+
+
+def test_signs_that_would_steer_a_terminal_are_not_printed(run, made):
+    made([PAIRS[0] | {"chosen": "It is \x1b[31mred\x1b[0m, \u202eas I said, and \x1b]0;title\x07 so it stays."}])
+
+    _, shown, _ = run("show", "garden")
+    _, screened, _ = run("screen", "garden", "--min-margin", "100")
+
+    assert not set("\x1b\x07\u202e") & set(shown + screened)
 
 
 def test_flags_that_are_not_given_keep_their_thresholds_and_defaults_begin_anew(run, made, tmp_path):

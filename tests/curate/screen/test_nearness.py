@@ -118,7 +118,8 @@ def test_both_kinds_are_found_from_one_reading_of_prompts_and_chosen_responses(n
     found = near(pairs, embed)
 
     assert found.select("left", "right", "kind").rows() == [(0, 1, "prompt"), (0, 1, "pair")]
-    assert embed.texts == [["A rose?", "A lily?"], ["It is red.", "It is pink."]]
+    # The last turns are looked at of prompts that are alike.
+    assert embed.texts == [["A rose?", "A lily?"], ["A rose?", "A lily?"], ["It is red.", "It is pink."]]
 
 
 @pytest.mark.parametrize("floor", [-1.0, 0.0])
@@ -132,6 +133,27 @@ def test_opposite_vectors_end_to_end_stay_of_length_one(near, make_pairs, floor)
     assert found.filter(pl.col("kind") == "pair")["similarity"].to_list() == pytest.approx([0.2], abs=3e-3)
 
 
+def test_dialogues_that_begin_alike_and_ask_different_things_at_last_are_not_alike(near, make_pairs):
+    # Of a whole dialogue the vector is that of its first turn, of a last turn alone its own.
+    embed = Scripted({"garden": EAST, "rose": NORTH, "stone": UP, "": towards(0.1)})
+    pairs = make_pairs(prompt=["rose", "stone"], chosen=["It is red.", "It is grey."])
+    begun = [{"role": "user", "content": "In my garden"}, {"role": "assistant", "content": "Yes?"}]
+    messages = [[*begun, *turns] for turns in pairs["messages"].to_list()]
+    dialogues = pairs.with_columns(pl.Series("messages", messages, dtype=pairs.schema["messages"]))
+
+    assert near(dialogues, embed).filter(pl.col("kind") == "prompt").height == 0
+
+
+def test_a_system_message_that_prompts_share_makes_them_no_more_alike(near, make_pairs):
+    embed = Scripted({"You are": EAST, "rose": NORTH, "stone": UP, "": towards(0.1)})
+    pairs = make_pairs(prompt=["rose", "stone"], chosen=["It is red.", "It is grey."])
+    system = {"role": "system", "content": "You are kind."}
+    messages = [[system, *turns] for turns in pairs["messages"].to_list()]
+    told = pairs.with_columns(pl.Series("messages", messages, dtype=pairs.schema["messages"]))
+
+    assert near(told, embed).filter(pl.col("kind") == "prompt").height == 0
+
+
 def test_equal_texts_are_embedded_once_and_the_first_row_stands_for_all(near, make_pairs):
     embed = Scripted({"rose": EAST, "ROSE": EAST, "lily": towards(0.95)})
     pairs = make_pairs(prompt=["A rose?", "A  ROSE?", "A lily?", "A rose?"], chosen=["It is red."] * 4)
@@ -139,7 +161,7 @@ def test_equal_texts_are_embedded_once_and_the_first_row_stands_for_all(near, ma
 
     found = near(pairs, embed)
 
-    assert embed.texts == [["A rose?", "A lily?"], ["It is red.", "It is red."]]
+    assert embed.texts == [["A rose?", "A lily?"], ["A rose?", "A lily?"], ["It is red.", "It is red."]]
     assert set(found.select("left", "right").rows()) == {(0, 2)}
 
 
