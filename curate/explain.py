@@ -165,7 +165,7 @@ def explained(found: dict[str, Any]) -> str:
     for row in found["mixes"]:
         where = f"row {row['row']}, {row['split']}, from {row['source']}"
         lines.append(f"mix {row['mix']}: {where} (sha256 {row['sha256'][:12]})")
-    lines += ["", "tables", *(f"  {stage:16} {key}" for stage, key in found["tables"].items())]
+    lines += ["", "tables", *(f"  {stage:18} {key}" for stage, key in found["tables"].items())]
     return "\n".join(lines)
 
 
