@@ -68,6 +68,10 @@ def build_command(cfg: BuildConfig, as_json: bool) -> int:
     print("\n".join(count_lines(summary)))
     if way_out := lost(built):
         print(way_out)
+    elif not summary["kept"] and summary["dropped"]:
+        reason, rows = max(summary["dropped"].items(), key=lambda item: item[1])
+        raised = "; a larger --max-tokens lets responses end" if reason == "truncated" else ""
+        print(f"no pair was kept; {reason} dropped {rows} of {summary['rows_in']}{raised}")
     if summary["flaws"]:
         print("\n".join(flaw_lines(summary["flaws"])))
     who = f"generator {summary['generator'] or '-'}, scorer {summary['scorer'] or '-'}"
