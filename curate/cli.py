@@ -1,4 +1,4 @@
-"""The `curate` command: build, screen, mix, explain, show, ledger, doctor."""
+"""The `curate` command: build, screen, review, mix, explain, show, ledger, doctor."""
 
 import argparse
 import re
@@ -17,6 +17,8 @@ from curate.config import (
     Thresholds,
 )
 from curate.flags import Parser, add_flags, print_json, read_config, run_command, show_notes
+from curate.review.commands import ABOUT as REVIEW
+from curate.review.commands import COMMANDS as REVIEW_COMMANDS
 from schemas.errors import UserError
 
 
@@ -29,12 +31,23 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = Parser("curate", description="Make, screen and mix preference pairs.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, (config, command) in COMMANDS.items():
-        about = (config.__doc__ or "").strip()
-        sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
-        add_flags(sub, config)
-        sub.set_defaults(command=command, config=config)
+    for name in ("build", "screen"):
+        add_command(commands, name, *COMMANDS[name])
+    review = commands.add_parser("review", help=REVIEW, description=REVIEW, allow_abbrev=False)
+    of_review = review.add_subparsers(metavar="COMMAND", required=True)
+    for name, (config, command) in REVIEW_COMMANDS.items():
+        add_command(of_review, name, config, command)
+    for name in ("mix", "explain", "show", "ledger", "doctor"):
+        add_command(commands, name, *COMMANDS[name])
     return parser
+
+
+def add_command(commands: Any, name: str, config: type[Any], command: Callable[[Any, bool], int]) -> None:
+    """A command with one flag for each field of its config."""
+    about = (config.__doc__ or "").strip()
+    parser = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+    add_flags(parser, config)
+    parser.set_defaults(command=command, config=config)
 
 
 def run(argv: Sequence[str] | None) -> int:
@@ -101,6 +114,8 @@ def screen_command(cfg: ScreenConfig, as_json: bool) -> int:
     screened = rescreen(cfg)
     summary = screened.summary()
     print(printable("\n".join(waterfall_lines(summary))))
+    if screened.swapped:
+        print(f"{screened.swapped:>9,}          turned round by people")
     print(f"build '{cfg.name}': {summary['kept']:,} of {summary['pairs']:,} pairs kept, {summary['seconds']:.1f} s")
     if as_json:
         print_json(summary)

@@ -155,6 +155,10 @@ class MixConfig:
     it the recipe `mixes/NAME.toml` is used as it stands."""
     heldout: float = 0.1
     """Share of prompt groups kept out of training."""
+    reviewed_only: bool = False
+    """Only pairs that people judged and found right, or turned round."""
+    min_verdicts: int = 0
+    """Only pairs that at least this many reviewers judged; 1 is the same as `--reviewed-only`."""
     seed: int = 30
     """Seed of shares, order and split."""
     data: Path = field(default_factory=default_data)

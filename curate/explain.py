@@ -12,7 +12,7 @@ from curate.backends.named import NamedModel
 from curate.config import ExplainConfig
 from curate.mix import read_lock
 from curate.prices import usd
-from curate.saved import PAIRS_STAGES, build_names, mix_names, pairs_stage, read_build
+from curate.saved import MADE_STAGES, build_names, mix_names, pairs_stage, read_build
 from curate.score import candidate_requests, side_requests
 from curate.screen.personal import masked
 from curate.store import Table, open_table
@@ -90,7 +90,7 @@ def calls_behind(
     if candidates.height:
         call_ids += [*candidates["call_id"], *candidates["score_call"]]
     # As the models were asked: with its personal data, where that was replaced afterwards.
-    asked_in = next(stage for stage in PAIRS_STAGES[1:] if stage in tables)
+    asked_in = next(stage for stage in MADE_STAGES if stage in tables)
     pair = one(tables[asked_in], "pair_id", pair["pair_id"]) or pair
     messages = pair["messages"]
     # Builds of earlier versions do not say how their scorer asked.

@@ -37,7 +37,14 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Any]) -> None:
     for field in sorted(dataclasses.fields(config), key=lambda field: field.name in inherited):
         text = help_texts.get(field.name, "").replace("%", "%%")
         if field.metadata.get("positional"):
-            parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, help=text, metavar=field.name.upper())
+            parser.add_argument(
+                field.name,
+                nargs="?",
+                type=plain_type(hints[field.name]),
+                default=argparse.SUPPRESS,
+                help=text,
+                metavar=field.name.upper(),
+            )
             continue
         default = default_of(field)
         if default not in (None, (), False, dataclasses.MISSING, ""):

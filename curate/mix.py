@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,43 +25,19 @@ from curate.backends.minilm import minilm_encoder
 from curate.between import Likeness, like_heldout, likeness, repeated_between
 from curate.build import NAME, build, build_path
 from curate.config import BuildConfig, MixConfig
-from curate.flags import read_toml
 from curate.models import file_sha256
-from curate.saved import nearest, pairs_stage, read_build, read_record
+from curate.recipe import Recipe, Source, asked_recipe, shown_sources
+from curate.review.judged import all_verdicts, are_applied, verdicts_on
+from curate.saved import pairs_stage, read_build, read_record
 from curate.screening import embedded_by
 from curate.store import Table, damaged_files, open_table, write_atomically
 from schemas.errors import UserError
-from schemas.ids import digest
 from schemas.manifest import FORMAT
-from schemas.tables import MixRow
+from schemas.tables import MixRow, Verdict
 
 log = logging.getLogger(__name__)
 
 ROWS_PER_GROUP = 16_384
-
-
-@dataclass(frozen=True)
-class Source:
-    """One build of a mix and the share of it that is taken."""
-
-    build: str
-    share: float
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a mix is made of; the file `mixes/NAME.toml`."""
-
-    name: str
-    seed: int
-    heldout: float
-    sources: tuple[Source, ...]
-
-    def to_toml(self) -> str:
-        head = f'name = "{self.name}"\nseed = {self.seed}\nheldout = {self.heldout}\n'
-        return head + "".join(
-            f'\n[[source]]\nbuild = "{source.build}"\nshare = {source.share}\n' for source in self.sources
-        )
 
 
 @dataclass(frozen=True)
@@ -99,81 +75,11 @@ def mix(cfg: MixConfig) -> Mixed:
     if build_path(cfg.data, cfg.name).exists():
         raise UserError(f"'{cfg.name}' is the name of a build; choose another for the mix")
     sources = [pin(cfg.data, source) for source in recipe.sources]
+    refuse_unapplied(cfg.data, sources)
     lock = write_mix(recipe, sources, cfg.data, folder / f"{cfg.name}.parquet")
     write_atomically(folder / f"{cfg.name}.toml", recipe.to_toml().encode())
     write_atomically(lock_path, json.dumps(lock, indent=1).encode())
     return Mixed(recipe, lock, folder / f"{cfg.name}.parquet")
-
-
-def asked_recipe(cfg: MixConfig, path: Path) -> Recipe:
-    """The recipe of the flags, else of the file; a file that says otherwise than the flags is refused."""
-    written = read_recipe(path) if path.exists() else None
-    if written and written.name != cfg.name:
-        raise UserError(f"{path} is the recipe of mix '{written.name}'; set its name to '{cfg.name}'")
-    if not cfg.add:
-        if written:
-            return written
-        known = sorted(file.stem for file in path.parent.glob("*.toml"))
-        raise UserError(f"no mix '{cfg.name}'{nearest(cfg.name, known)}; name its sources with --add BUILD[:SHARE]")
-    asked = Recipe(cfg.name, cfg.seed, cfg.heldout, tuple(parse_source(text) for text in cfg.add))
-    check(asked, "the flags")
-    if written and written != asked:
-        changed = difference(written, asked)
-        raise UserError(f"mix '{cfg.name}' is published and stays as it is ({changed}); choose a new name")
-    return asked
-
-
-def parse_source(text: str) -> Source:
-    """`NAME` or `NAME:SHARE`."""
-    name, colon, share = text.partition(":")
-    try:
-        return Source(name, float(share) if colon else 1.0)
-    except ValueError as error:
-        raise UserError(f"--add {text}: '{share}' is not a number; write BUILD:SHARE, for example sft:0.5") from error
-
-
-def check(recipe: Recipe, where: str) -> None:
-    """Refuse a recipe that no mix can mean; `where` says who wrote it."""
-    names = [source.build for source in recipe.sources]
-    if not names:
-        raise UserError(f"{where}: mix '{recipe.name}' has no source")
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"{where}: source {twice} is given twice; one share is enough")
-    if wrong := next((source for source in recipe.sources if not 0 < source.share <= 1), None):
-        raise UserError(f"{where}: the share of {wrong.build} is {wrong.share:g}; it lies above 0 and is at most 1")
-    if not 0 <= recipe.heldout < 1:
-        raise UserError(f"{where}: heldout {recipe.heldout:g} is outside 0 to 1")
-
-
-def read_recipe(path: Path) -> Recipe:
-    """The recipe of a file."""
-    value = read_toml(path)
-    try:
-        sources = tuple(Source(str(source["build"]), float(source["share"])) for source in value["source"])
-        recipe = Recipe(str(value["name"]), int(value["seed"]), float(value["heldout"]), sources)
-    except (KeyError, TypeError, ValueError) as error:
-        fields = "name, seed, heldout and [[source]] with build, share"
-        raise UserError(f"{path} is not a recipe ({error!r}); it holds {fields}") from error
-    check(recipe, str(path))
-    return recipe
-
-
-def difference(written: Recipe, asked: Recipe) -> str:
-    """What a changed recipe changes, in one line."""
-    changes = [
-        f"{field} {old} -> {new}"
-        for field, old, new in (
-            ("seed", written.seed, asked.seed),
-            ("heldout", written.heldout, asked.heldout),
-            ("sources", shown_sources(written), shown_sources(asked)),
-        )
-        if old != new
-    ]
-    return "; ".join(changes)
-
-
-def shown_sources(recipe: Recipe) -> str:
-    return " + ".join(f"{source.build}:{source.share:g}" for source in recipe.sources)
 
 
 def pin(data: Path, source: Source) -> dict[str, Any]:
@@ -189,7 +95,21 @@ def pin(data: Path, source: Source) -> dict[str, Any]:
         **({"embedded": "find_neighbours" in built["tables"]} if "measure_pairs" in built["tables"] else {}),
         "pairs": [pairs_from, built["identities"][pairs_from]],
         "screened": ["screen_pairs", built["identities"]["screen_pairs"]],
+        **({"judged": ["judge_pairs", built["identities"]["judge_pairs"]]} if "judge_pairs" in built["tables"] else {}),
     }
+
+
+def refuse_unapplied(data: Path, sources: list[dict[str, Any]]) -> None:
+    """Stop where people judged pairs of a build after it was screened: the mix would hold what they rejected."""
+    verdicts = all_verdicts(data)
+    for source in sources:
+        on_pairs = verdicts_on(pinned_table(data, source["pairs"]).scan(), verdicts) if verdicts.height else verdicts
+        applied = pinned_table(data, source["judged"]) if "judged" in source else None
+        if not are_applied(on_pairs, applied):
+            raise UserError(
+                f"people judged pairs of build '{source['build']}' since it was screened; apply what they said first: "
+                f"curate screen {source['build']}"
+            )
 
 
 def pinned_table(data: Path, pinned: list[str]) -> Table:
@@ -209,6 +129,8 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
     for source in pinned:
         pairs, screened = pinned_table(data, source["pairs"]), pinned_table(data, source["screened"])
         kept = screened.scan().filter(pl.col("dropped_by").is_null()).select("pair_id")
+        if recipe.min_verdicts:
+            kept = kept.join(judged_often(data, source, recipe), on="pair_id", how="semi", maintain_order="left")
         margin = pl.col("score_chosen") - pl.col("score_rejected")
         facts = pairs.scan().select("pair_id", "group", margin=margin)
         ids = kept.join(facts, on="pair_id", maintain_order="left").select("pair_id", "margin", "group").collect()
@@ -221,7 +143,10 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
     texts = together.with_columns(text_key=pl.col("pair_id").str.slice(0, 16))
     unique = texts.unique("text_key", keep="first", maintain_order=True).drop("text_key")
     if unique.is_empty():
-        raise UserError(f"mix '{recipe.name}' would be empty: no pair of {shown_sources(recipe)} passed screening")
+        judged = f" and was judged by {recipe.min_verdicts} people" if recipe.min_verdicts else ""
+        raise UserError(
+            f"mix '{recipe.name}' would be empty: no pair of {shown_sources(recipe)} passed screening{judged}"
+        )
     found = mix_likeness(unique, pinned, data)
     repeated = repeated_between(found) if found else unique.select("source", "pair_id").head(0)
     unique = unique.join(repeated, on=["source", "pair_id"], how="anti", maintain_order="left")
@@ -243,7 +168,7 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
     splits = dict(ordered["split"].value_counts().rows())
     return {
         "format": FORMAT,
-        "recipe_sha256": digest(asdict(recipe)),
+        "recipe_sha256": recipe.sha256(),
         "sources": [{**source, "rows": counts.get(source["build"], 0)} for source in sources],
         "duplicates_between_sources": together.height - unique.height,
         "like_heldout": leaked.height,
@@ -252,6 +177,12 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
         "heldout": splits.get("heldout", 0),
         "sha256": file_sha256(path),
     }
+
+
+def judged_often(data: Path, source: dict[str, Any], recipe: Recipe) -> pl.LazyFrame:
+    """The pairs of a source with a verdict from enough people."""
+    judged = pinned_table(data, source["judged"]).scan() if "judged" in source else Verdict.create_empty().lazy()
+    return judged.filter(pl.col("verdict").is_not_null(), pl.col("answers") >= recipe.min_verdicts).select("pair_id")
 
 
 def mix_likeness(rows: pl.DataFrame, pinned: list[dict[str, Any]], data: Path) -> Likeness | None:
@@ -337,7 +268,7 @@ def sql_text(text: str) -> str:
 def published_again(cfg: MixConfig, recipe: Recipe, lock_path: Path) -> Mixed:
     """The mix of an existing lock: as it lies there, or made again from the pinned tables."""
     lock = read_lock(lock_path)
-    if lock["recipe_sha256"] != digest(asdict(recipe)):
+    if lock["recipe_sha256"] != recipe.sha256():
         raise UserError(f"{lock_path} belongs to another recipe than {recipe.name}.toml; choose a new name")
     path = lock_path.with_name(f"{recipe.name}.parquet")
     if not path.exists() or file_sha256(path) != lock["sha256"]:

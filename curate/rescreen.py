@@ -14,7 +14,7 @@ from curate.config import BuildConfig, ScreenConfig, Thresholds
 from curate.counts import counts, flaw_rows
 from curate.noise import read_noise
 from curate.refusals import check_screening, refuse_scores
-from curate.saved import PAIRS_STAGES, read_build
+from curate.saved import MADE_STAGES, read_build
 from curate.screening import Beside, rules_of, screened_tables
 from curate.store import Store, Table, config_in_key, open_table, write_atomically
 from curate.waterfall import waterfall, way_out
@@ -36,6 +36,11 @@ class Rescreened:
     """What would keep some, where all are dropped."""
     counts: dict[str, Any]
     seconds: float
+
+    @property
+    def swapped(self) -> int:
+        """Pairs that people turned round."""
+        return len(self.tables["swap_pairs"].manifest.config["swaps"]) if "swap_pairs" in self.tables else 0
 
     def summary(self) -> dict[str, Any]:
         """What `curate screen --json` prints; the names are a contract."""
@@ -76,7 +81,7 @@ def rescreen(cfg: ScreenConfig) -> Rescreened:
             "curate build again: no call is repeated",
             ", ".join(f"{name} {value}" for name, value in paired["guards"].items()),
         )
-    pairs_from = next(stage for stage in PAIRS_STAGES[1:] if stage in tables)
+    pairs_from = next(stage for stage in MADE_STAGES if stage in tables)
     if "chosen_finish" not in tables[pairs_from].scan().collect_schema():
         raise UserError(
             f"build '{cfg.name}' was made by an earlier version, which did not keep all that screening looks at; make "
@@ -125,7 +130,7 @@ BEFORE_SCREENING = (
     "sample_responses",
     "score_responses",
     "score_probes",
-    *PAIRS_STAGES[1:],
+    *MADE_STAGES,
 )
 """Stages of a build that no threshold reaches."""
 

@@ -12,6 +12,7 @@ import polars as pl
 from curate.backends.minilm import Encoder, minilm_encoder
 from curate.backends.recorder import Recorder
 from curate.config import Thresholds
+from curate.review.judged import all_verdicts, judge_pairs, judged_config, swap_config, swap_pairs, verdicts_on
 from curate.rounds import stage_lines_hidden
 from curate.screen.benchmark_prompts import read_benchmarks
 from curate.screen.contamination import ContaminationConfig, find_contamination
@@ -31,7 +32,7 @@ from curate.screen.rules import NEEDS_VECTORS, RulesConfig
 from curate.screen.screen import screen_pairs
 from curate.screen.vectors import Vectors, embed_texts
 from curate.store import Store, Table
-from schemas.tables import Alike, Contaminated, Measured, NearEvaluation, Pair, Placed, Probed, Screened
+from schemas.tables import Alike, Contaminated, Measured, NearEvaluation, Pair, Placed, Probed, Screened, Verdict
 
 NEAR_RULES = ("near_duplicate_prompt", "near_duplicate_pair")
 FLOOR = 0.8
@@ -53,11 +54,16 @@ def screened_tables(
 ) -> dict[str, Table]:
     """Stage -> table, from the pairs with their personal data gone where that is asked for to the verdicts.
 
-    All but the last table know no threshold, and are read where they are there.
+    What people said comes first. All but the last table know no threshold, and are read where they are there.
     """
     tables: dict[str, Table] = {}
     if cfg.redact:
         pairs = tables["redact_pairs"] = store.map(redact_pairs, RedactConfig(), pairs, writes=Pair)
+    judged = judged_table(pairs, store)
+    if judged.rows:
+        tables["judge_pairs"] = judged
+        if (swaps := swap_config(judged.scan().collect())).swaps:
+            pairs = tables["swap_pairs"] = store.map(swap_pairs, swaps, pairs, writes=Pair)
     measured = tables["measure_pairs"] = store.map(measure_pairs, MeasureConfig(), pairs, writes=Measured)
     contaminated, copies, neighbours, placed, near = (
         no_rows_of(store, schema) for schema in (Contaminated, Alike, Alike, Placed, NearEvaluation)
@@ -97,9 +103,18 @@ def screened_tables(
         placed,
         near,
         probed or no_rows_of(store, Probed),
+        judged,
         writes=Screened,
     )
     return tables
+
+
+def judged_table(pairs: Table, store: Store) -> Table:
+    """What people said of these pairs, in all reviews."""
+    verdicts = verdicts_on(pairs.scan(), all_verdicts(store.data))
+    if verdicts.is_empty():
+        return no_rows_of(store, Verdict)
+    return store.whole(judge_pairs, judged_config(verdicts), pairs, writes=Verdict, verdicts=verdicts)
 
 
 def embedded_by(encoder: Encoder, data: Path, recorder: Recorder | None = None) -> Embed:

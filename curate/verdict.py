@@ -36,6 +36,7 @@ SEEN = {
     "contaminated": "find_contamination",
     "placed": "place_pairs",
     "near": "near_evaluation",
+    "judged": "judge_pairs",
 }
 
 
@@ -112,6 +113,10 @@ def verdict_lines(found: dict[str, Any] | None, rules: Mapping[str, Any]) -> lis
     if found["duplicate_of"]:
         similarity = "" if found["similarity"] is None else f" ({found['similarity']:.3f})"
         lines[0] += f": too like {found['duplicate_of']}{similarity}"
+    if judged := found["judged"]:
+        people = f" of {', '.join(judged['reviewers'])}" if judged["reviewers"] else ""
+        said = f"{judged['verdict']}, by {len(judged['reviewers'])}" if judged["verdict"] else "no majority"
+        lines.append(f"people: {said} of {judged['answers']} answers{people}")
     measured = found["measured"]
     if measured is None:
         return lines

@@ -12,7 +12,7 @@ from curate.screen.personal import masked
 from curate.screen.rules import RULES, Rule, RulesConfig, guards_rejected, row_rules
 from curate.screen.screen import together
 from curate.store import Table
-from schemas.tables import Contaminated, Measured, NearEvaluation, Placed, Probed
+from schemas.tables import Contaminated, Measured, NearEvaluation, Placed, Probed, Verdict
 
 EXAMPLES = 3
 TEXT_SHOWN = 90
@@ -144,6 +144,7 @@ TOGETHER: dict[str, type[dy.Schema]] = {
     "place_pairs": Placed,
     "near_evaluation": NearEvaluation,
     "score_probes": Probed,
+    "judge_pairs": Verdict,
 }
 """The tables that say something of single pairs, in the order that `together` takes them."""
 

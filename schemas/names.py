@@ -60,6 +60,7 @@ a guard          too few candidates are left because most of those set aside are
 """
 
 ScreenReason = Literal[
+    "human_reject",
     "failed_score",
     "empty",
     "tie",
@@ -87,8 +88,9 @@ ScreenReason = Literal[
 ]
 """Why a pair is dropped by screening, in the order the rules are tried; the first match wins.
 
-tie      the margin is not larger than the noise of the scorer
-surplus  as many pairs as `--num-pairs` asks for come before it
+human_reject  people found both responses bad, or neither better
+tie           the margin is not larger than the noise of the scorer
+surplus       as many pairs as `--num-pairs` asks for come before it
 """
 
 PersonalData = Literal["email", "phone", "card_number", "ip_address", "api_key"]
@@ -99,6 +101,7 @@ Flag = Literal[
     "maybe_truncated",
     "scorer_unreliable",
     "near_evaluation",
+    "needs_review",
     PersonalData,
 ]
 """What people should look at in a pair that is not dropped for it.
@@ -107,6 +110,7 @@ refusal_chosen, refusal_rejected  the response declines; some refusals are right
 maybe_truncated                   a response ends as if it were cut, which short notes and code do as well
 scorer_unreliable                 the scorer puts a response that says nothing above both
 near_evaluation                   the prompt is nearly one of the evaluation prompts
+needs_review                      people judged it, and no verdict has more than half of their answers
 email ... api_key                 personal data or a secret in the text
 """
 
@@ -145,3 +149,32 @@ critical  there is no answer, or one that misleads
 
 WRITTEN_FLAWS: tuple[WrittenFlaw, ...] = get_args(WrittenFlaw)
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
+
+Sampler = Literal["audit", "cleaning", "learning", "gold"]
+"""Why a pair is put before people.
+
+audit     drawn by chance within its source and margin band; estimates go by these records alone
+cleaning  the most suspicious first: flags, a small margin, scorers that disagree
+learning  unlike the others, and of small margin
+gold      not a pair of the dataset: its answer is known, and shows how well people judge
+"""
+
+Better = Literal["a", "b", "equal", "both_bad"]
+"""Which of two responses a reviewer finds better."""
+
+VerdictName = Literal["accept", "swap", "tie", "reject"]
+"""What people say of the label of a pair: it is right, it is the wrong way round, neither response is better, or
+both are bad."""
+
+AnswerStatus = Literal["submitted", "withdrawn", "unreadable"]
+"""Whether an answer counts.
+
+submitted   the reviewer stands by it
+withdrawn   the reviewer took it back: discarded, a draft again, or deleted
+unreadable  it holds a label that is not ours; kept, and counted
+"""
+
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+BETTER: tuple[Better, ...] = get_args(Better)
+VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
+ANSWER_STATUSES: tuple[AnswerStatus, ...] = get_args(AnswerStatus)

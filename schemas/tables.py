@@ -7,7 +7,17 @@ the same get `.2`, `.3` ... after that.
 
 import dataframely as dy
 
-from schemas.names import FLAGS, FLAWS, PERSONAL_DATA, SCREEN_REASONS, UNPAIRED_REASONS
+from schemas.names import (
+    ANSWER_STATUSES,
+    BETTER,
+    FLAGS,
+    FLAWS,
+    PERSONAL_DATA,
+    SAMPLERS,
+    SCREEN_REASONS,
+    UNPAIRED_REASONS,
+    VERDICTS,
+)
 
 MESSAGES = dy.Struct({"role": dy.String(), "content": dy.String()})
 
@@ -199,6 +209,61 @@ class Screened(dy.Schema):
     pair_id = dy.String(primary_key=True)
     dropped_by = dy.Enum(SCREEN_REASONS, nullable=True)
     flags = dy.List(dy.Enum(FLAGS))
+
+
+class Asked(dy.Schema):
+    """One record put before people: what they see, and what stays with us."""
+
+    record_id = dy.String(primary_key=True)
+    """The id of the pair; of a record with a known answer an id of the same form, from its content."""
+    sampler = dy.Enum(SAMPLERS)
+    probability = dy.Float64()
+    """With which the pair came into the audit; 1 where it was picked for what it is."""
+    source = dy.String()
+    """The build it is from; `gold` for a known answer."""
+    band = dy.String()
+    """Its margin among those of its source, such as "0.12 to 0.31", or "none"."""
+    margin = dy.Float64(nullable=True)
+    flags = dy.List(dy.Enum(FLAGS))
+    is_overlap = dy.Bool()
+    """Two reviewers are to judge it."""
+    a_is_chosen = dy.Bool()
+    """Response A is the chosen one, or the better one where the answer is known."""
+    is_swapped = dy.Bool()
+    """People had swapped its label before it was asked."""
+    batch = dy.UInt32()
+    """Which push it came with, from 0."""
+    messages = dy.List(MESSAGES, min_length=1)
+    response_a = dy.String()
+    response_b = dy.String()
+
+
+class Answer(dy.Schema):
+    """What one reviewer said of one record, in one version: a later one of the same reviewer supersedes it."""
+
+    record_id = dy.String(primary_key=True)
+    reviewer = dy.String(primary_key=True)
+    """A pseudonym; who it is stays with the server."""
+    answered_at = dy.Datetime(primary_key=True, time_unit="us", time_zone="UTC")
+    status = dy.Enum(ANSWER_STATUSES)
+    better = dy.Enum(BETTER, nullable=True)
+    sure = dy.UInt8(nullable=True)
+    """From 1, a guess, to 3, certain."""
+    wrong = dy.List(dy.Enum(FLAWS))
+    """How the worse response fails."""
+    note = dy.String(nullable=True)
+
+
+class Verdict(dy.Schema):
+    """What the answers of all reviewers come to, for one pair."""
+
+    pair_id = dy.String(primary_key=True)
+    verdict = dy.Enum(VERDICTS, nullable=True)
+    """About the pair as it was made, whatever was swapped since; null where no verdict has more than half of the
+    answers."""
+    answers = dy.UInt32()
+    reviewers = dy.List(dy.String())
+    """Pseudonyms of those whose answer the verdict is, sorted."""
 
 
 class MixRow(dy.Schema):

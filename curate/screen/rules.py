@@ -1,8 +1,8 @@
 """The rules as data, in the order they are tried, and what makes a single pair break one.
 
-Scores come first and cost nothing, then what single texts say, then what has to be looked for in every other row;
-what needs vectors comes last. Of a rule that holds pairs against each other only pairs are considered that no rule
-before it has dropped.
+What people said comes first, then scores, which cost nothing, then what single texts say, then what has to be looked
+for in every other row; what needs vectors comes last. Of a rule that holds pairs against each other only pairs are
+considered that no rule before it has dropped.
 """
 
 from collections.abc import Mapping
@@ -32,6 +32,7 @@ class Rule:
 
 
 RULES = (
+    Rule("human_reject", "what people said of it", "none"),
     Rule("failed_score", "a score that was asked for and is missing", "none", can_skip=False),
     Rule("empty", "either response", "text", can_skip=False),
     Rule("tie", "the margin, beside the scorer's noise", "none"),
@@ -77,16 +78,18 @@ class RulesConfig(Thresholds):
     """Pairs kept of those that pass the other rules; all by default."""
     quotas: tuple[tuple[str, int], ...] = ()
     """Flaw -> pairs of it among the `keep`, as far as there are so many; the first others fill up."""
-    version: int = 3
+    version: int = 4
     """Raised when the same tables would be screened otherwise."""
 
 
 def row_rules(cfg: RulesConfig, rows: pl.DataFrame) -> dict[str, pl.Expr]:
     """Reason -> expression true for a pair to drop, in the order they are tried, skipped ones left out.
 
-    `rows` are `Measured` with the columns of `Contaminated` and `Placed`, null where these have no row.
+    `rows` are `Measured` with the columns of `Contaminated`, `Placed` and `Verdict`, null where these have no row.
     """
     rules: dict[str, pl.Expr] = {
+        # People who find neither response better say that the pair teaches nothing.
+        "human_reject": pl.col("verdict").cast(pl.String).is_in(["reject", "tie"]),
         "failed_score": pl.col("failed_score"),
         "tie": pl.col("margin").abs() <= cfg.noise,
         "identical": pl.col("is_identical"),
@@ -133,6 +136,7 @@ def flag_rules() -> dict[str, pl.Expr]:
         "maybe_truncated": maybe,
         "scorer_unreliable": pl.col("is_unreliable"),
         "near_evaluation": pl.col("evaluation") > NEAR_EVALUATION,
+        "needs_review": pl.col("answers").is_not_null() & pl.col("verdict").is_null(),
     }
 
 

@@ -22,10 +22,11 @@ def screen_pairs(
     placed: pl.LazyFrame,
     near: pl.LazyFrame,
     probed: pl.LazyFrame,
+    judged: pl.LazyFrame,
     cfg: RulesConfig,
 ) -> pl.DataFrame:
     """One verdict a pair, in the order of the pairs; pairs without scores pass the rules about scores."""
-    rows = together(measured, contaminated, placed, near, probed)
+    rows = together(measured, contaminated, placed, near, probed, judged)
     alike = pl.concat([copies, neighbours])
     verdicts = rows.select(first_match(row_rules(cfg, rows)).cast(pl.String)).to_series().alias("dropped_by")
     rank = keep_order(rows)
@@ -33,13 +34,13 @@ def screen_pairs(
     for rule in KINDS:
         if rule not in cfg.skip:
             verdicts = with_near(rule, rows, verdicts, rank, alike, cfg)
-    judged = rows.with_columns(verdicts)
+    final = rows.with_columns(verdicts)
     is_surplus = pl.lit(False)
     if cfg.keep is not None:
-        first_ids = first(judged.filter(pl.col("dropped_by").is_null()), cfg)
+        first_ids = first(final.filter(pl.col("dropped_by").is_null()), cfg)
         is_surplus = pl.col("dropped_by").is_null() & ~pl.col("pair_id").is_in(first_ids.implode())
     flags = [pl.when(rule.fill_null(False)).then(pl.lit(flag)) for flag, rule in flag_rules().items()]
-    return judged.select(
+    return final.select(
         "pair_id",
         dropped_by=pl.when(is_surplus).then(pl.lit("surplus")).otherwise("dropped_by"),
         flags=pl.concat_list(pl.concat_list(flags).list.drop_nulls(), pl.col("personal").cast(pl.List(pl.String))).cast(
@@ -54,10 +55,12 @@ def together(
     placed: pl.LazyFrame,
     near: pl.LazyFrame,
     probed: pl.LazyFrame,
+    judged: pl.LazyFrame,
 ) -> pl.DataFrame:
     """What is known of each pair, in the order of the pairs; null where a table has no row for it."""
     rows = measured
-    for other in (contaminated.select("pair_id", "longest", "coverage"), placed, near):
+    people = judged.select("pair_id", "verdict", "answers")
+    for other in (contaminated.select("pair_id", "longest", "coverage"), placed, near, people):
         rows = rows.join(other, on="pair_id", how="left", maintain_order="left")
     found = rows.collect()
     return found.join(
@@ -86,7 +89,7 @@ def with_repeats(rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64
     """
     if "duplicate_pair" in cfg.skip:
         return verdicts
-    before = ["failed_score", "empty", "tie", "identical"]
+    before = ["human_reject", "failed_score", "empty", "tie", "identical"]
     places = rank + rows.height * verdicts.is_not_null().to_numpy()
     left = rows.select("row", "pair_hash", place=pl.Series(places)).filter(verdicts.is_null() | ~verdicts.is_in(before))
     several = left.filter(pl.col("pair_hash").is_duplicated())

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers.argilla_fixture import argilla_server, start_argilla
 
 from curate.models import embedded_folder
+
+__all__ = ["argilla_server", "start_argilla"]
 
 VENV = Path(__file__).parents[2] / ".venv-vllm"
 START_TIMEOUT_S = 300

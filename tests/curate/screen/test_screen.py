@@ -8,7 +8,7 @@ from curate.screen.measure import MeasureConfig, measure_pairs
 from curate.screen.rules import RULES, RulesConfig
 from curate.screen.screen import screen_pairs
 from schemas.names import FLAWS, SCREEN_REASONS
-from schemas.tables import Alike, Contaminated, NearEvaluation, Placed, Probed, Screened
+from schemas.tables import Alike, Contaminated, NearEvaluation, Placed, Probed, Screened, Verdict
 
 
 @pytest.fixture
@@ -28,6 +28,7 @@ def screen():
                 ("placed", Placed),
                 ("near", NearEvaluation),
                 ("probed", Probed),
+                ("judged", Verdict),
             )
         ]
         return Screened.validate(screen_pairs(measured.lazy(), *tables, RulesConfig(**given)))

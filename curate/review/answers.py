@@ -1,0 +1,65 @@
+"""What reviewers said, as rows of `Answer`: read from labels as they come, and merged into what is known."""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from schemas.names import BETTER, FLAWS
+from schemas.tables import Answer
+
+KEY = ("record_id", "reviewer", "answered_at")
+SUREST = 3
+
+
+def reviewer_id(name: str) -> str:
+    """Pseudonym of a reviewer, such as "r1b4f0e98": the same for a name in any case; the name is kept nowhere."""
+    return "r" + hashlib.sha256(name.strip().casefold().encode()).hexdigest()[:8]
+
+
+def answer_row(
+    record_id: str, reviewer: str, answered_at: datetime, *, better: Any, sure: Any, wrong: Any, note: Any
+) -> dict[str, Any]:
+    """A row of `Answer` from labels that may hold anything; `wrong` and `note` may be null.
+
+    Its status is `unreadable` where a label is not ours; those that are stay.
+    """
+    labels = [] if wrong is None else wrong if isinstance(wrong, list) else [wrong]
+    is_sure = type(sure) is int and 1 <= sure <= SUREST
+    readable = (
+        better in BETTER
+        and (sure is None or is_sure)
+        and all(label in FLAWS for label in labels)
+        and isinstance(note, str | None)
+    )
+    return {
+        "record_id": record_id,
+        "reviewer": reviewer,
+        "answered_at": answered_at,
+        "status": "submitted" if readable else "unreadable",
+        "better": better if better in BETTER else None,
+        "sure": sure if is_sure else None,
+        "wrong": [flaw for flaw in FLAWS if flaw in labels],
+        "note": (note.strip() or None) if isinstance(note, str) else None,
+    }
+
+
+def answer_table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
+    """Rows of `answer_row` as a frame."""
+    return pl.DataFrame(list(rows), schema=Answer.create_empty().schema)
+
+
+def merged(history: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    """Both as one history, sorted; what is known already adds nothing.
+
+    Of two versions of one reviewer, record and time, which only a correction by hand can give, the later in `new`
+    counts.
+    """
+    return pl.concat([history, new]).unique(KEY, keep="last", maintain_order=True).sort(KEY)
+
+
+def latest(answers: pl.DataFrame) -> pl.DataFrame:
+    """The last version of every answer."""
+    return answers.sort("answered_at").unique(KEY[:2], keep="last", maintain_order=True)

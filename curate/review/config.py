@@ -1,0 +1,116 @@
+"""What the review commands can be told; imports nothing heavy, so that `--help` is quick."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from curate.config import default_data
+
+PORT = 6900
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where everything is."""
+
+    data: Path = field(default_factory=default_data)
+    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig(DataConfig):
+    """Which Argilla is talked to."""
+
+    url: str = ""
+    """Address of an Argilla server (or set ARGILLA_API_URL, and ARGILLA_API_KEY); by default the one that `curate
+    review serve` runs on this data folder."""
+    home: Path | None = None
+    """Folder of the server that `curate review serve` runs; `argilla` in the data folder by default."""
+    workspace: str = "pairwright"
+    """Workspace of the datasets on the server."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceConfig:
+    """Which pairs are put before people."""
+
+    records: int = 200
+    """Records to add, the most there will be; those with known answers come on top."""
+    audit: float = 0.4
+    """Share drawn by chance, from every source and margin band: what is said of the whole dataset goes by these."""
+    learning: float = 0.2
+    """Share that is unlike the rest and of small margin; the remaining share are the most suspicious pairs."""
+    only_flagged: bool = False
+    """Only pairs with a flag. Nothing can be said of the whole dataset then."""
+    include_dropped: bool = False
+    """Pairs that a rule dropped as well, to see whether it was right."""
+    overlap: float = 0.1
+    """Share of the records that two reviewers judge, in a dataset of their own (`NAME-overlap`)."""
+    min_submitted: int = 1
+    """Reviewers who judge every record, where everyone judges everything; above 1 there is no overlap dataset."""
+    gold: Path | None = None
+    """File of pairs (`prompt`, `chosen`, `rejected`) whose chosen response is known to be better, mixed in to see how
+    well people judge."""
+    seed: int = 30
+    """Seed of the draw and of the order of the responses."""
+
+
+@dataclass(frozen=True)
+class ServeConfig(DataConfig):
+    """Runs Argilla on this machine, with its web page, until it is stopped."""
+
+    port: int = PORT
+    """Port on 127.0.0.1."""
+    home: Path | None = None
+    """Folder of its database and password; `argilla` in the data folder by default."""
+
+
+@dataclass(frozen=True)
+class InviteConfig(ServerConfig):
+    """Makes an account for a reviewer and prints how to sign in."""
+
+    username: str = field(metadata={"positional": True})
+    """Name to sign in with."""
+
+
+@dataclass(frozen=True)
+class PushConfig(ServerConfig, ChoiceConfig):
+    """Puts pairs of a build or mix before people, in Argilla; giving it again adds more."""
+
+    name: str = field(metadata={"positional": True})
+    """Name of the build or mix, and of the dataset."""
+    suggest: bool = False
+    """Show which response the scorer prefers. It anchors: people then agree with it more than they would."""
+
+
+@dataclass(frozen=True)
+class PullConfig(ServerConfig):
+    """Brings the answers of all reviewers back, and screens what was reviewed again."""
+
+    name: str = field(metadata={"positional": True})
+    """Name of the build or mix."""
+
+
+@dataclass(frozen=True)
+class StatusConfig(ServerConfig):
+    """How far a review is and what it tells."""
+
+    name: str = field(metadata={"positional": True})
+    """Name of the build or mix."""
+
+
+@dataclass(frozen=True)
+class ExportConfig(ChoiceConfig, DataConfig):
+    """Writes the records of a review to a file that people judge without a server."""
+
+    name: str = field(metadata={"positional": True})
+    """Name of the build or mix."""
+    out: Path
+    """File to write: `.html`, a form that works by itself and saves answers, or `.jsonl`."""
+
+
+@dataclass(frozen=True)
+class ImportConfig(DataConfig):
+    """Reads answers that were given in a file, by the same rules as `pull`."""
+
+    file: Path = field(metadata={"positional": True})
+    """JSONL that the form saved, or that `export` wrote and people filled in."""

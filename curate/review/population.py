@@ -1,0 +1,136 @@
+"""All pairs of a build or mix that people may be asked about, with what is known of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate.mix import pinned_table, read_lock
+from curate.review.judged import text_key
+from curate.saved import build_names, labelled_stage, mix_names, nearest, read_build
+from curate.store import Table, load_table, open_table
+from schemas.errors import UserError
+from schemas.names import FLAGS
+
+COLUMNS = ("pair_id", "key", "source", "group", "margin", "flags", "is_disputed", "is_swapped")
+
+
+@dataclass(frozen=True)
+class Population:
+    """The pairs of a build or mix, each text once."""
+
+    kind: str
+    """`build` or `mix`."""
+    rows: pl.DataFrame
+    """One row a pair: `pair_id`, `key` (what ids of pairs with the same texts share), `source` (its build), `group`
+    (of its prompt), `margin`, `flags`, `is_disputed` (another scorer prefers the other response) and `is_swapped`
+    (people had swapped its label)."""
+    texts: pl.LazyFrame
+    """`pair_id`, `messages`, `chosen` and `rejected` of these pairs and others."""
+    is_embedded: bool
+    """Whether its prompts were embedded when it was built."""
+
+    def texts_of(self, pair_ids: pl.Series) -> pl.DataFrame:
+        """The texts of pairs, in the order of their ids."""
+        found = self.texts.filter(pl.col("pair_id").is_in(pair_ids.implode())).collect()
+        return pl.DataFrame({"pair_id": pair_ids}).join(found, on="pair_id", how="left", maintain_order="left")
+
+
+def population(data: Path, name: str, include_dropped: bool) -> Population:
+    """The pairs of a build or mix. Raises UserError for a name that is neither, with the nearest one."""
+    builds, mixes = build_names(data), mix_names(data)
+    if name in builds:
+        return of_build(data, name, include_dropped)
+    if name in mixes:
+        if include_dropped:
+            raise UserError(f"--include-dropped: mix '{name}' holds no pair that a rule dropped; review its builds")
+        return of_mix(data, name)
+    raise UserError(f"no build or mix '{name}' in {data}{nearest(name, [*builds, *mixes])}")
+
+
+def of_build(data: Path, name: str, include_dropped: bool) -> Population:
+    """The pairs that no rule dropped, or all.
+
+    What people said changes neither which pairs these are nor how they are labelled, for else an audit would no
+    longer speak of the labels that the build was made with.
+    """
+    built = read_build(data, name)
+    tables = {stage: open_table(data, stage, key) for stage, key in built["tables"].items()}
+    pairs = tables[labelled_stage(tables)].scan()
+    verdicts = screened(tables["screen_pairs"])
+    if not include_dropped:
+        # Swapped pairs have no margin any more, and another rule may have met them for it.
+        was_kept = pl.col("dropped_by").is_null() | (pl.col("dropped_by") == "human_reject")
+        verdicts = verdicts.filter(was_kept | pl.col("pair_id").is_in(swapped_ids(tables)))
+    margin = pl.col("score_chosen") - pl.col("score_rejected")
+    rows = verdicts.join(
+        pairs.select("pair_id", "group", "scorer", margin=margin), on="pair_id", maintain_order="left"
+    ).collect()
+    first = rows.sort(pl.col("dropped_by").is_not_null(), maintain_order=True)
+    first = first.with_columns(key=text_key(), source=pl.lit(name), is_swapped=pl.lit(False))
+    unique = first.unique("key", keep="first", maintain_order=True)
+    is_embedded = "near_evaluation" in tables
+    return Population("build", with_disputes(unique, data), pairs.select(TEXTS), is_embedded)
+
+
+TEXTS = ("pair_id", "messages", "chosen", "rejected")
+
+
+def of_mix(data: Path, name: str) -> Population:
+    """The rows of a mix, as they are labelled there."""
+    lock = read_lock(data / "mixes" / f"{name}.lock.json")
+    path = data / "mixes" / f"{name}.parquet"
+    if not path.exists():
+        raise UserError(f"{path} is missing; make it again with: curate mix {name}")
+    mixed = pl.scan_parquet(path)
+    of_sources = [in_source(data, source) for source in lock["sources"]]
+    facts = mixed.select("pair_id", "source", "group", "scorer", "margin")
+    rows = facts.join(pl.concat(of_sources), on=["source", "pair_id"], how="left", maintain_order="left").collect()
+    is_embedded = all(source.get("embedded") for source in lock["sources"])
+    return Population("mix", with_disputes(rows.with_columns(key=text_key()), data), mixed.select(TEXTS), is_embedded)
+
+
+def in_source(data: Path, source: dict[str, Any]) -> pl.LazyFrame:
+    """What a source of a mix says of its pairs: `source`, `pair_id`, `flags` and `is_swapped`."""
+    stage, _ = source["pairs"]
+    swapped = swapped_ids({stage: pinned_table(data, source["pairs"])})
+    return screened(pinned_table(data, source["screened"])).select(
+        pl.lit(source["build"]).alias("source"), "pair_id", "flags", is_swapped=pl.col("pair_id").is_in(swapped)
+    )
+
+
+def screened(table: Table) -> pl.LazyFrame:
+    """The verdicts of screening; builds of earlier versions have no flags."""
+    verdicts = table.scan()
+    if "flags" in verdicts.collect_schema():
+        return verdicts
+    return verdicts.with_columns(flags=pl.lit([], pl.List(pl.Enum(FLAGS))))
+
+
+def swapped_ids(tables: dict[str, Table]) -> list[str]:
+    """The pairs among the tables of a build that people turned round."""
+    if "swap_pairs" not in tables:
+        return []
+    return [pair_id for pair_id, _ in tables["swap_pairs"].manifest.config["swaps"]]
+
+
+def with_disputes(rows: pl.DataFrame, data: Path) -> pl.DataFrame:
+    """The rows with `is_disputed`: a build of the data folder has the same texts, and a margin of the opposite sign
+    from another scorer.
+    """
+    mine = rows.lazy().filter(pl.col("margin").is_not_null()).select("key", "scorer", "margin")
+    found = [pl.LazyFrame(schema={"key": pl.String})]
+    for name in build_names(data):
+        keys = read_build(data, name)["tables"]
+        stage = labelled_stage(keys)
+        # Another build that lost its tables is no reason to stop.
+        if pairs := load_table(data / "tables" / stage / keys[stage]):
+            theirs = pairs.scan().select(
+                text_key().alias("key"), "scorer", margin=pl.col("score_chosen") - pl.col("score_rejected")
+            )
+            both = mine.join(theirs, on="key", suffix="_there")
+            is_opposite = pl.col("margin").sign() * pl.col("margin_there").sign() < 0
+            found.append(both.filter(is_opposite, pl.col("scorer") != pl.col("scorer_there")).select("key"))
+    disputed = pl.concat(found).unique().collect()["key"]
+    return rows.with_columns(is_disputed=pl.col("key").is_in(disputed.implode())).select(COLUMNS)

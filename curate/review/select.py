@@ -1,0 +1,286 @@
+"""Which pairs are put before people: an audit by chance, the most suspicious, and some that are unlike the others."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.backends.minilm import minilm_encoder
+from curate.mix import hashes
+from curate.review.config import ChoiceConfig, ExportConfig, PushConfig
+from curate.review.diverse import farthest_first, has_small_margin, pool, spread_over_groups
+from curate.review.folder import Review, Stratum, read_answers, read_asked, read_review, save_asked, save_review
+from curate.review.judged import text_key
+from curate.review.known import known_pairs, refuse_pairs_of
+from curate.review.population import Population, population
+from curate.review.strata import NO_MARGIN, band_edges, drawn, in_turn, strata_of, with_bands
+from curate.review.suspicion import suspicion
+from curate.screen.nearness import prompt_texts
+from curate.screening import embedded_by
+from schemas.errors import UserError
+from schemas.names import FLAGS, SAMPLERS
+from schemas.tables import Asked
+
+log = logging.getLogger(__name__)
+
+Unlike = Callable[[pl.DataFrame, pl.DataFrame, int], pl.DataFrame]
+"""Rows to choose among, rows that are chosen already and how many are wanted, to rows unlike each other."""
+
+
+def choose_records(cfg: PushConfig | ExportConfig, name: str) -> pl.DataFrame:
+    """All records of a review as they are saved: those of earlier batches, and a batch of new ones.
+
+    Earlier records stay as they were shown. What they stand for may change: as the audit grows, records that were
+    picked for another reason become part of it, and probabilities rise. Raises UserError for flags that no choice can
+    mean or that contradict how the review was begun, and where there has never been a pair to ask about.
+    """
+    check(cfg)
+    review, asked = read_review(cfg.data, name), read_asked(cfg.data, name)
+    if review is None and read_answers(cfg.data, name).is_empty():
+        # Records whose review was never saved: nobody has seen them, and the same ones are chosen again.
+        asked = asked.clear()
+    pairs = population(cfg.data, name, cfg.include_dropped)
+    review = continued(review, Review(name, pairs.kind, cfg.seed, cfg.min_submitted))
+    review = replace(review, edges=band_edges(pairs.rows) | review.edges)
+    rows = with_facts(with_bands(pairs.rows, review.edges), asked, review)
+
+    def by_prompt(among: pl.DataFrame, taken: pl.DataFrame, records: int) -> pl.DataFrame:
+        return unlike_prompts(among, taken, records, pairs, cfg.data)
+
+    audit, strata = extended_audit(rows, cfg)
+    picked = picked_rows(rows, audit, cfg, by_prompt)
+    if strata is not None:
+        asked = with_audit(asked, audit)
+        review = replace(review, strata=tuple(Stratum(**row) for row in strata.iter_rows(named=True)))
+    batch = with_texts(picked, pairs)
+    if cfg.gold:
+        batch = pl.concat([batch, known_records(cfg.gold, name, cfg.seed, pairs, asked)])
+    if batch.is_empty() and asked.is_empty():
+        raise nothing_to_ask(name, cfg)
+    asked = pl.concat([asked, arranged(batch, asked, review, cfg.overlap)])
+    save_asked(cfg.data, name, asked)
+    save_review(cfg.data, review)
+    told(name, batch, cfg)
+    return asked
+
+
+def check(cfg: ChoiceConfig) -> None:
+    """Raises UserError for flags that no choice can mean."""
+    if cfg.records < 1:
+        raise UserError(f"--records {cfg.records} must be at least 1")
+    for share in ("audit", "learning", "overlap"):
+        # Not `value < 0 or value > 1`, which is false of nan.
+        if not 0 <= (value := getattr(cfg, share)) <= 1:
+            raise UserError(f"--{share} {value:g} is a share of the records, from 0 to 1")
+    if cfg.audit + cfg.learning > 1 + ROUNDING:
+        raise UserError(
+            f"--audit {cfg.audit:g} and --learning {cfg.learning:g} are more than all records together; lower either"
+        )
+    if cfg.min_submitted < 1:
+        raise UserError(f"--min-submitted {cfg.min_submitted} must be at least 1")
+    if cfg.seed < 0:
+        raise UserError(f"--seed {cfg.seed} must be at least 0")
+
+
+ROUNDING = 1e-9
+
+
+def continued(review: Review | None, asked_for: Review) -> Review:
+    """The review as it was begun, if it was. Raises UserError for flags that would make it another one."""
+    if review is None:
+        return asked_for
+    if review.kind != asked_for.kind:
+        raise UserError(
+            f"'{review.name}' was a {review.kind} when its review was begun and is a {asked_for.kind} now; review the "
+            "other under a new name"
+        )
+    for field in ("seed", "min_submitted"):
+        if (begun := getattr(review, field)) != (now := getattr(asked_for, field)):
+            flag = field.replace("_", "-")
+            raise UserError(f"review '{review.name}' was begun with --{flag} {begun}, not {now}; give --{flag} {begun}")
+    return review
+
+
+def with_facts(rows: pl.DataFrame, asked: pl.DataFrame, review: Review) -> pl.DataFrame:
+    """What is chosen by, for each pair: `number`, `suspicion`, `is_small`, `is_asked` and `was_audit`.
+
+    Pairs that were asked as known answers are left out: nothing is to be learned from them.
+    """
+    earlier = asked.select("sampler", key=text_key("record_id"))
+    keys_of = {sampler: earlier.filter(pl.col("sampler") == sampler)["key"].implode() for sampler in ("audit", "gold")}
+    return rows.with_columns(
+        suspicion().alias("suspicion"),
+        has_small_margin().alias("is_small"),
+        hashes(rows["key"], review.seed, f"audit of {review.name}").alias("number"),
+        is_asked=pl.col("key").is_in(earlier["key"].implode()),
+        was_audit=pl.col("key").is_in(keys_of["audit"]),
+    ).filter(~pl.col("key").is_in(keys_of["gold"]))
+
+
+def extended_audit(rows: pl.DataFrame, cfg: ChoiceConfig) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """The pairs of the audit, those asked before included, with `probability`; and its strata.
+
+    `rows` are all pairs as `with_facts` gives them. It is `--audit` of the new records larger than it was, and of all
+    pairs where all that are left are asked. No pairs and no strata where it is not to be extended.
+    """
+    share = 0.0 if cfg.only_flagged else cfg.audit
+    if share == 0:
+        return rows.clear().with_columns(probability=pl.lit(1.0)), None
+    turns = in_turn(rows)
+    new = turns.filter(~pl.col("is_asked"))["turn"]
+    if len(new) <= cfg.records:
+        size = turns.height
+    else:
+        size = int(turns["was_audit"].sum()) + math.ceil(share * cfg.records - ROUNDING)
+        # Of a dataset that has changed, much of what was asked may not be drawn any more.
+        size = min(size, int(new[cfg.records]))
+    return drawn(turns, size), strata_of(turns, size)
+
+
+def picked_rows(rows: pl.DataFrame, audit: pl.DataFrame, cfg: ChoiceConfig, unlike: Unlike) -> pl.DataFrame:
+    """The new records, as rows with `sampler` and `probability`.
+
+    Of the records that the audit leaves the share for learning is chosen last, among what is not suspicious enough.
+    """
+    of_audit = audit.filter(~pl.col("is_asked"))
+    left = rows.filter(~pl.col("is_asked")).join(audit, on="key", how="anti", maintain_order="left")
+    if cfg.only_flagged:
+        left = left.filter(pl.col("flags").list.len() > 0)
+    room = cfg.records - of_audit.height
+    for_learning = 0 if cfg.only_flagged else min(room, round(cfg.learning * cfg.records))
+    for_cleaning = room - for_learning
+    left = left.sort("suspicion", "number", descending=[True, False])
+    of_cleaning, left = left.head(for_cleaning), left.slice(for_cleaning)
+    taken = pl.concat([rows.filter("is_asked"), of_audit.select(rows.columns), of_cleaning])
+    of_learning = unlike(left, taken, for_learning) if for_learning and left.height else left.clear()
+    columns = ["pair_id", "source", "band", "margin", "flags", "is_swapped"]
+    return pl.concat(
+        [
+            of_audit.select(*columns, "probability", sampler=pl.lit("audit")),
+            of_cleaning.select(*columns, probability=pl.lit(1.0), sampler=pl.lit("cleaning")),
+            of_learning.select(*columns, probability=pl.lit(1.0), sampler=pl.lit("learning")),
+        ]
+    )
+
+
+def unlike_prompts(
+    among: pl.DataFrame, taken: pl.DataFrame, records: int, pairs: Population, data: Path
+) -> pl.DataFrame:
+    """Rows of small margin whose prompts are unlike each other and those taken, by vectors where it was built with."""
+    candidates = pool(among, records)
+    if not pairs.is_embedded:
+        log.info("records for learning are spread over prompts by chance, for not all of these pairs were embedded")
+        return spread_over_groups(candidates, records)
+    if candidates.height <= records:
+        return candidates
+    embed = embedded_by(minilm_encoder(), data)
+
+    def vectors(rows: pl.DataFrame) -> NDArray[np.float32]:
+        texts = pairs.texts_of(rows["pair_id"]).lazy()
+        return embed(prompt_texts(texts, np.arange(rows.height)), rows.height).astype(np.float32)
+
+    return candidates[farthest_first(vectors(candidates), vectors(taken), records)]
+
+
+def with_audit(asked: pl.DataFrame, audit: pl.DataFrame) -> pl.DataFrame:
+    """The earlier records with what they stand for now.
+
+    A record whose pair is not in the audit any more, since the dataset has changed, counts as one of cleaning.
+    """
+    now = audit.select("key", "source", "band", "margin", "probability", is_audit=pl.lit(True))
+    found = asked.with_columns(key=text_key("record_id")).join(
+        now, on="key", how="left", maintain_order="left", suffix="_now"
+    )
+    is_audit = pl.col("is_audit").fill_null(False)
+    if lost := found.filter((pl.col("sampler") == "audit") & ~is_audit).height:
+        log.info("%d records are not in the audit any more, for the dataset has changed since they were drawn", lost)
+    sampler = pl.col("sampler").cast(pl.String)
+    without = pl.when(sampler == "audit").then(pl.lit("cleaning")).otherwise(sampler)
+    return found.with_columns(
+        *[
+            pl.when(is_audit).then(f"{column}_now").otherwise(column).alias(column)
+            for column in ("source", "band", "margin")
+        ],
+        sampler=pl.when(is_audit).then(pl.lit("audit")).otherwise(without),
+        probability=pl.when(is_audit).then("probability_now").otherwise(1.0),
+    ).pipe(Asked.cast)
+
+
+def known_records(path: Path, name: str, seed: int, pairs: Population, asked: pl.DataFrame) -> pl.DataFrame:
+    """The pairs of a file as `with_texts` gives those of the dataset, but for those asked before."""
+    known = known_pairs(path, seed)
+    new = known.join(asked, left_on="pair_id", right_on="record_id", how="anti", maintain_order="left")
+    refuse_pairs_of(name, pairs.rows["key"], new, path)
+    return new.select(
+        "pair_id",
+        source=pl.lit("gold"),
+        band=pl.lit(NO_MARGIN),
+        margin=pl.lit(None, pl.Float64),
+        flags=pl.lit([], pl.List(pl.Enum(FLAGS))),
+        is_swapped=pl.lit(False),
+        probability=pl.lit(1.0),
+        sampler=pl.lit("gold"),
+        messages="messages",
+        chosen="chosen",
+        rejected="rejected",
+    )
+
+
+def with_texts(picked: pl.DataFrame, pairs: Population) -> pl.DataFrame:
+    """Picked rows with the prompt and both responses."""
+    texts = pairs.texts_of(picked["pair_id"])
+    return pl.concat([picked, texts.drop("pair_id")], how="horizontal")
+
+
+def arranged(batch: pl.DataFrame, asked: pl.DataFrame, review: Review, overlap: float) -> pl.DataFrame:
+    """A batch as rows of `Asked`: which response is shown first, and which records two reviewers judge, go by hashes.
+
+    By their ids, which are hashes, the records are in no order that tells of them: whoever stops early has judged a
+    fair sample, and nobody sees from its place why a record was chosen.
+    """
+    ordered = batch.rename({"pair_id": "record_id"}).sort("record_id")
+    ids = ordered["record_id"]
+    twice = round(overlap * len(ids)) if review.min_submitted == 1 else 0
+    first = hashes(ids, review.seed, "response order") < 2**63
+    numbers = hashes(ids, review.seed, f"overlap of {review.name}")
+    return (
+        ordered.with_columns(
+            a_is_chosen=first,
+            is_overlap=numbers.rank("ordinal") <= twice,
+            batch=pl.lit(0 if asked.is_empty() else asked["batch"].to_numpy().max() + 1),
+        )
+        .with_columns(
+            response_a=pl.when("a_is_chosen").then("chosen").otherwise("rejected"),
+            response_b=pl.when("a_is_chosen").then("rejected").otherwise("chosen"),
+        )
+        .select(Asked.column_names())
+        .pipe(Asked.cast)
+    )
+
+
+def nothing_to_ask(name: str, cfg: ChoiceConfig) -> UserError:
+    """The error for a dataset of which no pair can be put before people."""
+    if cfg.only_flagged:
+        return UserError(f"'{name}' has no pair with a flag; leave --only-flagged out")
+    hint = "" if cfg.include_dropped else " that was not dropped; --include-dropped takes those that were"
+    return UserError(f"'{name}' has no pair{hint}; there is nothing to put before people")
+
+
+def told(name: str, batch: pl.DataFrame, cfg: ChoiceConfig) -> None:
+    """Log what was chosen."""
+    if batch.is_empty():
+        kind = "pair with a flag" if cfg.only_flagged else "pair"
+        log.info("review '%s': no %s is left that was not asked; nothing is added", name, kind)
+        return
+    counts = dict(batch["sampler"].value_counts().iter_rows())
+    parts = ", ".join(f"{counts[sampler]} {sampler}" for sampler in SAMPLERS if sampler in counts)
+    log.info("review '%s': %d records chosen (%s)", name, batch.height, parts)
+    if (found := batch.height - counts.get("gold", 0)) < cfg.records:
+        log.info("review '%s': %d records were asked for, and no more than %d are left", name, cfg.records, found)
+    if cfg.only_flagged:
+        log.info("review '%s': flagged pairs say nothing of the whole dataset; no rate is told from them", name)

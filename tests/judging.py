@@ -1,0 +1,73 @@
+"""Reviews made by hand: what was asked about the pairs of a build, and what people answered."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate.review.folder import Review, read_answers, save_answers, save_asked, save_review
+from curate.saved import labelled_stage, read_build
+from curate.store import open_table
+from schemas.tables import Answer, Asked
+
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
+
+
+def pairs_of(data: Path, build: str) -> pl.DataFrame:
+    """The pairs of a build with their labels as they were made."""
+    tables = read_build(data, build)["tables"]
+    stage = labelled_stage(tables)
+    return open_table(data, stage, tables[stage]).scan().collect()
+
+
+def ask_about(data: Path, build: str, name: str = "", **given: Any) -> pl.DataFrame:
+    """Puts every pair of a build before people, response A the chosen one for every other pair."""
+    pairs = pairs_of(data, build)
+    rows = [
+        {
+            "record_id": pair["pair_id"],
+            "sampler": "audit",
+            "probability": 1.0,
+            "source": build,
+            "band": "none",
+            "margin": None,
+            "flags": [],
+            "is_overlap": False,
+            "a_is_chosen": (a_is_chosen := i % 2 == 0),
+            "is_swapped": False,
+            "batch": 0,
+            "messages": pair["messages"],
+            "response_a": pair["chosen" if a_is_chosen else "rejected"],
+            "response_b": pair["rejected" if a_is_chosen else "chosen"],
+            **given,
+        }
+        for i, pair in enumerate(pairs.to_dicts())
+    ]
+    asked = pl.DataFrame(rows, schema=Asked.create_empty().schema)
+    save_asked(data, name or build, asked)
+    save_review(data, Review(name=name or build, kind="build", seed=30, min_submitted=1))
+    return asked
+
+
+def answer(data: Path, name: str, asked: pl.DataFrame, said: dict[int, str], reviewer: str = "r1") -> None:
+    """Adds answers: row of `asked` -> `chosen`, `rejected`, `equal` or `both_bad`."""
+    history = read_answers(data, name)
+    rows = []
+    for place, (row, word) in enumerate(said.items()):
+        record = asked.row(row, named=True)
+        is_a = record["a_is_chosen"] == (word == "chosen")
+        rows.append(
+            {
+                "record_id": record["record_id"],
+                "reviewer": reviewer,
+                "answered_at": START + timedelta(seconds=10 * (history.height + place)),
+                "status": "submitted",
+                "better": ("a" if is_a else "b") if word in ("chosen", "rejected") else word,
+                "sure": 3,
+                "wrong": [],
+                "note": None,
+            }
+        )
+    new = pl.DataFrame(rows, schema=Answer.create_empty().schema)
+    save_answers(data, name, pl.concat([history, new]))
