@@ -18,12 +18,13 @@ COLUMNS = ("pair_id", "key", "source", "group", "margin", "flags", "is_disputed"
 
 @dataclass(frozen=True)
 class Population:
-    """The pairs of a build or mix, each text once."""
+    """The pairs of a build or mix, each text once; with the dropped ones, of which many say the same, all rows."""
 
     kind: str
     """`build` or `mix`."""
     rows: pl.DataFrame
-    """One row a pair: `pair_id`, `key` (what ids of pairs with the same texts share), `source` (its build), `group`
+    """One row a pair: `pair_id`, `key` (what ids of pairs with the same texts share;
+    with the dropped ones the id itself), `source` (its build), `group`
     (of its prompt), `margin`, `flags`, `is_disputed` (another scorer prefers the other response) and `is_swapped`
     (people had swapped its label)."""
     texts: pl.LazyFrame
@@ -67,10 +68,13 @@ def of_build(data: Path, name: str, include_dropped: bool) -> Population:
     rows = verdicts.join(
         pairs.select("pair_id", "group", "scorer", margin=margin), on="pair_id", maintain_order="left"
     ).collect()
-    first = rows.sort(pl.col("dropped_by").is_not_null(), maintain_order=True)
-    first = first.with_columns(key=text_key(), source=pl.lit(name), is_swapped=pl.lit(False))
-    unique = first.unique("key", keep="first", maintain_order=True)
+    added = [text_key().alias("key"), pl.lit(name).alias("source"), pl.lit(False).alias("is_swapped")]
     is_embedded = "near_evaluation" in tables
+    if include_dropped:
+        every = with_disputes(rows.with_columns(added), data).with_columns(key="pair_id")
+        return Population("build", every, pairs.select(TEXTS), is_embedded)
+    kept_first = rows.sort(pl.col("dropped_by").is_not_null(), maintain_order=True)
+    unique = kept_first.with_columns(added).unique("key", keep="first", maintain_order=True)
     return Population("build", with_disputes(unique, data), pairs.select(TEXTS), is_embedded)
 
 

@@ -1,5 +1,6 @@
 """Records of a dataset in Argilla: sent in parts, and looked up by our ids."""
 
+import html
 import json
 import logging
 import sys
@@ -77,9 +78,9 @@ def record_of(row: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
     record: dict[str, Any] = {
         "external_id": row["record_id"],
         "fields": {
-            "prompt": shown_messages(row["messages"]),
-            "response_a": shown(row["response_a"]),
-            "response_b": shown(row["response_b"]),
+            "prompt": shown_messages(row["messages"], escaped),
+            "response_a": escaped(row["response_a"]),
+            "response_b": escaped(row["response_b"]),
         },
         "metadata": {"source": row["source"], "flags": row["flags"] or ["none"], "margin_band": row["band"]},
     }
@@ -88,6 +89,17 @@ def record_of(row: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
             {"question_id": dataset.better_id, "value": row["preferred"], "agent": SUGGESTED_BY, "type": "model"}
         ]
     return record
+
+
+def escaped(text: str, empty: str = "(empty response)") -> str:
+    """`text` as `shown`, for a page that takes it for HTML, as Argilla's does: what a model wrote must not run there.
+
+    Argilla's limit is on the escaped text, so of one with many signs less is shown.
+    """
+    longest = min(LONGEST, len(text))
+    while len(found := html.escape(shown(text, empty, longest), quote=False)) > LONGEST:
+        longest = longest * LONGEST // len(found)
+    return found
 
 
 def parts(records: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -45,9 +45,11 @@ def choose_records(cfg: PushConfig | ExportConfig, name: str) -> pl.DataFrame:
         # Records whose review was never saved: nobody has seen them, and the same ones are chosen again.
         asked = asked.clear()
     pairs = population(cfg.data, name, cfg.include_dropped)
+    # As `Population.rows` has it.
+    key = pl.col("record_id") if cfg.include_dropped else text_key("record_id")
     review = continued(review, Review(name, pairs.kind, cfg.seed, cfg.min_submitted))
     review = replace(review, edges=band_edges(pairs.rows) | review.edges)
-    rows = with_facts(with_bands(pairs.rows, review.edges), asked, review)
+    rows = with_facts(with_bands(pairs.rows, review.edges), asked, review, key)
 
     def by_prompt(among: pl.DataFrame, taken: pl.DataFrame, records: int) -> pl.DataFrame:
         return unlike_prompts(among, taken, records, pairs, cfg.data)
@@ -55,7 +57,7 @@ def choose_records(cfg: PushConfig | ExportConfig, name: str) -> pl.DataFrame:
     audit, strata = extended_audit(rows, cfg)
     picked = picked_rows(rows, audit, cfg, by_prompt)
     if strata is not None:
-        asked = with_audit(asked, audit)
+        asked = with_audit(asked, audit, key)
         review = replace(review, strata=tuple(Stratum(**row) for row in strata.iter_rows(named=True)))
     batch = with_texts(picked, pairs)
     if cfg.gold:
@@ -106,12 +108,14 @@ def continued(review: Review | None, asked_for: Review) -> Review:
     return review
 
 
-def with_facts(rows: pl.DataFrame, asked: pl.DataFrame, review: Review) -> pl.DataFrame:
+def with_facts(rows: pl.DataFrame, asked: pl.DataFrame, review: Review, key: pl.Expr) -> pl.DataFrame:
     """What is chosen by, for each pair: `number`, `suspicion`, `is_small`, `is_asked` and `was_audit`.
+
+    `key` is what the records that were asked are known by among the pairs.
 
     Pairs that were asked as known answers are left out: nothing is to be learned from them.
     """
-    earlier = asked.select("sampler", key=text_key("record_id"))
+    earlier = asked.select("sampler", key=key)
     keys_of = {sampler: earlier.filter(pl.col("sampler") == sampler)["key"].implode() for sampler in ("audit", "gold")}
     return rows.with_columns(
         suspicion().alias("suspicion"),
@@ -187,15 +191,13 @@ def unlike_prompts(
     return candidates[farthest_first(vectors(candidates), vectors(taken), records)]
 
 
-def with_audit(asked: pl.DataFrame, audit: pl.DataFrame) -> pl.DataFrame:
+def with_audit(asked: pl.DataFrame, audit: pl.DataFrame, key: pl.Expr) -> pl.DataFrame:
     """The earlier records with what they stand for now.
 
     A record whose pair is not in the audit any more, since the dataset has changed, counts as one of cleaning.
     """
     now = audit.select("key", "source", "band", "margin", "probability", is_audit=pl.lit(True))
-    found = asked.with_columns(key=text_key("record_id")).join(
-        now, on="key", how="left", maintain_order="left", suffix="_now"
-    )
+    found = asked.with_columns(key=key).join(now, on="key", how="left", maintain_order="left", suffix="_now")
     is_audit = pl.col("is_audit").fill_null(False)
     if lost := found.filter((pl.col("sampler") == "audit") & ~is_audit).height:
         log.info("%d records are not in the audit any more, for the dataset has changed since they were drawn", lost)

@@ -84,6 +84,8 @@ def hold(home: Path) -> int:
     for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # What a killed server left would be taken for the address of this one.
+            (home / "server.json").unlink(missing_ok=True)
             return descriptor
         except BlockingIOError:
             time.sleep(0.05)

@@ -1,5 +1,6 @@
 """The bridge on a real Argilla server: records put there, answers brought back, and what people do to both."""
 
+import html
 import os
 import re
 import signal
@@ -367,17 +368,17 @@ def test_answers_logged_with_records_are_seen(room):
 
 
 def test_long_empty_and_marked_up_texts_arrive_as_text(room):
-    html = "<script>alert(1)</script> **bold** [link](javascript:alert(1)) <img src=x onerror=alert(1)>"
+    markup = "<script>alert(1)</script> **bold** [link](javascript:alert(1)) <img src=x onerror=alert(1)>"
     asked = begin(
         room.data,
         room.name,
         asked_rows(
             3,
-            response_a=["x" * 500_000, "", html],
+            response_a=["x" * 500_000, "", markup],
             response_b=["nul \0 here", " \n", "fine"],
             messages=[
                 [{"role": "user", "content": "y" * 500_000}],
-                [{"role": "assistant", "content": ""}, {"role": "user", "content": html}],
+                [{"role": "assistant", "content": ""}, {"role": "user", "content": markup}],
                 [{"role": "a role with a very long name", "content": "hello"}] * 600,
             ],
         ),
@@ -390,7 +391,8 @@ def test_long_empty_and_marked_up_texts_arrive_as_text(room):
     assert len(first["response_a"]) <= 20_000 and "characters are left out here" in first["response_a"]
     assert len(first["prompt"][0]["content"]) <= 20_000
     assert second["response_a"] == second["response_b"] == "(empty response)"
-    assert third["response_a"] == html and second["prompt"][1]["content"] == html
+    # Argilla puts texts into its page as HTML.
+    assert third["response_a"] == second["prompt"][1]["content"] == html.escape(markup, quote=False)
     assert len(third["prompt"]) <= 500
     fields = answer(room.owner.get(f"/datasets/{room.dataset()}/fields"))["items"]
     assert [field["settings"]["use_markdown"] for field in fields] == [False, False, False]

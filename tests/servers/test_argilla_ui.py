@@ -79,7 +79,7 @@ class Tab:
             self.page.keyboard.press(key)
 
     def submit(self) -> None:
-        """Press Enter, and wait until the server has the answer and the page shows another record, or that none is left."""
+        """Press Enter; wait until the server has the answer and the page shows another record, or that none is left."""
         before = self.texts()
         with self.page.expect_response(
             lambda answer: "/responses" in answer.url and answer.request.method in ("POST", "PUT")
@@ -203,12 +203,11 @@ def test_markup_in_a_record_is_shown_as_text_and_nothing_of_it_runs(
     tab.page.mouse.move(700, 250)
     tab.page.wait_for_timeout(1000)
 
-    tab.page.screenshot(path="/tmp/argilla-shots/markup.png")
-    Path("/tmp/argilla-shots/markup.html").write_text(tab.page.locator(".record__content").inner_html())
     assert tab.texts() == texts_of(asked.row(0, named=True))
     assert tab.page.evaluate("window.attacked") is None
     assert tab.dialogs == []
     assert [url for url in tab.elsewhere if not url.startswith(OWN_FONTS)] == []
+    tab.page.screenshot(path=tmp_path / "markup.png")
     record = tab.page.locator(".record__content")
     assert record.locator("img, script, iframe, a, h1, b, em, strong").count() == 0
 
@@ -226,7 +225,6 @@ def test_a_reviewer_sees_neither_score_nor_source_nor_which_response_is_the_chos
     tab.page.get_by_text("View metadata").click()
     tab.page.wait_for_timeout(500)
     shown = tab.page.inner_text("body")
-    tab.page.screenshot(path="/tmp/argilla-shots/blind_metadata.png")
     tab.open_queue(dataset_id)
     tab.page.get_by_text("Filters", exact=True).click()
 

@@ -61,8 +61,8 @@ def main() -> int:
     # A killed server leaves its copy of the web page behind.
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    prepare(home, scratch)
     try:
+        prepare(home, scratch)
         return run(home, socket.socket(fileno=given.listen), given.json)
     finally:
         (home / "server.json").unlink(missing_ok=True)

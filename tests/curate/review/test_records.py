@@ -1,3 +1,4 @@
+import html
 import json
 
 import polars as pl
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.review.dataset import Dataset
-from curate.review.records import MOST_BYTES, MOST_RECORDS, has_cut_text, parts, preferred, record_of
+from curate.review.records import MOST_BYTES, MOST_RECORDS, escaped, has_cut_text, parts, preferred, record_of
+from curate.review.shown import LONGEST
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,13 @@ def test_a_cut_text_is_found_wherever_it_is(column):
         values = {column: [[{"role": "user", "content": text}] for text in values[column]]}
 
     assert asked_rows(2, **values).select(cut=has_cut_text())["cut"].to_list() == [False, True]
+
+
+@given(st.text(alphabet="<>&a \n", max_size=300), st.integers(1, 200))
+def test_an_escaped_text_holds_no_markup_and_keeps_to_the_limit(text, times):
+    found = escaped(text * times)
+
+    assert len(found) <= LONGEST
+    assert "<" not in found and ">" not in found
+    if text.strip() and len(found) < LONGEST // 6:
+        assert html.unescape(found) == text * times

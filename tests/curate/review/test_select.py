@@ -17,6 +17,7 @@ from curate.config import BuildConfig, MixConfig
 from curate.mix import mix
 from curate.review.config import ExportConfig
 from curate.review.folder import folder_of, read_asked, read_review
+from curate.review.judged import text_key
 from curate.review.population import population
 from curate.review.select import choose_records, extended_audit, picked_rows, with_facts
 from curate.review.strata import band_edges, with_bands
@@ -383,7 +384,7 @@ def test_what_was_drawn_of_a_dataset_that_has_changed_is_never_more_than_asked_f
             for i in range(0, 500, 5)
         ]
     )
-    facts = with_facts(with_bands(rows, band_edges(rows)), asked, review)
+    facts = with_facts(with_bands(rows, band_edges(rows)), asked, review, text_key("record_id"))
 
     audit, strata = extended_audit(facts, config(data, records=20))
     picked = picked_rows(facts, audit, config(data, records=20), lambda among, taken, count: among.head(count))
@@ -400,7 +401,7 @@ def test_twenty_thousand_records_of_a_large_dataset_are_chosen_in_seconds(data):
     cfg = config(data, records=20_000)
     started = time.process_time()
 
-    facts = with_facts(with_bands(rows, band_edges(rows)), Asked.create_empty(), review)
+    facts = with_facts(with_bands(rows, band_edges(rows)), Asked.create_empty(), review, text_key("record_id"))
     audit, _ = extended_audit(facts, cfg)
     picked = picked_rows(facts, audit, cfg, lambda among, taken, count: among.head(count))
 
@@ -500,7 +501,8 @@ def test_a_known_answer_on_a_pair_of_the_dataset_is_refused(tmp_path, is_turned)
         ("\n\n", "has no rows"),
         ('{"question": "?"}\n', "no pairs of a known format"),
         (
-            '{"prompt": "Why?", "chosen": "So.", "rejected": "No."}\n{"prompt": "Why?", "chosen": null, "rejected": "No."}\n',
+            '{"prompt": "Why?", "chosen": "So.", "rejected": "No."}\n'
+            '{"prompt": "Why?", "chosen": null, "rejected": "No."}\n',
             "bad_response",
         ),
         ('{"prompt": "Why?", "chosen": "So.", "rejected": "No."}\nnot JSON\n', "unreadable_row in row 'not JSON'"),

@@ -218,4 +218,6 @@ def test_home_of_a_killed_server_is_free_and_its_address_not_trusted(
     holder.wait()
 
     assert find_server(tmp_path) is None
+    # Nor is it taken for that of the next server, before that one answers.
     assert hold(tmp_path) > 0
+    assert find_server(tmp_path) is None
