@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := data/demo
 
-.PHONY: demo test check clean vllm-cpu setup bench-kill bench-client bench-screen
+.PHONY: demo test check clean vllm-cpu setup bench-kill bench-client bench-screen bench-review
 
 setup: .venv/ready
 
@@ -39,6 +39,11 @@ bench-screen: setup
 	test -x .venv-peers-screen/bin/python || $(PYTHON) -m venv .venv-peers-screen
 	.venv-peers-screen/bin/pip install --quiet semhash==0.5.0 datasketch==2.0.0
 	$(BIN)/python benchmarks/screen.py
+
+# The human pass: coverage of its intervals in simulations, then 10,000 records in the server that comes with it
+bench-review: setup
+	$(BIN)/python benchmarks/review_coverage.py
+	$(BIN)/python benchmarks/review_server.py
 
 # Calls a second beside other tools, each in an environment of its own: .venv-peers
 bench-client: setup

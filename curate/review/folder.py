@@ -116,9 +116,10 @@ def saved_rows(path: Path, schema: type[dy.Schema]) -> pl.DataFrame:
 @contextmanager
 def locked(data: Path, name: str) -> Iterator[None]:
     """Whoever changes a review waits for whoever else does."""
-    folder = folder_of(data, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=LOCK_TIMEOUT_S)
+    if not name or "/" in name or name.startswith("."):
+        raise UserError(f"'{name}' is no name of a build or mix; see: curate show")
+    (data / "reviews").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(data / "reviews" / f".{name}.lock", timeout=LOCK_TIMEOUT_S)
     try:
         with lock:
             yield
