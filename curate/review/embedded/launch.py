@@ -16,6 +16,7 @@ import sqlite3
 import sys
 import tempfile
 import threading
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -100,6 +101,8 @@ def prepare(home: Path, scratch: Path) -> None:
         "TMPDIR": str(scratch),
     }
     tempfile.tempdir = str(scratch)
+    # Argilla gives it at every push, and its users can do nothing about it.
+    warnings.filterwarnings("ignore", message="Object of type <Record> not in session")
     for name, members in NOT_HERE.items():
         module = ModuleType(name)
         vars(module).update({member: not_here(f"{name}.{member}") for member in members})
