@@ -31,7 +31,7 @@ PLAIN = ("What is a good way to learn a language? ", "Read and speak every day. 
 AT_ONCE = 100
 PENDING = {"type": "terms", "scope": {"entity": "response", "property": "status"}, "values": ["pending"]}
 QUEUE = {"filters": {"type": "and", "and": [PENDING]}}
-QUERIES = {"common": "the", "rare": "number 4321", "phrase": '"learn a language"'}
+QUERIES = {"common": "the", "rare": "number 4321", "phrase": '"of the"'}
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from asking import begin
 
-from curate.review.folder import Review, read_answers, save_answers, save_asked, save_review
+from curate.review.folder import read_answers, save_answers
 from curate.saved import labelled_stage, read_build
 from curate.store import open_table
 from schemas.tables import Answer, Asked
@@ -44,10 +45,7 @@ def ask_about(data: Path, build: str, name: str = "", **given: Any) -> pl.DataFr
         }
         for i, pair in enumerate(pairs.to_dicts())
     ]
-    asked = pl.DataFrame(rows, schema=Asked.create_empty().schema)
-    save_asked(data, name or build, asked)
-    save_review(data, Review(name=name or build, kind="build", seed=30, min_submitted=1))
-    return asked
+    return begin(data, name or build, pl.DataFrame(rows, schema=Asked.create_empty().schema))
 
 
 def answer(data: Path, name: str, asked: pl.DataFrame, said: dict[int, str], reviewer: str = "r1") -> None:

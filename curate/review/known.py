@@ -25,23 +25,17 @@ def known_pairs(path: Path, seed: int) -> pl.DataFrame:
     if bad := next((row for part in parts for row in part.dropped.iter_rows(named=True)), None):
         raise UserError(f"--gold {path}: {bad['reason']} in row {bad['raw'][:200]!r}; a row should look like {EXAMPLE}")
     pairs = pl.concat([part.rows for part in parts]).select("messages", "chosen", "rejected")
-    if undecided := pairs.filter(pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars()).height:
-        row = pairs.filter(pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars()).row(
-            0, named=True
-        )
+    undecided = pairs.filter(pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars())
+    if undecided.height:
         raise UserError(
-            f"--gold {path}: both responses are the same in {undecided} rows, the first on "
-            f"{row['messages'][-1]['content'][:80]!r}; neither can be known to be better"
+            f"--gold {path}: both responses are the same in {undecided.height} rows, the first on "
+            f"{undecided['messages'][0][-1]['content'][:80]!r}; neither can be known to be better"
         )
-    texts = pairs.rows(named=True)
-    named = pairs.with_columns(
-        pair_id=pl.Series(
-            [pair_key(row["messages"], row["chosen"], row["rejected"]) for row in texts], dtype=pl.String
-        ),
-        opposite_id=pl.Series(
-            [pair_key(row["messages"], row["rejected"], row["chosen"]) for row in texts], dtype=pl.String
-        ),
-    )
+    ids = [
+        (pair_key(messages, chosen, rejected), pair_key(messages, rejected, chosen))
+        for messages, chosen, rejected in pairs.iter_rows()
+    ]
+    named = pairs.hstack(pl.DataFrame(ids, schema={"pair_id": pl.String, "opposite_id": pl.String}, orient="row"))
     return named.unique("pair_id", keep="first", maintain_order=True)
 
 
