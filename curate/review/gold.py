@@ -50,9 +50,9 @@ def corrected(rate: Rate, gold: pl.DataFrame) -> Corrected:
     errors of 0: the test of Fieller (J. R. Stat. Soc. B 16, 1954), with the variance of `agree` as it is at s (a
     score test, on the effective sample size of the audit) and that of the three shares of gold answers, to which
     half an answer is `ADDED`; Lang and Reiczigel (Prev. Vet. Med. 113, 2014) add a whole one, which is wider than
-    need be. In simulations it covered true shares of 0.8 to 0.97 in 94% to 97% with 50 gold answers or more, in 93% to
-    99% with 20 and in 91% to 99% with 10, most where reviewers hardly err. No finite population correction: even
-    where every pair was judged, the judging has its error.
+    need be. In simulations it covered true shares of 0.8 to 0.97 in 94% to 97% with 50 gold answers or more, in 93% or
+    more with 20 and in 91% or more with 10, nearly always where reviewers hardly err. No finite population
+    correction: even where every pair was judged, the judging has its error.
     """
     m = gold.height
     if m < MIN_GOLD:

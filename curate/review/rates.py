@@ -12,9 +12,9 @@ from curate.review.intervals import wilson
 PRIOR = 4.0
 """Answers at the rate of all strata that are added to each stratum where its variance is estimated.
 
-A stratum of a few records that all agree has a variance, though none is seen. In simulations with 15 strata
-(60 to 200 records, rates of 0.75 to 0.98) the interval covered 92% to 97% with 4, 2 points less with 1 and
-too often with 10.
+A stratum of a few records that all agree has a variance, though none is seen. In simulations with 15 strata, 55 to
+200 records and rates of 0.75 to 0.98 the interval covered 92% to 97%, 95.2% on average; 94.3% with 1 and 95.5% with
+10, which gives more of what strata gain away.
 """
 
 

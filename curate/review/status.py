@@ -53,7 +53,7 @@ def status(cfg: StatusConfig) -> dict[str, Any]:
         "reviewers": reviewer_facts(said).to_dicts(),
         "alpha": krippendorff_alpha(labels),
         "kappas": [asdict(kappa) for kappa in pairwise_kappa(labels)],
-        **estimates(cfg, review, said),
+        **estimates(cfg, review, asked, said),
         "scorer": scorer_agreement(said).to_dicts(),
     }
 
@@ -68,14 +68,18 @@ def answers_wanted(review: Review, asked: pl.DataFrame, said: pl.DataFrame) -> t
     return int(totals[0]), int(totals[1])
 
 
-def estimates(cfg: StatusConfig, review: Review, said: pl.DataFrame) -> dict[str, Any]:
-    """What the audit tells of the labels of the whole dataset."""
+def estimates(cfg: StatusConfig, review: Review, asked: pl.DataFrame, said: pl.DataFrame) -> dict[str, Any]:
+    """What the audit tells of the labels of the whole dataset.
+
+    Each batch stands for its share of the audit, however much of it was judged: of an audit that was just extended the
+    answers there are come from earlier batches alone, among them pairs that had been picked for being suspicious.
+    """
     strata = pl.DataFrame(
         [asdict(stratum) for stratum in review.strata],
         schema={"source": pl.String, "band": pl.String, "pairs": pl.Int64, "drawn": pl.Int64},
     )
     records = audited(said)
-    rates = agreement_rates(records, strata)
+    rates = agreement_rates(audited(said.with_columns(in_batch())), strata_by_batch(strata, asked))
     overall = rates.overall
     gold = gold_answers(said)
     return {
@@ -87,6 +91,20 @@ def estimates(cfg: StatusConfig, review: Review, said: pl.DataFrame) -> dict[str
         "predicted": predicted_json(cfg, review, records, strata),
         "more_records": {f"{width:g}": reviews_needed(overall, width) for width in HALF_WIDTHS} if overall else None,
     }
+
+
+def in_batch() -> pl.Expr:
+    """The band with the batch that a record came with."""
+    return pl.format("{}, batch {}", "band", "batch").alias("band")
+
+
+def strata_by_batch(strata: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
+    """The strata, each parted by the batches of its audit; one that no record is of stays whole."""
+    counted = asked.filter(pl.col("sampler") == "audit").group_by("source", "band", "batch").agg(records=pl.len())
+    parted = strata.join(counted.sort("batch"), on=["source", "band"], how="left", maintain_order="left_right")
+    parted = parted.with_columns(pl.col("batch").fill_null(0), pl.col("records").fill_null(1))
+    share = pl.col("records") / pl.col("records").sum().over("source", "band")
+    return parted.select("source", in_batch(), pairs=pl.col("pairs") * share)
 
 
 def rate_json(rate: Rate | None) -> dict[str, Any] | None:
@@ -148,7 +166,7 @@ def rate_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"  without an answer, and not part of it: {', '.join(found['unanswered'])}")
     if found["borrowed"]:
         lines.append(
-            f"  {len(found['borrowed'])} margin bands without an answer are taken to be like the band next to them"
+            f"  {len(found['borrowed'])} margin bands or batches without an answer are taken to be like the next"
         )
     if part := found["predicted"]:
         lines.append(f"with the margins of all pairs: {interval(part)}, worth {part['gain']:.2f} times the records")

@@ -60,7 +60,7 @@ GPT = {"source": "gpt", "generator": "openai:m"}
         ({"min_tokens": -1}, "--min-tokens -1 must be 0 or more"),
         ({"keep_per_cluster": 0}, "--keep-per-cluster 0 must be at least 1"),
         ({"skip": ("repetitoin",)}, "--skip repetitoin: no such rule; did you mean 'repetition'?"),
-        ({"skip": ("zzz",)}, "rules: failed_score, empty, tie"),
+        ({"skip": ("zzz",)}, "rules: human_reject, failed_score, empty"),
         *(
             ({"skip": ("tie", name)}, f"--skip {name}: a build is nothing")
             for name in ("failed_score", "empty", "surplus")

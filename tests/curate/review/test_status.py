@@ -129,3 +129,17 @@ def test_unreadable_answers_are_counted_and_do_not_count(data):
     told = found(data)
 
     assert (told["unreadable"], told["answers"]) == (1, 0)
+
+
+def test_a_batch_counts_by_its_share_of_the_audit_and_not_by_how_much_of_it_was_judged(data):
+    asked = ask_about(data, "garden", band="any")
+    save_review(data, replace(begun_review(data, "garden"), strata=(Stratum("garden", "any", 100, 10),)))
+    later = asked.with_columns(batch=asked["batch"].scatter(list(range(5, 10)), 1))
+    save_asked(data, "garden", later)
+    answer(data, "garden", later, {row: "chosen" if row < 4 else "both_bad" for row in range(5)})
+    answer(data, "garden", later, {5: "chosen"})
+
+    told = found(data)
+
+    # half of the audit agrees in 4 of 5, the other half in the one that was judged
+    assert told["agreement"]["estimate"] == pytest.approx(0.5 * 0.8 + 0.5 * 1.0)

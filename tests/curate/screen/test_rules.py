@@ -32,6 +32,8 @@ BESIDE = {
     "rejected_other": pl.Float32,
     "evaluation": pl.Float32,
     "is_unreliable": pl.Boolean,
+    "verdict": pl.String,
+    "answers": pl.UInt32,
 }
 
 
@@ -55,6 +57,14 @@ def broken(rows: pl.DataFrame, **thresholds: Any) -> list[str]:
 
 def test_a_sound_pair_breaks_no_rule_even_where_nothing_else_is_known(row):
     assert broken(row()) == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"), [("accept", []), ("swap", []), ("tie", ["human_reject"]), ("reject", ["human_reject"])]
+)
+def test_what_people_find_bad_or_equal_is_dropped(row, verdict, expected):
+    assert broken(row(verdict=verdict, answers=1)) == expected
+    assert broken(row(verdict=verdict, answers=1), skip=("human_reject",)) == []
 
 
 def test_only_what_would_leave_no_build_cannot_be_skipped():
@@ -89,7 +99,7 @@ def test_rules_come_in_the_order_of_the_reasons(row):
     found = list(row_rules(RulesConfig(min_score=1.0, margin_quantiles="0:1"), row()))
 
     assert found == [name for name in SCREEN_REASONS if name in found]
-    assert len(found) == 19
+    assert len(found) == 20
 
 
 @pytest.mark.parametrize(
@@ -199,6 +209,7 @@ def test_the_guards_go_by_the_thresholds_and_skip_only_what_is_a_guard():
         ({"rejected_cut": "maybe"}, "maybe_truncated"),
         ({"is_unreliable": True}, "scorer_unreliable"),
         ({"evaluation": 0.9375}, "near_evaluation"),
+        ({"answers": 2}, "needs_review"),
     ],
 )
 def test_each_flag_has_its_sign(row, changes, flag):
