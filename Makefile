@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := data/demo
 
-.PHONY: demo test check clean vllm-cpu setup bench-kill bench-client bench-screen bench-review
+.PHONY: demo test check clean vllm-cpu setup bench-kill bench-client bench-screen bench-review bench-dpo
 
 setup: .venv/ready
 
@@ -44,6 +44,11 @@ bench-screen: setup
 bench-review: setup
 	$(BIN)/python benchmarks/review_coverage.py
 	$(BIN)/python benchmarks/review_server.py
+
+# A DPO step beside TRL's: CPU seconds, memory, equal numbers. What is measured stays in the folder, so a command that was
+# killed goes on; BENCH_DPO='--model qwen0.5b --only steps' asks for other things, '--device cuda' for a GPU
+bench-dpo: setup
+	$(BIN)/python benchmarks/dpo.py --work build/bench-dpo $(BENCH_DPO)
 
 # Calls a second beside other tools, each in an environment of its own: .venv-peers
 bench-client: setup

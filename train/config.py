@@ -40,6 +40,8 @@ class SFTConfig:
     """Scale of the LoRA adapter, over its rank."""
     dropout: float = 0.05
     """Dropout before the LoRA adapter, in training alone."""
+    tokens_per_batch: int | None = None
+    """Tokens in work at a time: it changes time and memory and no gradient; by default from the memory that is free."""
     gradient_checkpointing: bool = False
     """Keep fewer activations and compute them again: less memory, more time."""
     device: Device = "auto"
@@ -67,8 +69,19 @@ class DPOConfig:
     """Name of the run; by default dpo and the name of the mix, for example dpo-v1."""
     limit: int | None = None
     """Training pairs taken, the first of the mix; all by default."""
-    beta: float = 0.2
-    """How strongly the policy is held to the reference."""
+    loss: Literal["sigmoid", "ipo", "simpo"] = "sigmoid"
+    """What is minimised: sigmoid (DPO), ipo (log-ratios of the average token, to a set distance) or simpo (without a
+    reference)."""
+    beta: float | None = None
+    """sigmoid: how strongly the policy is held to the reference (by default 0.2); ipo: the sides are led 1/(2 beta)
+    nats a token apart (0.1); simpo: scale of the average log-probability (2)."""
+    label_smoothing: float = 0.0
+    """Share of pairs taken to be the wrong way round; for --loss sigmoid."""
+    simpo_gamma: float | None = None
+    """How far --loss simpo wants the rewards of the two sides apart; by default 0.5, and 0.3 to 1.6 times beta is
+    usual."""
+    weights: str = ""
+    """A .parquet, .csv or .jsonl file with pair_id and weight: how much each pair counts; by default all alike."""
     epochs: int = 3
     """Times every pair is seen."""
     lr: float = 1e-5
@@ -83,6 +96,8 @@ class DPOConfig:
     """Scale of the LoRA adapter, over its rank."""
     dropout: float = 0.05
     """Dropout before the LoRA adapter, in training alone."""
+    tokens_per_batch: int | None = None
+    """Tokens in work at a time: it changes time and memory and no gradient; by default from the memory that is free."""
     gradient_checkpointing: bool = False
     """Keep fewer activations and compute them again: less memory, more time."""
     device: Device = "auto"
@@ -104,6 +119,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "dropout": (0, 0.99),
     "lr": (0, 1),
     "beta": (1e-9, math.inf),
+    "label_smoothing": (0, 0.5),
+    "simpo_gamma": (0, math.inf),
+    "tokens_per_batch": (2, math.inf),
 }
 """Field -> smallest and largest value that makes sense."""
 

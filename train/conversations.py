@@ -1,7 +1,8 @@
 """Conversations of a file or a hub dataset, recognised row by row by the names of columns."""
 
+import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from curate.sources.messages import Messages, UnusableRow, column, conversation, is_text
@@ -9,13 +10,18 @@ from curate.sources.rows import BadRow, Row, RowsConfig, raw_rows
 from schemas.errors import UserError
 from schemas.ids import Occurrences, prompt_key
 
+log = logging.getLogger(__name__)
+
 EXAMPLE = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
 
 
-def read_conversations(cfg: RowsConfig) -> tuple[list[tuple[str, Messages]], Counter[str]]:
-    """(id, turns up to the last response) of every usable row, and reason -> rows of the others."""
+def read_conversations(cfg: RowsConfig) -> Iterator[tuple[str, Messages]]:
+    """(id, turns up to the last response) of every usable row; the others are counted in the log.
+
+    Raises UserError at the end where there was none.
+    """
     ids = Occurrences()
-    found: list[tuple[str, Messages]] = []
+    found = 0
     dropped: Counter[str] = Counter()
     columns: list[str] = []
     for row in raw_rows(cfg):
@@ -23,9 +29,11 @@ def read_conversations(cfg: RowsConfig) -> tuple[list[tuple[str, Messages]], Cou
             columns = columns or list(row)
         try:
             messages = read_conversation(row)
-            found.append((ids.unique(prompt_key(messages)), messages))
         except UnusableRow as error:
             dropped[error.reason] += 1
+            continue
+        found += 1
+        yield ids.unique(prompt_key(messages)), messages
     if not found:
         seen = f"the first has the columns {', '.join(columns)}" if columns else "none of them is a JSON object"
         expected = ", ".join(" and ".join(form) for form in FORMS)
@@ -33,7 +41,8 @@ def read_conversations(cfg: RowsConfig) -> tuple[list[tuple[str, Messages]], Cou
             f"{cfg.path} has no usable conversation in {dropped.total()} rows: {seen}; expected {expected}, "
             f"for example {EXAMPLE}"
         )
-    return found, dropped
+    if dropped:
+        log.info("%s: %d rows unusable: %s", cfg.path, dropped.total(), dict(sorted(dropped.items())))
 
 
 def read_conversation(row: Row | BadRow) -> Messages:

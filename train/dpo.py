@@ -1,131 +1,168 @@
 """`train dpo`: a mix of pairs in, an adapter that prefers the chosen responses out."""
 
 import logging
-import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
-from accelerate import Accelerator
-from safetensors import torch as safetensors
 from torch import Tensor
-from tqdm import tqdm
 
-from curate.store import write_atomically
 from schemas.errors import UserError
-from train.batches import Batch, batch_of, steps_by_length
+from train.budget import plan
+from train.chat import Chat
 from train.config import DPOConfig, check_numbers
-from train.loop import LoopConfig, Loss, Objective, Rows, new_accelerator, train
-from train.losses import dpo_loss, dpo_metrics
-from train.mix_rows import read_mix
-from train.models import (
-    LoRA,
-    Weights,
-    choose_sides,
-    chosen_device,
-    frozen,
-    line_logps,
-    load_chat,
-    same_tokens,
-    trainable,
-)
-from train.run_folder import asked_for, finish, open_run, reused, summary
-from train.tokens import Chat, Preflight, Row, pair_row
+from train.language_model import LanguageModel, check_vocabulary, prepare
+from train.loop import LoopConfig, Loss, Rows, new_accelerator, train
+from train.losses import LOSSES, SIMPO_GAMMA, LossConfig, pair_loss
+from train.mix_rows import MixRows, Split, read_mix
+from train.models import LoRA, Weights, choose_sides, chosen_device, frozen, load_chat, same_tokens, trainable
+from train.packing import Batch, micro_batches
+from train.reference import reference_key, reference_logps
+from train.run_folder import asked_for, finish, open_run, planned, reused, summary
+from train.token_store import TokenRows, token_rows
+from train.tokens import Preflight
+from train.weights import read_weights, weights_sha256
 
 log = logging.getLogger(__name__)
 
-REFERENCE = "reference.safetensors"
+SPLITS: tuple[Split, Split] = ("train", "heldout")
+REFERENCE_TOKENS = {"cpu": 4096, "cuda": 65_536}
+"""In work at a time where nothing is kept for a gradient."""
 
 
 def train_dpo(cfg: DPOConfig) -> dict[str, Any]:
     """Train, or find the same run finished; returns what `--json` prints."""
     check_numbers(cfg)
+    cfg, loss = settled(cfg)
     device = chosen_device(cfg.device)
     mix = read_mix(cfg.data, cfg.mix, cfg.limit)
     policy, reference = choose_sides(cfg.data, cfg.base, cfg.policy, cfg.reference)
-    same_tokens(policy, reference)
-    asked = asked_for("dpo", cfg, mix.identity(), policy=policy, reference=reference)
+    if LOSSES[cfg.loss].needs_reference:
+        same_tokens(policy, reference)
+    data: dict[str, Any] = mix.identity()
+    if cfg.weights:
+        data["weights_sha256"] = weights_sha256(Path(cfg.weights))
+    sides = {"policy": policy} | ({"reference": reference} if LOSSES[cfg.loss].needs_reference else {})
+    asked = asked_for("dpo", cfg, data, **sides)
     with open_run(cfg.data, cfg.name or f"dpo-{mix.name}", asked) as run:
         if run.manifest:
             return reused(run, run.manifest)
         is_same = policy.digest == reference.digest
-        log.info("policy %s, reference %s%s", policy.said(), reference.said(), ": the same weights" if is_same else "")
-        preflight = {"train": Preflight(), "heldout": Preflight()}
+        said = ", ".join(f"{side} {weights.said()}" for side, weights in sides.items())
+        log.info("%s%s", said, ": the same weights" if is_same and len(sides) == 2 else "")
         chat = load_chat(policy)
-        rows = Rows(
-            tokenised(chat, mix.train, cfg.max_length, preflight["train"]),
-            tokenised(chat, mix.heldout, cfg.max_length, preflight["heldout"]),
-            chat.pad,
+        rows, preflight = read_rows(cfg, mix, chat)
+        against = measured(reference, rows, cfg, chat.pad, device) if LOSSES[cfg.loss].needs_reference else None
+        weights = pair_weights(cfg.weights, rows["train"])
+        model = trainable(policy, LoRA(cfg.rank, cfg.alpha, cfg.dropout), cfg.max_length, cfg.seed, device)
+        language = prepare(model, policy.name, chat.pad)
+        check_vocabulary(language, rows["train"])
+        room = planned(run, cfg.tokens_per_batch, lambda: plan(language, rows["train"], cfg))
+        trained = train(
+            language,
+            Rows(rows["train"], rows["heldout"], weights.numpy().nonzero()[0]),
+            PairObjective(loss, against, weights),
+            LoopConfig.of(cfg, room.tokens_per_batch),
+            run.path,
+            new_accelerator(device),
+            start_loss(loss) if is_same and against is not None else None,
         )
-        for split, said in preflight.items():
-            log.info("%s: %s", split, said.summary())
-        if not rows.train:
-            raise UserError(f"no pair of mix '{mix.name}' can be trained on: {preflight['train'].summary()}")
-        accelerator = new_accelerator(device)
-        measured = reference_logps(reference, rows, cfg, accelerator, run.path / REFERENCE)
-        model = trainable(policy, LoRA(cfg.rank, cfg.alpha, cfg.dropout), cfg.max_length, cfg.seed)
-        loop = LoopConfig(cfg.epochs, cfg.lr, cfg.batch_size, cfg.seed, cfg.gradient_checkpointing)
-        start_loss = math.log(2) if is_same else None
-        trained = train(model, rows, objective(measured, cfg.beta), loop, run.path, accelerator, start_loss)
-        manifest = finish(run, model, trained, preflight)
-        (run.path / REFERENCE).unlink(missing_ok=True)
-        return summary(run, manifest)
+        return summary(run, finish(run, model, trained, preflight, room))
 
 
-def tokenised(chat: Chat, pairs: pl.DataFrame, max_length: int, said: Preflight) -> list[Row]:
-    """The pairs that fit, as tokens."""
-    rows = (
-        pair_row(chat, row["pair_id"], row["messages"], row["chosen"], row["rejected"], max_length, said)
-        for row in pairs.iter_rows(named=True)
-    )
-    return [row for row in rows if row is not None]
+def settled(cfg: DPOConfig) -> tuple[DPOConfig, LossConfig]:
+    """The settings with those of the loss filled in; refuses any that it has no use for."""
+    if cfg.label_smoothing and cfg.loss != "sigmoid":
+        raise UserError(
+            f"--label-smoothing is for --loss sigmoid, and --loss {cfg.loss} has no use for it; leave it out"
+        )
+    if cfg.simpo_gamma is not None and cfg.loss != "simpo":
+        raise UserError(f"--simpo-gamma is for --loss simpo, and --loss {cfg.loss} has no use for it; leave it out")
+    if cfg.reference and not LOSSES[cfg.loss].needs_reference:
+        raise UserError(f"--loss {cfg.loss} has no reference; leave --reference out")
+    beta = LOSSES[cfg.loss].beta if cfg.beta is None else cfg.beta
+    gamma = SIMPO_GAMMA if cfg.simpo_gamma is None else cfg.simpo_gamma
+    return replace(cfg, beta=beta, simpo_gamma=gamma), LossConfig(cfg.loss, beta, cfg.label_smoothing, gamma)
 
 
-def reference_logps(
-    reference: Weights, rows: Rows, cfg: DPOConfig, accelerator: Accelerator, path: Path
-) -> dict[str, Tensor]:
-    """Split -> (rows, 2) summed log-probabilities under the frozen reference, without dropout, computed once.
+def pair_weights(path: str, rows: TokenRows) -> Tensor:
+    """(rows,) float64: what each training pair counts, 1 where no file says anything else."""
+    if not path:
+        return torch.ones(len(rows), dtype=torch.float64)
+    return torch.from_numpy(read_weights(Path(path), [row.row_id for row in rows]))
 
-    They are kept in the run's folder, which belongs to this reference and these rows alone.
-    """
-    if path.exists():
-        return safetensors.load(path.read_bytes())
-    model = frozen(reference, cfg.max_length).to(accelerator.device)
-    measured = {
-        split: split_logps(model, split_rows, rows.pad, cfg.batch_size, accelerator)
-        for split, split_rows in (("train", rows.train), ("heldout", rows.heldout))
+
+def read_rows(cfg: DPOConfig, mix: MixRows, chat: Chat) -> tuple[dict[Split, TokenRows], dict[str, Preflight]]:
+    """Rows of each split as tokens, and what became of those left out."""
+    rows: dict[Split, TokenRows] = {}
+    preflight: dict[str, Preflight] = {}
+    for split in SPLITS:
+        rows[split], preflight[split] = token_rows(cfg.data, chat, mix.texts(split, "pair"), split, cfg.max_length)
+        log.info("%s: %s", split, preflight[split].summary())
+    if not len(rows["train"]):
+        raise UserError(f"no pair of mix '{mix.name}' can be trained on: {preflight['train'].summary()}")
+    return rows, preflight
+
+
+def measured(
+    reference: Weights, rows: dict[Split, TokenRows], cfg: DPOConfig, pad: int, device: torch.device
+) -> dict[Split, Tensor]:
+    """Split -> (rows, 2) summed log-probabilities under the frozen reference, which is loaded if any are missing."""
+
+    @cache
+    def language() -> LanguageModel:
+        return prepare(frozen(reference, cfg.max_length, device), reference.name, pad)
+
+    def measure(split: Split) -> Callable[[list[int]], Tensor]:
+        return lambda places: line_logps(language(), rows[split], places)
+
+    key = {split: reference_key(rows[split].key, reference.digest, device.type) for split in SPLITS}
+    folder = cfg.data / "references"
+    return {
+        split: reference_logps(folder, key[split], rows[split], 2, measure(split), reference.name) for split in SPLITS
     }
-    for split, split_rows in (("train", rows.train), ("heldout", rows.heldout)):
-        broken = (~measured[split].isfinite().all(dim=1)).nonzero().flatten().tolist()
-        if broken:
-            ids = ", ".join(split_rows[row].row_id for row in broken[:10])
-            raise UserError(
-                f"{reference.name} gives {len(broken)} pairs a probability that is not finite, such as {ids}"
-            )
-    write_atomically(path, safetensors.save(measured))
-    return measured
 
 
 @torch.no_grad()
-def split_logps(model: Any, rows: list[Row], pad: int, size: int, accelerator: Accelerator) -> Tensor:
-    """(rows, 2) on the CPU."""
-    measured = torch.zeros(len(rows), 2, dtype=torch.float64)
-    batches = steps_by_length(rows, size)
-    for chosen in tqdm(batches, desc="reference", unit="batch", delay=1.0, leave=False, disable=None):
-        batch = batch_of(rows, chosen, pad, accelerator.device)
-        with accelerator.autocast():
-            measured[chosen] = line_logps(model, batch).view(-1, 2).cpu()
-    return measured
+def line_logps(language: LanguageModel, rows: TokenRows, places: list[int]) -> Tensor:
+    """(places, lines of a row) under a frozen model."""
+    check_vocabulary(language, rows)
+    found: dict[int, Tensor] = {}
+    for part in micro_batches(rows.sizes, places, REFERENCE_TOKENS[language.device.type]):
+        batch = language.batch(rows, part)
+        found |= zip(part, language.line_logps(batch).view(len(part), -1).cpu(), strict=True)
+        rows.release()
+    return torch.stack([found[place] for place in places])
 
 
-def objective(measured: dict[str, Tensor], beta: float) -> Objective:
-    """DPO against log-probabilities of the reference that are known already."""
+def start_loss(loss: LossConfig) -> float:
+    """The loss where the policy is the reference."""
+    nothing = torch.zeros(1, 2, dtype=torch.float64)
+    return float(pair_loss(nothing, nothing, torch.ones_like(nothing), loss)[0])
 
-    def loss(logps: Tensor, batch: Batch, is_heldout: bool) -> Loss:
+
+@dataclass(frozen=True)
+class PairObjective:
+    """A loss of pairs against log-probabilities of the reference that are known already."""
+
+    cfg: LossConfig
+    reference: dict[Split, Tensor] | None
+    """Split -> (rows, 2), where the loss needs any."""
+    weights: Tensor
+    """(training rows,); held-out rows all count the same."""
+
+    def weight(self, batch: Batch, is_heldout: bool) -> float:
+        return float(len(batch.rows)) if is_heldout else float(self.weights[batch.rows].sum())
+
+    def loss(self, logps: Tensor, batch: Batch, is_heldout: bool) -> Loss:
         policy = logps.view(-1, 2)
-        reference = measured["heldout" if is_heldout else "train"][batch.rows].to(policy.device)
-        losses = dpo_loss(policy, reference, beta)
-        return Loss(losses.mean(), float(len(losses)), dpo_metrics(policy.detach(), reference, beta))
-
-    return loss
+        against = None
+        if self.reference is not None:
+            against = self.reference["heldout" if is_heldout else "train"][batch.rows].to(policy.device)
+        losses, metrics = pair_loss(policy, against, batch.learnt_tokens.view(-1, 2), self.cfg)
+        if not is_heldout:
+            losses = losses * self.weights[batch.rows].to(losses.device)
+        return Loss(losses.sum(), metrics)

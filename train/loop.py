@@ -2,33 +2,38 @@
 
 import json
 import logging
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from curate.store import write_atomically
 from schemas.errors import UserError
-from train.batches import Batch, batch_of, seed_step, steps_by_length, steps_of_epoch
+from train.budget import is_out_of_memory, save_plan, saved_plan
 from train.checkpoints import newest_checkpoint, restore_moments, save_checkpoint
-from train.models import line_logps
-from train.tokens import Row
+from train.config import DPOConfig, SFTConfig
+from train.language_model import LanguageModel, base_of
+from train.packing import Batch, micro_batches
+from train.schedule import Schedule, check_steps
+from train.token_store import TokenRows
 from train.watch import Metrics, warnings_of
 
 log = logging.getLogger(__name__)
 
-CHECKS_PER_EPOCH = 8
+T = TypeVar("T")
+
 METRICS = "metrics.jsonl"
 START_TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}
-"""How far the loss before step 1 may lie from what it must be; half precision is coarse."""
+"""How far the loss before step 1 may lie from what it must be, as a share of that; half precision is coarse."""
 
 
 @dataclass(frozen=True)
@@ -40,29 +45,42 @@ class LoopConfig:
     batch_size: int
     seed: int
     gradient_checkpointing: bool
+    tokens_per_batch: int
+    """In work at a time: the gradient of a step is the sum over its parts."""
+
+    @classmethod
+    def of(cls, cfg: SFTConfig | DPOConfig, tokens_per_batch: int) -> "LoopConfig":
+        """What a command was told, with its plan."""
+        return cls(cfg.epochs, cfg.lr, cfg.batch_size, cfg.seed, cfg.gradient_checkpointing, tokens_per_batch)
 
 
 @dataclass(frozen=True)
 class Rows:
     """What is learnt and what is only looked at."""
 
-    train: list[Row]
-    heldout: list[Row]
-    pad: int
+    train: TokenRows
+    heldout: TokenRows
+    places: NDArray[np.int64]
+    """Rows of `train` that are learnt."""
 
 
 class Loss(NamedTuple):
     """What an objective makes of a batch."""
 
-    mean: Tensor
-    weight: float
-    """What the mean is over, so that batches can be averaged."""
+    total: Tensor
+    """Sum over the rows, each times its weight: over all parts of a step it is divided by `Objective.weight` of all."""
     metrics: dict[str, Tensor]
     """Name -> (rows,)."""
 
 
-Objective = Callable[[Tensor, Batch, bool], Loss]
-"""(log-probability of each line, batch, whether it is held out) -> loss."""
+class Objective(Protocol):
+    """What is minimised: the sum of `loss` over the sum of `weight`."""
+
+    def weight(self, batch: Batch, is_heldout: bool) -> float: ...
+
+    def loss(self, logps: Tensor, batch: Batch, is_heldout: bool) -> Loss:
+        """`logps` is (lines,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -79,21 +97,20 @@ class Trained:
         return [row["loss"] for row in self.rows if "loss" in row]
 
     def tokens(self) -> int:
-        """Tokens read in training, padding aside."""
+        """Tokens read in training; a prompt that two responses share counts once."""
         return int(max(row.get("num_tokens", 0) for row in self.rows))
 
 
 def new_accelerator(device: torch.device) -> Accelerator:
-    """One process on one device: bf16 on a GPU; fp32 on a CPU, where bf16 is some 200 times slower."""
-    on_gpu = device.type == "cuda"
-    accelerator = Accelerator(mixed_precision="bf16" if on_gpu else "no", cpu=not on_gpu)
+    """One process on one device; the model has the precision that it was loaded in."""
+    accelerator = Accelerator(mixed_precision="no", cpu=device.type != "cuda")
     if accelerator.num_processes > 1:
         raise UserError("training runs in one process; start it without a launcher for several")
     return accelerator
 
 
 def train(
-    model: Any,
+    language: LanguageModel,
     rows: Rows,
     objective: Objective,
     cfg: LoopConfig,
@@ -106,36 +123,37 @@ def train(
     Where `start_loss` is given, the loss before the first step must be that.
     """
     if cfg.gradient_checkpointing:
-        model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
-    weights = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        base_of(language.model).activation_checkpointing_enable({"use_reentrant": False})
+    weights = {name: value for name, value in language.model.named_parameters() if value.requires_grad}
     adam = torch.optim.AdamW(weights.values(), lr=cfg.lr, weight_decay=0.0)
-    model, optimizer = accelerator.prepare(model, adam)
-    course = Course(model, rows, objective, cfg, accelerator)
-    steps = [step for e in range(cfg.epochs) for step in steps_of_epoch(len(rows.train), cfg.batch_size, cfg.seed, e)]
-    checks = check_steps(len(steps), cfg.epochs)
+    model, optimizer = accelerator.prepare(language.model, adam)
+    course = Course(replace(language, model=model), rows, objective, cfg, accelerator, folder)
+    schedule = Schedule(len(rows.places), cfg.batch_size, cfg.epochs, cfg.seed)
+    steps = schedule.steps()
+    checks = check_steps(steps, cfg.epochs)
     saved = newest_checkpoint(folder / "checkpoints")
     log_rows = read_metrics(folder / METRICS, saved.step) if saved else []
     if saved:
-        log.info("going on after step %d of %d", saved.step, len(steps))
+        log.info("going on after step %d of %d", saved.step, steps)
         with torch.no_grad():
             for name, value in weights.items():
                 value.copy_(saved.weights[name])
         restore_moments(adam, saved.moments)
     else:
-        log_rows = course.start(steps[0], start_loss)
+        log_rows = course.start(schedule, start_loss)
     begun = time.monotonic() - (saved.seconds if saved else 0.0)
     warned: set[str] = set()
     done = saved.step if saved else 0
-    with live_line(len(steps), done) as bar:
-        for step in range(done + 1, len(steps) + 1):
+    with live_line(steps, done) as bar:
+        for step in range(done + 1, steps + 1):
             for group in adam.param_groups:
-                group["lr"] = cfg.lr * (1 - (step - 1) / len(steps))
-            row = course.step(step, steps[step - 1], optimizer, weights)
-            row |= {"epoch": step * cfg.epochs / len(steps), "learning_rate": adam.param_groups[0]["lr"]}
+                group["lr"] = cfg.lr * (1 - (step - 1) / steps)
+            row = course.step(step, rows.places[schedule.rows(step)].tolist(), optimizer, weights)
+            row |= {"epoch": step * cfg.epochs / steps, "learning_rate": adam.param_groups[0]["lr"]}
             row["num_tokens"] += next((old["num_tokens"] for old in reversed(log_rows) if "num_tokens" in old), 0)
             log_rows.append(row)
             if step in checks:
-                if rows.heldout:
+                if len(rows.heldout):
                     log_rows.append({"step": step, "epoch": row["epoch"], **course.check()})
                 write_atomically(folder / METRICS, "".join(json.dumps(row) + "\n" for row in log_rows).encode())
                 save_checkpoint(folder / "checkpoints", step, time.monotonic() - begun, weights, adam)
@@ -148,79 +166,130 @@ def train(
             bar.update()
             if bar.disable and step in checks:
                 said = ", ".join(f"{name} {value}" for name, value in shown(log_rows).items())
-                log.info("step %d of %d: %s", step, len(steps), said)
-    return Trained(log_rows, len(steps), time.monotonic() - begun, warnings_of(log_rows))
+                log.info("step %d of %d: %s", step, steps, said)
+    return Trained(log_rows, steps, time.monotonic() - begun, warnings_of(log_rows))
 
 
-@dataclass(frozen=True)
 class Course:
     """A model on its way: what a step, a check and the start have in common."""
 
-    model: Any
-    rows: Rows
-    objective: Objective
-    cfg: LoopConfig
-    accelerator: Accelerator
+    def __init__(
+        self,
+        language: LanguageModel,
+        rows: Rows,
+        objective: Objective,
+        cfg: LoopConfig,
+        accelerator: Accelerator,
+        folder: Path,
+    ) -> None:
+        self.language = language
+        self.rows = rows
+        self.objective = objective
+        self.cfg = cfg
+        self.accelerator = accelerator
+        self.folder = folder
+        self.tokens_per_batch = cfg.tokens_per_batch
+        """Halved where memory runs out, in the plan of the run too."""
 
-    def start(self, first: list[int], expected: float | None) -> list[Metrics]:
+    def start(self, schedule: Schedule, expected: float | None) -> list[Metrics]:
         """The metrics before the first step; without held-out rows, the loss of the first batch is looked at alone."""
-        if self.rows.heldout:
+        if len(self.rows.heldout):
             metrics = self.check()
         else:
             log.warning("there are no held-out rows, so nothing checks what is learnt by heart")
-            metrics = self.measure(self.rows.train, [first], is_heldout=False)
+            metrics = self.measure(self.rows.train, self.rows.places[schedule.rows(1)], is_heldout=False)
         found = metrics["eval_loss"]
-        if expected is not None and abs(found - expected) > START_TOLERANCE[self.accelerator.device.type]:
+        tolerance = START_TOLERANCE[self.accelerator.device.type] * max(1.0, abs(expected or 0.0))
+        if expected is not None and abs(found - expected) > tolerance:
             raise RuntimeError(f"the loss before step 1 is {found:.6f}, and must be {expected:.6f}")
         log.info("step 0: loss %.4f%s", found, "" if expected is None else f", as it must be ({expected:.4f})")
-        return [{"step": 0, "epoch": 0.0, **metrics}] if self.rows.heldout else []
+        return [{"step": 0, "epoch": 0.0, **metrics}] if len(self.rows.heldout) else []
 
     def step(self, step: int, chosen: list[int], optimizer: Any, weights: dict[str, Tensor]) -> Metrics:
         """One step of the optimizer. Raises UserError, with the rows, where the numbers are no longer finite."""
-        self.model.train()
-        seed_step(self.cfg.seed, step)
-        batch = batch_of(self.rows.train, chosen, self.rows.pad, self.accelerator.device)
-        with self.accelerator.autocast():
-            loss = self.objective(line_logps(self.model, batch), batch, False)
-        self.accelerator.backward(loss.mean)
+        metrics = self.within_memory(self.rows.train, chosen, lambda: self.gradient(step, chosen, optimizer))
         norm = torch.nn.utils.get_total_norm([value.grad for value in weights.values() if value.grad is not None])
-        if not (torch.isfinite(loss.mean) and torch.isfinite(norm)):
+        if not (np.isfinite(metrics["loss"]) and torch.isfinite(norm)):
             ids = ", ".join(self.rows.train[row].row_id for row in chosen)
             raise UserError(
-                f"step {step} is not finite (loss {loss.mean.item()}, gradient norm {norm.item()}); its rows: {ids}; "
+                f"step {step} is not finite (loss {metrics['loss']}, gradient norm {norm.item()}); its rows: {ids}; "
                 "nothing of it was saved: take these rows out, or lower --lr"
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        means = {name: float(values.detach().mean()) for name, values in loss.metrics.items()}
-        return {"step": step, "loss": loss.mean.item(), "grad_norm": norm.item(), **means, "num_tokens": batch.tokens}
+        return {"step": step, "loss": metrics.pop("loss"), "grad_norm": norm.item(), **metrics}
+
+    def gradient(self, step: int, chosen: list[int], optimizer: Any) -> Metrics:
+        """Loss and metrics of a step, whose gradient is then there, put together from parts of the step."""
+        self.language.model.train()
+        optimizer.zero_grad(set_to_none=True)
+        rows = self.rows.train
+        parts = [self.language.batch(rows, part) for part in self.parts(rows, chosen)]
+        weight = sum(self.objective.weight(batch, False) for batch in parts)
+        loss = 0.0
+        sums: Metrics = {}
+        for batch in parts:
+            self.language.dropout.draw_for(self.cfg.seed, step, batch.spans)
+            found = self.objective.loss(self.language.line_logps(batch), batch, False)
+            self.accelerator.backward(found.total / weight)
+            loss += found.total.item() / weight
+            add_up(sums, found.metrics)
+        rows.release()
+        means = {name: value / len(chosen) for name, value in sums.items()}
+        return {"loss": loss, **means, "num_tokens": sum(batch.tokens for batch in parts)}
+
+    def parts(self, rows: TokenRows, chosen: Sequence[int] | NDArray[np.int64]) -> list[list[int]]:
+        """These rows as parts that are in work together; a row that is not packed may take twice its tokens."""
+        copies = 1 if self.language.packs else 2
+        return micro_batches(rows.sizes, chosen, self.tokens_per_batch // copies)
+
+    def within_memory(self, rows: TokenRows, chosen: Sequence[int] | NDArray[np.int64], work: Callable[[], T]) -> T:
+        """Do it, with half the tokens at a time wherever memory runs out: sums over parts are the same.
+
+        Raises UserError where each row was by itself already.
+        """
+        while True:
+            try:
+                return work()
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if len(self.parts(rows, chosen)) == len(chosen):
+                longest = max(int(rows.sizes[row]) for row in chosen)
+                raise UserError(
+                    f"a row of up to {longest} tokens takes more memory than there is; give --gradient-checkpointing, "
+                    "or a lower --max-length"
+                )
+            torch.cuda.empty_cache()
+            self.tokens_per_batch = min(self.tokens_per_batch, int(rows.sizes[chosen].sum())) // 2
+            if plan := saved_plan(self.folder):
+                save_plan(self.folder, plan._replace(tokens_per_batch=self.tokens_per_batch))
+            log.warning(
+                "memory ran out: at most %s tokens at a time from here on, with the same gradient",
+                f"{self.tokens_per_batch:,}",
+            )
 
     def check(self) -> Metrics:
         """Metrics of the held-out rows."""
-        return self.measure(self.rows.heldout, steps_by_length(self.rows.heldout, self.cfg.batch_size), is_heldout=True)
+        return self.measure(self.rows.heldout, np.arange(len(self.rows.heldout)), is_heldout=True)
 
-    @torch.no_grad()
-    def measure(self, rows: list[Row], batches: Sequence[list[int]], is_heldout: bool) -> Metrics:
-        """Mean loss and metrics of these batches, under names that begin with `eval_`; dropout is off."""
-        self.model.eval()
+    def measure(self, rows: TokenRows, chosen: NDArray[np.int64], is_heldout: bool) -> Metrics:
+        return self.within_memory(rows, chosen, lambda: self.measured(rows, chosen, is_heldout))
+
+    def measured(self, rows: TokenRows, chosen: NDArray[np.int64], is_heldout: bool) -> Metrics:
+        """Mean loss and metrics of these rows, under names that begin with `eval_`; dropout is off."""
+        self.language.model.eval()
         total, weight = 0.0, 0.0
-        sums: dict[str, float] = {}
-        for chosen in batches:
-            batch = batch_of(rows, chosen, self.rows.pad, self.accelerator.device)
-            with self.accelerator.autocast():
-                loss = self.objective(line_logps(self.model, batch), batch, is_heldout)
-            total, weight = total + loss.mean.item() * loss.weight, weight + loss.weight
-            for name, values in loss.metrics.items():
-                sums[name] = sums.get(name, 0.0) + float(values.sum())
-        count = sum(map(len, batches))
-        means = {f"eval_{name}": value / count for name, value in sums.items()}
-        return {"eval_loss": total / weight, "eval_rows": count, **means}
-
-
-def check_steps(steps: int, epochs: int) -> set[int]:
-    """Steps after which the held-out rows are looked at and a checkpoint is written; the last step is one of them."""
-    parts = epochs * CHECKS_PER_EPOCH
-    return {math.ceil(part * steps / parts) for part in range(1, parts + 1)}
+        sums: Metrics = {}
+        for part in self.parts(rows, chosen):
+            batch = self.language.batch(rows, part)
+            with torch.no_grad():
+                found = self.objective.loss(self.language.line_logps(batch), batch, is_heldout)
+            total, weight = total + found.total.item(), weight + self.objective.weight(batch, is_heldout)
+            add_up(sums, found.metrics)
+        rows.release()
+        means = {f"eval_{name}": value / len(chosen) for name, value in sums.items()}
+        return {"eval_loss": total / weight, "eval_rows": len(chosen), **means}
 
 
 def read_metrics(path: Path, last_step: int) -> list[Metrics]:
@@ -244,3 +313,9 @@ def shown(rows: Sequence[Metrics]) -> dict[str, str]:
         if newest is not None:
             found[name] = f"{newest:.4f}"
     return found
+
+
+def add_up(sums: Metrics, found: Metrics) -> None:
+    """Add what was found for some rows, (rows,) by name, to the sums."""
+    for name, values in found.items():
+        sums[name] = sums.get(name, 0.0) + float(values.detach().sum())

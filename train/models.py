@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
@@ -22,10 +21,8 @@ from curate.runs import Run, all_runs, find_run, run_names
 from curate.saved import nearest
 from schemas.errors import UserError
 from schemas.ids import digest
-from train.batches import Batch
+from train.chat import Chat, read_chat
 from train.config import Device
-from train.losses import learnt_logps
-from train.tokens import Chat, read_chat
 
 log = logging.getLogger(__name__)
 
@@ -150,43 +147,23 @@ def same_tokens(first: Weights, second: Weights) -> None:
         )
 
 
-def load_base(weights: Weights, max_length: int) -> Any:
-    """A base model in fp32: half precision comes from autocast, where there is a GPU."""
+def load_base(weights: Weights, max_length: int, device: torch.device) -> Any:
+    """A base model, frozen: bf16 on a GPU, where what is trained stays fp32; fp32 on a CPU."""
+    precision = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
-        model = AutoModelForCausalLM.from_pretrained(weights.folder, dtype=torch.float32, use_safetensors=True)
+        model = AutoModelForCausalLM.from_pretrained(weights.folder, dtype=precision, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise not_a_model(weights, error) from error
     context = getattr(model.config, "max_position_embeddings", None)
     if context is not None and max_length > context:
         raise UserError(f"--max-length {max_length} is over the context of {weights.base}, {context} tokens")
     loaded: Any = model.requires_grad_(False)
-    loaded.eval()
-    check_head(loaded, weights.base)
-    return loaded
+    return loaded.to(device).eval()
 
 
-@torch.no_grad()
-def check_head(model: Any, name: str) -> None:
-    """Refuse a model whose logits are more than its output layer makes of its last hidden states."""
-    ids = torch.arange(8)[None]
-    whole = model(input_ids=ids, use_cache=False).logits
-    ours = model.get_output_embeddings()(hidden_states(model, ids))
-    if not torch.allclose(whole, ours, atol=1e-3, rtol=1e-3):
-        raise UserError(f"{name} scales or caps its logits, which is not supported; use another base model")
-
-
-def hidden_states(model: Any, ids: Tensor) -> Tensor:
-    """What the output layer of a causal language model reads, (lines, length, width).
-
-    Padding is on the right, where no real token sees it, so there is no attention mask to give.
-    """
-    states: Tensor = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-    return states
-
-
-def trainable(weights: Weights, lora: LoRA, max_length: int, seed: int) -> Any:
+def trainable(weights: Weights, lora: LoRA, max_length: int, seed: int, device: torch.device) -> Any:
     """A PEFT model whose adapter alone is trained: a new one on a base, or the run's own, continued."""
-    model = load_base(weights, max_length)
+    model = load_base(weights, max_length, device)
     if weights.adapter is None:
         torch.manual_seed(seed)
         config = LoraConfig(
@@ -207,9 +184,9 @@ def trainable(weights: Weights, lora: LoRA, max_length: int, seed: int) -> Any:
     return with_adapter(weights, model, config=saved, is_trainable=True)
 
 
-def frozen(weights: Weights, max_length: int) -> Any:
+def frozen(weights: Weights, max_length: int, device: torch.device) -> Any:
     """The model to be measured against, in evaluation mode."""
-    model = load_base(weights, max_length)
+    model = load_base(weights, max_length, device)
     if weights.adapter is not None:
         model = with_adapter(weights, model)
     return model.eval()
@@ -232,12 +209,6 @@ def peft_behind_transformers() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
-
-
-def line_logps(model: Any, batch: Batch) -> Tensor:
-    """Summed log-probability of what is learnt in each line of a batch, with or without PEFT around the model."""
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    return learnt_logps(hidden_states(inner, batch.ids), inner.get_output_embeddings(), batch.ids, batch.learnt)
 
 
 def not_a_model(weights: Weights, error: Exception) -> UserError:

@@ -5,8 +5,11 @@ from typing import Any
 
 HOW = {
     "sft": "supervised fine-tuning: the loss is on the tokens of responses alone",
-    "dpo": "direct preference optimisation, equation 7 of https://arxiv.org/abs/2305.18290",
+    "sigmoid": "direct preference optimisation, equation 7 of https://arxiv.org/abs/2305.18290",
+    "ipo": "identity preference optimisation, equation 17 of https://arxiv.org/abs/2310.12036, of the average token",
+    "simpo": "simple preference optimisation, equation 6 of https://arxiv.org/abs/2405.14734",
 }
+"""By the loss, or by the kind of a run that has but one."""
 
 
 def run_card(manifest: Mapping[str, Any]) -> str:
@@ -15,7 +18,7 @@ def run_card(manifest: Mapping[str, Any]) -> str:
     base = manifest["base"].removeprefix("hf:")
     return f"""# {manifest["name"]}
 
-A LoRA adapter for `{base}`, made by {HOW[manifest["kind"]]}.
+A LoRA adapter for `{base}`, made by {HOW[config.get("loss", manifest["kind"])]}.
 
 ## How it was made
 
@@ -56,7 +59,7 @@ learnt of the pairs; only a comparison of responses says whether they got better
 
 def made_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What the table says, in order."""
-    sides = ("policy", "reference") if manifest["kind"] == "dpo" else ()
+    sides = [side for side in ("policy", "reference") if manifest["kind"] == "dpo" and side in manifest]
     named = {side: f"{manifest[side]['name']} ({manifest[side]['digest'][:12]})" for side in sides}
     return {
         "base": f"{manifest['base']} ({manifest['base_digest'][:12]})",

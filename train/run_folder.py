@@ -4,7 +4,7 @@ import json
 import logging
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from curate.models import EMBEDDED
 from curate.store import write_atomically
 from schemas.errors import UserError
 from schemas.manifest import FORMAT, refuse_newer
+from train.budget import PLAN, Plan, save_plan, saved_plan
 from train.config import DPOConfig, SFTConfig
 from train.curves import curves
 from train.loop import Trained
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 ASKED, MANIFEST = "asked.json", "manifest.json"
 LIBRARIES = ("accelerate", "peft", "pairwright", "tokenizers", "torch", "transformers")
-NOT_ASKED = {"data", "name", "device", "on", "mix", "base", "policy", "reference"}
+NOT_ASKED = {"data", "name", "device", "on", "mix", "base", "policy", "reference", "weights", "tokens_per_batch"}
 """Fields that change no weight, or that the run records in full instead."""
 
 
@@ -86,8 +87,7 @@ def take_name(path: Path, asked: dict[str, Any]) -> None:
         raise UserError(
             f"run '{path.name}' was asked for otherwise ({changes}); choose another --name, or remove {path}"
         )
-    for left in path.glob("*.safetensors"):
-        left.unlink()
+    (path / PLAN).unlink(missing_ok=True)
     write_atomically(path / ASKED, json.dumps(asked, indent=1).encode())
 
 
@@ -112,7 +112,15 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def finish(run: RunFolder, model: Any, trained: Trained, preflight: dict[str, Preflight]) -> dict[str, Any]:
+def planned(run: RunFolder, asked: int | None, make: Callable[[], Plan]) -> Plan:
+    """The plan that the run was begun with; a new one where it was not, or tokens are asked for."""
+    saved = saved_plan(run.path) if asked is None else None
+    plan = saved or make()
+    save_plan(run.path, plan)
+    return plan
+
+
+def finish(run: RunFolder, model: Any, trained: Trained, preflight: dict[str, Preflight], plan: Plan) -> dict[str, Any]:
     """Write adapter, curves and card, then the manifest; the checkpoints go. Returns the manifest."""
     save_adapter(model, run.path / "adapter", run.asked["base"])
     losses = trained.losses()
@@ -130,6 +138,7 @@ def finish(run: RunFolder, model: Any, trained: Trained, preflight: dict[str, Pr
         "tokens": trained.tokens(),
         "seconds": round(trained.seconds, 1),
         "peak_rss_mb": peak_rss_mb(),
+        **plan._asdict(),
         "warnings": list(trained.warnings.values()),
         "versions": {name: version(name) for name in LIBRARIES},
         "finished_at": datetime.now(UTC).isoformat(timespec="microseconds"),
@@ -138,6 +147,7 @@ def finish(run: RunFolder, model: Any, trained: Trained, preflight: dict[str, Pr
     write_atomically(run.path / "README.md", run_card(manifest).encode())
     write_atomically(run.path / MANIFEST, json.dumps(manifest, indent=1).encode())
     shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+    (run.path / PLAN).unlink(missing_ok=True)
     return manifest
 
 

@@ -1,69 +1,34 @@
 """Conversations and pairs as token ids, checked before step 0: one end after each response, nothing lost unsaid.
 
 What is learnt is found by rendering the template twice, up to a response and with it, and never by
-looking for markers, so it holds for every chat template.
+looking for markers, so it holds for every chat template. The prompt of a pair is encoded once, by
+itself, and both responses continue those very tokens.
+
+A row of more than `max_length` tokens (of a pair: prompt and longer response) is cut in this order:
+1. The prompt loses its oldest exchanges, one after another; the system message stays.
+2. The prompt loses its system message too. The last user turn is never cut.
+3. The response loses its end, and with it the token that ends the turn, so that nobody is taught to
+   stop there. A response of which no token is left drops the row, and so do two that became the same.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from jinja2 import TemplateError
 from numpy.typing import NDArray
 
-from curate.backends.hf_model import end_tokens
-from schemas.errors import UserError
 from schemas.ids import Message
-
-Reason = Literal[
-    "template_refused",
-    "rewritten_by_template",
-    "end_inside_response",
-    "empty_response",
-    "prompt_too_long",
-    "same_when_cut",
-]
-"""Why a row cannot be trained on.
-
-template_refused       the chat template raises an error for the conversation
-rewritten_by_template  the prompt is no prefix of the conversation once the response is there
-end_inside_response    a response holds the token that ends a turn before its own end
-empty_response         the template leaves nothing of a response
-prompt_too_long        the last user turn alone leaves no room for a response
-same_when_cut          the chosen and the rejected response are the same tokens, or become so when cut
-"""
-
-
-class Unfit(Exception):
-    """A row that cannot be trained on, with the reason it is counted under."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Chat:
-    """A tokenizer with its chat template, and how its turns end."""
-
-    tokenizer: Any
-    ends: frozenset[int]
-    """Every token that ends a turn, as sampling stops at them."""
-    eos: int
-    """Written after a response where the template writes no end."""
-    pad: int
-    suffix: str
-    """What the template writes after a response when that is plain text, and so no part of the response."""
+from train.chat import Chat, Unfit, encode, ended_once, render
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of a prompt or a conversation, and which of them are learnt."""
+    """Tokens of a response or a conversation, and which of them are learnt."""
 
-    ids: NDArray[np.int32]
+    ids: NDArray[np.uint32]
     learnt: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -72,10 +37,17 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of training data: a conversation, or the chosen and the rejected side of a pair."""
+    """One row of training data: a prompt and what continues it."""
 
     row_id: str
-    sides: tuple[Tokens, ...]
+    prompt: NDArray[np.uint32]
+    """At least one token; read, never learnt."""
+    responses: tuple[Tokens, ...]
+    """Chosen and rejected; or the rest of a conversation from its first learnt token on, later user turns unlearnt."""
+
+    def __len__(self) -> int:
+        """All tokens, the prompt counted once."""
+        return len(self.prompt) + sum(map(len, self.responses))
 
 
 @dataclass
@@ -89,6 +61,13 @@ class Preflight:
     dropped: Counter[str] = field(default_factory=Counter)
     """Reason -> rows."""
 
+    def add(self, other: "Preflight") -> None:
+        """Count the rows of `other` too."""
+        self.rows += other.rows
+        self.kept += other.kept
+        self.cut.update(other.cut)
+        self.dropped.update(other.dropped)
+
     def summary(self) -> str:
         """One line for the log."""
         sides = {"prompt": "start of {} prompts", "response": "end of {} responses"}
@@ -100,51 +79,39 @@ class Preflight:
     def to_json(self) -> dict[str, Any]:
         return {"rows": self.rows, "kept": self.kept, "cut": dict(self.cut), "dropped": dict(self.dropped)}
 
-
-def read_chat(name: str, tokenizer: Any, generation_config: Any) -> Chat:
-    """How the tokenizer of model `name` writes conversations. Raises UserError where it cannot."""
-    if not tokenizer.chat_template:
-        raise UserError(f"{name} has no chat template, so it cannot hold a conversation; use a model that has one")
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"the tokenizer of {name} has no EOS token, so no response could end; set eos_token in it")
-    eos = int(tokenizer.eos_token_id)
-    suffix, end = after_response(tokenizer)
-    ends = frozenset([*end_tokens(tokenizer, generation_config), *([] if end is None else [end])])
-    pad = eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-    return Chat(tokenizer, ends, eos, pad, suffix if end is None else "")
-
-
-def after_response(tokenizer: Any) -> tuple[str, int | None]:
-    """What the template writes after a response, and the special token in it that ends the turn."""
-    mark = "\u0001response\u0001"
-    rendered = render(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}])
-    suffix = rendered.partition(mark)[2]
-    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
-    ids = tokenizer(suffix, add_special_tokens=False)["input_ids"] if suffix else []
-    return suffix, next((token for token in ids if token in special), None)
+    @classmethod
+    def from_json(cls, said: dict[str, Any]) -> "Preflight":
+        """What `to_json` returned, as it was."""
+        return cls(said["rows"], said["kept"], Counter(said["cut"]), Counter(said["dropped"]))
 
 
 def pair_row(
     chat: Chat, row_id: str, messages: Sequence[Message], chosen: str, rejected: str, max_length: int, said: Preflight
 ) -> Row | None:
-    """A pair as two sequences with the same prompt, or None, counted, where it does not fit."""
+    """A pair as a prompt and two responses to it, or None, counted, where it does not fit."""
     said.rows += 1
     try:
-        for prompt in shorter(messages):
-            sides = [last_turn(chat, prompt, response) for response in (chosen, rejected)]
-            if max(map(len, sides)) <= max_length:
+        for kept in shorter(messages):
+            prompt, responses = continued(chat, kept, (chosen, rejected))
+            if len(prompt) + max(map(len, responses)) <= max_length:
                 break
-        fitted = [cut_end(side, max_length) for side in sides]
-        if np.array_equal(fitted[0].ids, fitted[1].ids):
+        if not prompt:
+            raise Unfit("empty_prompt")
+        room = max_length - len(prompt)
+        if room < 1:
+            raise Unfit("prompt_too_long")
+        fitted = [response[:room] for response in responses]
+        if fitted[0] == fitted[1]:
             raise Unfit("same_when_cut")
     except Unfit as error:
         said.dropped[error.reason] += 1
         return None
     said.kept += 1
-    said.cut["prompt"] += len(prompt) < len(messages)
-    for name, side, short in zip(("chosen", "rejected"), sides, fitted, strict=True):
-        said.cut[name] += len(short) < len(side)
-    return Row(row_id, tuple(fitted))
+    said.cut["prompt"] += len(kept) < len(messages)
+    for name, response, short in zip(("chosen", "rejected"), responses, fitted, strict=True):
+        said.cut[name] += len(short) < len(response)
+    learnt = (Tokens(np.array(ids, dtype=np.uint32), np.ones(len(ids), dtype=np.bool_)) for ids in fitted)
+    return Row(row_id, np.array(prompt, dtype=np.uint32), tuple(learnt))
 
 
 def conversation_row(
@@ -157,14 +124,20 @@ def conversation_row(
             whole = sequence(chat, kept, [i for i, turn in enumerate(kept) if turn["role"] == "assistant"])
             if len(whole) <= max_length:
                 break
-        fitted = cut_end(whole, max_length)
+        # The first token has none before it that could foretell it.
+        if not whole.learnt[1:].any():
+            raise Unfit("empty_prompt")
+        ids, learnt = whole.ids[:max_length], whole.learnt[:max_length]
+        if not learnt[1:].any():
+            raise Unfit("prompt_too_long")
     except Unfit as error:
         said.dropped[error.reason] += 1
         return None
     said.kept += 1
     said.cut["prompt"] += len(kept) < len(messages)
-    said.cut["response"] += len(fitted) < len(whole)
-    return Row(row_id, (fitted,))
+    said.cut["response"] += len(ids) < len(whole)
+    start = 1 + int(learnt[1:].argmax())
+    return Row(row_id, ids[:start], (Tokens(ids[start:], learnt[start:]),))
 
 
 def shorter(messages: Sequence[Message]) -> Iterator[list[Message]]:
@@ -178,16 +151,25 @@ def shorter(messages: Sequence[Message]) -> Iterator[list[Message]]:
         yield list(messages[users[-1] :])
 
 
-def last_turn(chat: Chat, messages: Sequence[Message], response: str) -> Tokens:
-    """A prompt and a response to it, of which the response is learnt."""
-    return sequence(chat, [*messages, {"role": "assistant", "content": response}], [len(messages)])
+def continued(chat: Chat, messages: Sequence[Message], responses: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+    """Tokens of a prompt and of each response to it; the prompt's are those of the prompt by itself."""
+    before = render(chat.tokenizer, messages, prompt=True)
+    texts = []
+    for response in responses:
+        full = render(chat.tokenizer, [*messages, {"role": "assistant", "content": response}])
+        if not full.startswith(before):
+            raise Unfit("rewritten_by_template")
+        texts.append(full.removesuffix(chat.suffix))
+    prompt, *wholes = encode(chat.tokenizer, [before, *texts])
+    rests = [after(chat.tokenizer, prompt, before, *whole) for whole in zip(wholes, texts, strict=True)]
+    return prompt, [ended_once(chat, rest)[0] for rest in rests]
 
 
-def cut_end(whole: Tokens, max_length: int) -> Tokens:
-    """The first `max_length` tokens, of which some must be learnt."""
-    if not whole.learnt[:max_length].any():
-        raise Unfit("prompt_too_long")
-    return Tokens(whole.ids[:max_length], whole.learnt[:max_length])
+def after(tokenizer: Any, head: list[int], head_text: str, whole: list[int], whole_text: str) -> list[int]:
+    """The tokens that follow `head`: those of the whole, unless what follows joined the head's last token."""
+    if whole[: len(head)] == head:
+        return whole[len(head) :]
+    return encode(tokenizer, [whole_text[len(head_text) :]])[0]
 
 
 def sequence(chat: Chat, messages: Sequence[Message], turns: Sequence[int]) -> Tokens:
@@ -210,7 +192,7 @@ def sequence(chat: Chat, messages: Sequence[Message], turns: Sequence[int]) -> T
             piece = rest if index + 1 < len(cuts) - 1 else []
         ids += piece
         learnt += [False] * len(piece)
-    return Tokens(np.array(ids, dtype=np.int32), np.array(learnt))
+    return Tokens(np.array(ids, dtype=np.uint32), np.array(learnt, dtype=np.bool_))
 
 
 def response_span(chat: Chat, messages: Sequence[Message], turn: int, full: str) -> tuple[int, int] | None:
@@ -224,15 +206,6 @@ def response_span(chat: Chat, messages: Sequence[Message], turn: int, full: str)
     return len(before), len(through.removesuffix(chat.suffix))
 
 
-def render(tokenizer: Any, messages: Sequence[Message], prompt: bool = False) -> str:
-    """The conversation as text; with `prompt`, up to where the next response begins."""
-    try:
-        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt)
-    except TemplateError as error:
-        raise Unfit("template_refused") from error
-    return text
-
-
 def pieces(tokenizer: Any, text: str, cuts: Sequence[int]) -> list[list[int]]:
     """Tokens of `text` between the cuts; every piece before a cut is what the text up to it gives by itself.
 
@@ -240,27 +213,12 @@ def pieces(tokenizer: Any, text: str, cuts: Sequence[int]) -> list[list[int]]:
     the prompt's last token.
     """
     texts = [text[start:end] for start, end in pairwise(cuts)]
-    encoded: list[list[int]] = tokenizer([text[: cuts[-1]], *texts], add_special_tokens=False)["input_ids"]
-    whole, parts = encoded[0], encoded[1:]
+    whole, *parts = encode(tokenizer, [text[: cuts[-1]], *texts])
     if whole == [token for part in parts for token in part]:
         return parts
     # Some tokenizers write a text's start otherwise than its middle: then the pieces are cut from the whole.
-    heads: list[list[int]] = tokenizer([text[:cut] for cut in cuts[1:]], add_special_tokens=False)["input_ids"]
+    heads = encode(tokenizer, [text[:cut] for cut in cuts[1:]])
     if all(whole[: len(head)] == head for head in heads):
         ends = [0, *map(len, heads)]
         return [whole[start:end] for start, end in pairwise(ends)]
     return parts
-
-
-def ended_once(chat: Chat, piece: list[int]) -> tuple[list[int], list[int]]:
-    """A response with exactly one end after it, and what the template writes behind that."""
-    at = next((i for i, token in enumerate(piece) if token in chat.ends), len(piece))
-    if not chat.tokenizer.decode(piece[:at]).strip():
-        raise Unfit("empty_response")
-    if at == len(piece):
-        return [*piece, chat.eos], []
-    rest = [token for token in piece[at + 1 :] if token not in chat.ends]
-    # A response that brought its own end loses the second one; text after an end is no part of a response.
-    if rest and str(chat.tokenizer.decode(rest)).strip():
-        raise Unfit("end_inside_response")
-    return piece[: at + 1], rest

@@ -9,12 +9,14 @@ import polars as pl
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tiny_models import Listed, as_transformers_wrote_it, difference, gradients, plain_logps, shaken
 from transformers import AutoModelForCausalLM
 
-from train.batches import batch_of
 from train.cli import main
-from train.dpo import objective
-from train.models import LoRA, line_logps, load_chat, named_weights, trainable
+from train.dpo import PairObjective
+from train.language_model import prepare
+from train.losses import LossConfig
+from train.models import LoRA, load_chat, named_weights, trainable
 from train.tokens import Preflight, pair_row
 
 PAIRS = Path(__file__).parents[2].parent / "shared" / "datasets" / "ultrafeedback_pairs.parquet"
@@ -34,40 +36,23 @@ def real_pairs():
     return short.head(SIZE).to_dicts()
 
 
-def shaken(model):
-    """Give an adapter weights that change what the model says, so that nothing is equal by being zero."""
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for name, value in sorted(model.named_parameters()):
-            if "lora_" in name:
-                value.copy_(torch.randn_like(value) * 0.2)
-    return model
-
-
-def gradients(model):
-    """Name -> gradient of each adapter weight, under the name without the adapter's."""
-    return {
-        name.split("base_model.model.", 1)[1]: value.grad.double()
-        for name, value in model.named_parameters()
-        if value.grad is not None
-    }
-
-
 @pytest.fixture(scope="module")
 def ours(tiny_llama, tmp_path_factory, real_pairs):
     """Rows, loss and gradients of this project."""
     weights = named_weights(f"hf:{tiny_llama}", tmp_path_factory.mktemp("data"))
     chat = load_chat(weights)
-    rows = []
+    rows = Listed()
     for i, pair in enumerate(real_pairs):
         prompt = [{"role": "user", "content": pair["prompt"]}]
         rows.append(pair_row(chat, str(i), prompt, pair["chosen"], pair["rejected"], 1024, Preflight()))
-    batch = batch_of(rows, range(SIZE), chat.pad, torch.device("cpu"))
-    model = trainable(weights, LoRA(8, 16, 0.0), 1024, seed=0)
+    model = trainable(weights, LoRA(8, 16, 0.0), 1024, seed=0, device=torch.device("cpu"))
+    language = prepare(model, weights.name, chat.pad)
+    batch = language.batch(rows, range(SIZE))
     with torch.no_grad(), model.disable_adapter():
-        reference = line_logps(model, batch).view(-1, 2)
+        reference = language.line_logps(batch).view(-1, 2)
     shaken(model).train()
-    loss = objective({"train": reference}, BETA)(line_logps(model, batch), batch, False).mean
+    objective = PairObjective(LossConfig("sigmoid", BETA, 0.0, 0.0), {"train": reference}, torch.ones(SIZE))
+    loss = objective.loss(language.line_logps(batch), batch, False).total / objective.weight(batch, False)
     loss.backward()
     return rows, loss.item(), gradients(model)
 
@@ -109,8 +94,9 @@ def trl_dpo(folder, tokenizer, pairs, output):
         ),
     )
     shaken(trainer.model).train()
-    loss = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
-    loss.backward()
+    with as_transformers_wrote_it():
+        loss = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
+        loss.backward()
     return list(trainer.train_dataset), loss.item(), gradients(trainer.model)
 
 
@@ -123,8 +109,9 @@ def test_loss_and_gradients_equal_those_of_trl(ours, tiny_llama, tokenizer, real
         tokens, expected_loss, expected = trl_dpo(tiny_llama, copy.deepcopy(tokenizer), real_pairs, tmp_path)
 
     for row, trl_row in zip(rows, tokens, strict=True):
-        for side, name in zip(row.sides, ("chosen_ids", "rejected_ids"), strict=True):
-            assert side.ids.tolist() == trl_row["prompt_ids"] + trl_row[name]
+        assert row.prompt.tolist() == trl_row["prompt_ids"]
+        for response, name in zip(row.responses, ("chosen_ids", "rejected_ids"), strict=True):
+            assert response.ids.tolist() == trl_row[name]
     assert abs(loss - 0.6931) > 0.01
     assert loss == pytest.approx(expected_loss, abs=1e-5)
     assert difference(found, expected) < 1e-5
@@ -139,30 +126,15 @@ def test_loss_and_gradients_equal_a_plain_float64_implementation(ours, tiny_llam
         model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"]))
     shaken(model).double()
 
-    def logp(side):
-        ids, learnt = torch.from_numpy(side.ids).long(), torch.from_numpy(side.learnt)
-        logps = model(input_ids=ids[None]).logits[0, :-1].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
-        return logps[learnt[1:]].sum()
-
-    losses = []
-    for row in rows:
-        chosen, rejected = (logp(side) for side in row.sides)
-        with torch.no_grad(), model.disable_adapter():
-            reference_chosen, reference_rejected = (logp(side) for side in row.sides)
-        margin = BETA * (chosen - reference_chosen) - BETA * (rejected - reference_rejected)
-        losses.append(-torch.log(1 / (1 + torch.exp(-margin))))
-    expected = sum(losses) / SIZE
+    chosen, rejected = plain_logps(model, rows).view(-1, 2).unbind(dim=1)
+    with torch.no_grad(), model.disable_adapter():
+        reference_chosen, reference_rejected = plain_logps(model, rows).view(-1, 2).unbind(dim=1)
+    margins = BETA * (chosen - reference_chosen) - BETA * (rejected - reference_rejected)
+    expected = -torch.log(1 / (1 + torch.exp(-margins))).mean()
     expected.backward()
 
     assert loss == pytest.approx(expected.item(), abs=1e-5)
     assert difference(found, gradients(model)) < 1e-5
-
-
-def difference(found, expected):
-    """Largest difference between two sets of gradients, over the largest gradient."""
-    assert found.keys() == expected.keys()
-    largest = max(value.abs().max().item() for value in expected.values())
-    return max((found[name] - expected[name]).abs().max().item() for name in expected) / max(1.0, largest)
 
 
 def test_a_planted_sentence_is_learnt(make_mix, tiny_llama, tmp_path, capsys):

@@ -9,18 +9,26 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_models import Listed
 
 from schemas.errors import UserError
-from train.batches import steps_of_epoch
 from train.checkpoints import newest_checkpoint, save_checkpoint
 from train.config import DPOConfig
-from train.dpo import objective, train_dpo
-from train.loop import Course, LoopConfig, Rows, check_steps, new_accelerator, train
+from train.dpo import PairObjective, train_dpo
+from train.language_model import prepare
+from train.loop import Course, LoopConfig, Rows, new_accelerator, train
+from train.losses import LossConfig
 from train.models import LoRA, load_chat, named_weights, trainable
+from train.schedule import Schedule
+from train.sft import SFTObjective
 from train.tokens import Preflight, conversation_row, pair_row
+
+CPU = torch.device("cpu")
+DPO = LossConfig("sigmoid", 0.2, 0.0, 0.0)
 
 
 @pytest.fixture
@@ -35,24 +43,41 @@ def rows(weights, few_pairs):
         pair_row(chat, f"pair-{i}", [{"role": "user", "content": prompt}], chosen, rejected, 64, Preflight())
         for i, (prompt, chosen, rejected) in enumerate(few_pairs)
     ]
-    return Rows(made[:7], made[7:], chat.pad)
+    return Rows(Listed(made[:7]), Listed(made[7:]), np.arange(7))
 
 
-def trained(weights, rows, folder, epochs=2, dropout=0.05, stop_after=None, checkpointing=False, reference=0.0):
+def adapted(weights, dropout):
+    """A fresh adapter, prepared."""
+    return prepare(trainable(weights, LoRA(8, 16, dropout), 64, 1, CPU), weights.name, 2)
+
+
+def against(train=0.0, heldout=((0.0, 0.0), (0.0, 0.0))):
+    """DPO of seven and two pairs against these log-probabilities."""
+    reference = {"train": torch.full((7, 2), train), "heldout": torch.tensor(heldout)}
+    return PairObjective(DPO, reference, torch.ones(7))
+
+
+class Interrupted(PairObjective):
+    """Raises KeyboardInterrupt once `calls` parts of steps were looked at."""
+
+    calls: float
+
+    def loss(self, logps, batch, is_heldout):
+        if not is_heldout:
+            object.__setattr__(self, "calls", self.calls - 1)
+            if self.calls < 0:
+                raise KeyboardInterrupt
+        return super().loss(logps, batch, is_heldout)
+
+
+def trained(weights, rows, folder, epochs=2, dropout=0.05, stop_after=float("inf"), checkpointing=False, reference=0.0):
     """Train a fresh adapter; `stop_after` raises KeyboardInterrupt in the step after that one."""
-    model = trainable(weights, LoRA(8, 16, dropout), 64, seed=1)
-    seen = iter(range(10**9))
-    measured = {"train": torch.full((7, 2), reference), "heldout": torch.zeros(2, 2)}
-    dpo = objective(measured, 0.2)
-
-    def interrupted(logps, batch, is_heldout):
-        if not is_heldout and next(seen) == stop_after:
-            raise KeyboardInterrupt
-        return dpo(logps, batch, is_heldout)
-
-    cfg = LoopConfig(epochs, 1e-2, 4, 30, checkpointing)
-    result = train(model, rows, interrupted, cfg, folder, new_accelerator(torch.device("cpu")))
-    return result, {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    language = adapted(weights, dropout)
+    objective = Interrupted(**vars(against(reference)))
+    object.__setattr__(objective, "calls", stop_after)
+    cfg = LoopConfig(epochs, 1e-2, 4, 30, checkpointing, 4096)
+    result = train(language, rows, objective, cfg, folder, new_accelerator(CPU))
+    return result, {name: value.detach() for name, value in language.model.named_parameters() if value.requires_grad}
 
 
 def test_an_interrupted_training_ends_in_the_same_weights_and_metrics(weights, rows, tmp_path):
@@ -107,7 +132,7 @@ def test_a_killed_command_ends_in_the_same_weights(make_mix, few_pairs, tiny_lla
 
 
 def test_numbers_that_are_not_finite_stop_with_the_rows_of_the_batch(weights, rows, tmp_path):
-    first = steps_of_epoch(7, 4, 30, 0)[0]
+    first = Schedule(7, 4, 1, 30).rows(1)
 
     with pytest.raises(UserError) as stopped:
         trained(weights, rows, tmp_path, reference=float("nan"))
@@ -117,14 +142,14 @@ def test_numbers_that_are_not_finite_stop_with_the_rows_of_the_batch(weights, ro
 
 
 def test_dropout_is_on_in_training_and_off_in_checks(weights, rows):
-    model = trainable(weights, LoRA(8, 16, 0.5), 64, seed=1)
-    for name, value in model.named_parameters():
+    language = adapted(weights, 0.5)
+    for name, value in language.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.2)
-    reference = {"train": torch.zeros(7, 2), "heldout": torch.zeros(2, 2)}
-    cfg = LoopConfig(1, 0.0, 4, 30, False)
-    course = Course(model, rows, objective(reference, 0.2), cfg, new_accelerator(torch.device("cpu")))
-    adapter = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    course = Course(
+        language, rows, against(), LoopConfig(1, 0.0, 4, 30, False, 4096), new_accelerator(CPU), weights.folder
+    )
+    adapter = {name: value for name, value in language.model.named_parameters() if value.requires_grad}
     idle = torch.optim.SGD(adapter.values(), lr=0.0)
 
     steps = [course.step(step, [0, 1], idle, adapter)["loss"] for step in (1, 2, 1)]
@@ -143,37 +168,11 @@ def test_gradient_checkpointing_changes_no_weight(weights, rows, tmp_path):
 
 
 def test_a_wrong_start_loss_is_our_mistake(weights, rows, tmp_path):
-    model = trainable(weights, LoRA(8, 16, 0.0), 64, seed=1)
-    reference = {"train": torch.zeros(7, 2), "heldout": torch.tensor([[5.0, -90.0]] * 2)}
+    objective = against(heldout=[[5.0, -90.0]] * 2)
+    cfg = LoopConfig(1, 1e-5, 4, 30, False, 4096)
 
     with pytest.raises(RuntimeError, match=r"must be 0\.6931"):
-        train(
-            model,
-            rows,
-            objective(reference, 0.2),
-            LoopConfig(1, 1e-5, 4, 30, False),
-            tmp_path,
-            new_accelerator(torch.device("cpu")),
-            start_loss=0.6931,
-        )
-
-
-def test_every_epoch_has_all_rows_in_an_order_of_its_own():
-    epochs = [steps_of_epoch(10, 4, 30, epoch) for epoch in (0, 1)]
-
-    assert [len(step) for step in epochs[0]] == [4, 4, 2]
-    assert all(sorted(row for step in steps for row in step) == list(range(10)) for steps in epochs)
-    assert epochs[0] != epochs[1]
-    assert epochs == [steps_of_epoch(10, 4, 30, epoch) for epoch in (0, 1)]
-
-
-@pytest.mark.parametrize(("steps", "epochs", "checks"), [(16, 1, 8), (100, 3, 24), (3, 1, 3), (1, 1, 1)])
-def test_checks_come_each_eighth_of_an_epoch_and_at_the_end(steps, epochs, checks):
-    found = check_steps(steps, epochs)
-
-    assert len(found) == checks
-    assert max(found) == steps
-    assert min(found) >= 1
+        train(adapted(weights, 0.0), rows, objective, cfg, tmp_path, new_accelerator(CPU), start_loss=0.6931)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_path):
@@ -197,18 +196,16 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_pat
 
 
 def test_sft_of_a_conversation_learns_it(weights, tmp_path):
-    from train.sft import objective as sft
-
     chat = load_chat(weights)
     turns = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good day to you."}]
     row = conversation_row(chat, "c", turns, 64, Preflight())
-    model = trainable(weights, LoRA(8, 16, 0.0), 64, seed=1)
-    cfg = LoopConfig(20, 2e-2, 4, 30, False)
+    rows = Rows(Listed([row]), Listed(), np.arange(1))
+    cfg = LoopConfig(20, 2e-2, 4, 30, False, 4096)
 
-    result = train(model, Rows([row], [], chat.pad), sft, cfg, tmp_path, new_accelerator(torch.device("cpu")))
+    result = train(adapted(weights, 0.0), rows, SFTObjective(), cfg, tmp_path, new_accelerator(CPU))
 
     assert result.losses()[-1] < result.losses()[0] - 0.3
-    assert result.tokens() == 20 * len(row.sides[0])
+    assert result.tokens() == 20 * len(row)
 
 
 def test_a_finished_run_is_reused_and_another_config_under_its_name_refused(make_mix, few_pairs, tiny_llama, caplog):

@@ -15,6 +15,8 @@ from train.dpo import train_dpo
 from train.models import LoRA, choose_sides, chosen_device, frozen, load_chat, named_weights, trainable
 from train.sft import train_sft
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def data(make_mix, few_pairs, tiny_llama):
@@ -70,16 +72,16 @@ def test_every_pair_of_policy_and_reference_trains_one_adapter_on_the_base(
 
 def test_the_saved_adapter_gives_the_logits_of_training_in_plain_peft(data, tiny_llama):
     run = named_weights("sft-v1", data)
-    ours = logits(frozen(run, 64))
+    ours = logits(frozen(run, 64, CPU))
 
     assert torch.equal(logits(plain_peft(tiny_llama, data / "runs" / "sft-v1" / "adapter")), ours)
-    continued = trainable(run, LoRA(8, 16, 0.05), 64, seed=5)
+    continued = trainable(run, LoRA(8, 16, 0.05), 64, seed=5, device=CPU)
     assert torch.equal(logits(continued), ours)
-    assert not torch.equal(logits(frozen(named_weights(str(tiny_llama), data), 64)), ours)
+    assert not torch.equal(logits(frozen(named_weights(str(tiny_llama), data), 64, CPU)), ours)
 
 
 def test_a_policy_that_goes_on_from_a_run_trains_with_the_dropout_asked_for(data):
-    model = trainable(named_weights("sft-v1", data), LoRA(8, 16, 0.25), 64, seed=5)
+    model = trainable(named_weights("sft-v1", data), LoRA(8, 16, 0.25), 64, seed=5, device=CPU)
 
     rates = {module.p for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
     assert rates == {0.25}
@@ -105,9 +107,9 @@ def test_what_cannot_be_policy_or_reference_is_refused(data, tiny_llama, tiny_qw
     with pytest.raises(UserError, match="belongs to the base model"):
         choose_sides(data, str(tiny_qwen), "sft-v1", "")
     with pytest.raises(UserError, match="rank 8 and alpha 16; training goes on from it with --rank 8 --alpha 16"):
-        trainable(named_weights("sft-v1", data), LoRA(4, 16, 0.0), 64, seed=5)
+        trainable(named_weights("sft-v1", data), LoRA(4, 16, 0.0), 64, seed=5, device=CPU)
     with pytest.raises(UserError, match="--max-length 2000 is over the context"):
-        frozen(named_weights(str(tiny_llama), data), 2000)
+        frozen(named_weights(str(tiny_llama), data), 2000, CPU)
 
 
 def test_an_adapter_on_other_weights_than_it_was_trained_on_is_refused(data, tiny_qwen):
@@ -136,7 +138,7 @@ def test_an_adapter_that_does_not_fit_its_base_is_refused(data, tokenizer, tmp_p
     )
 
     with pytest.raises(UserError, match="it is of another base"):
-        frozen(named_weights("sft-v1", data), 64)
+        frozen(named_weights("sft-v1", data), 64, CPU)
 
 
 def test_a_gpu_that_is_named_and_absent_is_refused(monkeypatch):

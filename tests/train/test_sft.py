@@ -88,6 +88,19 @@ def test_limit_takes_the_first_after_a_shuffle_by_seed(tmp_path, tiny_llama):
     assert manifest["preflight"]["train"]["rows"] == 3
 
 
+def test_a_conversation_of_several_turns_is_learnt_in_one_row(tmp_path, tiny_llama):
+    path = tmp_path / "chats.jsonl"
+    chats = [[*TURNS, {"role": "user", "content": f"And {n}?"}, TURNS[1]] for n in range(6)]
+    path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
+    flags = ["--on", str(path), "--base", str(tiny_llama), "--lr", "2e-2", "--epochs", "8", "--data", str(tmp_path)]
+
+    assert main(["sft", *flags]) == 0
+
+    manifest = json.loads((tmp_path / "runs" / "sft-chats" / "manifest.json").read_text())
+    assert manifest["last_loss"] < manifest["first_loss"] - 0.3
+    assert manifest["preflight"]["train"]["kept"] == 6
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -100,6 +113,8 @@ def test_limit_takes_the_first_after_a_shuffle_by_seed(tmp_path, tiny_llama):
         (["dpo", "--mix", "v1", "--base", "BASE", "--name", "a/b"], "run name 'a/b' must be"),
         (["dpo", "--mix", "v1", "--base", "BASE", "--max-length", "10"], "no pair of mix 'v1' can be trained on"),
         (["dpo", "--mix", "v1", "--base", "/nowhere"], "no model folder /nowhere"),
+        (["dpo", "--mix", "v1", "--loss", "simpo", "--reference", "smollm2"], "--loss simpo has no reference"),
+        (["dpo", "--mix", "v1", "--base", "BASE", "--tokens-per-batch", "20"], "more than --tokens-per-batch 20"),
         (["sft"], "no mix in"),
         (["sft", "--on", "missing.jsonl"], "no file missing.jsonl"),
         (["sft", "--on", "a.jsonl", "--mix", "v1"], "give one of them"),

@@ -1,14 +1,18 @@
 """Every response ends once, the prompt is a prefix of both sides, and what is cut or dropped is counted."""
 
 import copy
+from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import pre_tokenizers
 from transformers import GenerationConfig
 
 from schemas.errors import UserError
-from train.tokens import Preflight, conversation_row, pair_row, read_chat
+from train.chat import read_chat
+from train.tokens import Preflight, Tokens, conversation_row, pair_row
 
 QWEN = (
     "{%- if messages[0]['role'] == 'system' %}{{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}"
@@ -69,6 +73,15 @@ def learnt_text(chat, side):
     return chat.tokenizer.decode(side.ids[side.learnt])
 
 
+def sides(row):
+    """Each response with the prompt before it."""
+    unlearnt = np.zeros(len(row.prompt), dtype=np.bool_)
+    return [
+        Tokens(np.concatenate([row.prompt, response.ids]), np.concatenate([unlearnt, response.learnt]))
+        for response in row.responses
+    ]
+
+
 def ends_in(chat, side):
     return sum(int(token) in chat.ends for token in side.ids[side.learnt])
 
@@ -78,7 +91,7 @@ def test_a_response_ends_exactly_once_whatever_the_template(chat):
 
     row = pair_row(chat, "p", QUESTION, "Air scatters blue.", "It mirrors the sea.", 512, said)
 
-    for side, text in zip(row.sides, ("Air scatters blue.", "It mirrors the sea."), strict=True):
+    for side, text in zip(sides(row), ("Air scatters blue.", "It mirrors the sea."), strict=True):
         assert ends_in(chat, side) == 1
         assert int(side.ids[-1]) in chat.ends
         assert learnt_text(chat, side).startswith(text)
@@ -89,7 +102,7 @@ def test_a_response_ends_exactly_once_whatever_the_template(chat):
 def test_the_end_is_the_one_the_template_writes(tokenizer):
     written = {
         name: chats(tokenizer, name).tokenizer.convert_ids_to_tokens(
-            int(pair_row(chats(tokenizer, name), "p", QUESTION, "A.", "B.", 512, Preflight()).sides[0].ids[-1])
+            int(sides(pair_row(chats(tokenizer, name), "p", QUESTION, "A.", "B.", 512, Preflight()))[0].ids[-1])
         )
         for name in ("smollm2", "qwen", "llama", "no_end")
     }
@@ -103,12 +116,12 @@ def test_the_prompt_is_a_token_prefix_of_both_sides(chat, prompt, chosen, reject
     row = pair_row(chat, "p", [{"role": "user", "content": prompt}], chosen, rejected, 512, Preflight())
 
     if row is not None:
-        heads = [side.ids[~side.learnt].tolist() for side in row.sides]
+        heads = [side.ids[~side.learnt].tolist() for side in sides(row)]
         alone = chat.tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True
         )["input_ids"]
         assert heads[0] == heads[1] == alone
-        for side in row.sides:
+        for side in sides(row):
             assert side.learnt.tolist() == [False] * len(alone) + [True] * (len(side) - len(alone))
             assert ends_in(chat, side) == 1
 
@@ -116,7 +129,7 @@ def test_the_prompt_is_a_token_prefix_of_both_sides(chat, prompt, chosen, reject
 def test_a_response_that_begins_with_what_would_join_the_prompt_keeps_the_prompt_whole(chat):
     row = pair_row(chat, "p", QUESTION, "\n\nx", "y", 512, Preflight())
 
-    heads = [side.ids[~side.learnt].tolist() for side in row.sides]
+    heads = [side.ids[~side.learnt].tolist() for side in sides(row)]
     assert heads[0] == heads[1]
 
 
@@ -125,7 +138,7 @@ def test_a_response_that_brings_its_own_end_gets_no_second_one(tokenizer):
 
     row = pair_row(chat, "p", QUESTION, "Air.<|im_end|>", "Sea.<|im_end|>\n", 512, Preflight())
 
-    assert [learnt_text(chat, side) for side in row.sides] == ["Air.<|im_end|>", "Sea.<|im_end|>"]
+    assert [learnt_text(chat, side) for side in sides(row)] == ["Air.<|im_end|>", "Sea.<|im_end|>"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +176,7 @@ def test_the_oldest_turns_of_a_prompt_go_before_any_response_is_cut(chat):
     row = pair_row(chat, "p", [*old, *QUESTION], "Air scatters blue.", "It mirrors the sea.", 80, said)
     alone = pair_row(chat, "p", QUESTION, "Air scatters blue.", "It mirrors the sea.", 80, Preflight())
 
-    assert [side.ids.tolist() for side in row.sides] == [side.ids.tolist() for side in alone.sides]
+    assert [side.ids.tolist() for side in sides(row)] == [side.ids.tolist() for side in sides(alone)]
     assert dict(+said.cut) == {"prompt": 1}
 
 
@@ -174,8 +187,8 @@ def test_the_system_message_stays_longer_than_the_oldest_exchange(tokenizer):
 
     row = pair_row(chat, "p", [*system, *old, *QUESTION], "Air.", "Sea.", 80, Preflight())
 
-    assert "Be brief." in chat.tokenizer.decode(row.sides[0].ids)
-    assert "old" not in chat.tokenizer.decode(row.sides[0].ids)
+    assert "Be brief." in chat.tokenizer.decode(sides(row)[0].ids)
+    assert "old" not in chat.tokenizer.decode(sides(row)[0].ids)
 
 
 def test_a_long_response_loses_its_end_and_so_is_not_taught_to_stop_there(chat):
@@ -183,8 +196,8 @@ def test_a_long_response_loses_its_end_and_so_is_not_taught_to_stop_there(chat):
 
     row = pair_row(chat, "p", QUESTION, "blue " * 100, "It mirrors the sea.", 64, said)
 
-    assert len(row.sides[0]) == 64
-    assert [ends_in(chat, side) for side in row.sides] == [0, 1]
+    assert len(sides(row)[0]) == 64
+    assert [ends_in(chat, side) for side in sides(row)] == [0, 1]
     assert dict(+said.cut) == {"chosen": 1}
     assert "end of 1 chosen responses" in said.summary()
 
@@ -192,13 +205,13 @@ def test_a_long_response_loses_its_end_and_so_is_not_taught_to_stop_there(chat):
 def test_no_response_is_cut_to_nothing(tokenizer):
     chat = chats(tokenizer, "smollm2")
     whole = pair_row(chat, "p", QUESTION, "Air.", "Sea.", 512, Preflight())
-    prompt = int((~whole.sides[0].learnt).sum())
+    prompt = int((~sides(whole)[0].learnt).sum())
     said = Preflight()
 
     lengths = {}
     for room in (0, 1, 2):
         row = pair_row(chat, "p", QUESTION, "Air.", "Sea.", prompt + room, said)
-        lengths[room] = None if row is None else [int(side.learnt.sum()) for side in row.sides]
+        lengths[room] = None if row is None else [int(side.learnt.sum()) for side in sides(row)]
 
     assert lengths == {0: None, 1: [1, 1], 2: [2, 2]}
     assert dict(said.dropped) == {"prompt_too_long": 1}
@@ -219,7 +232,7 @@ def test_only_the_responses_of_a_conversation_are_learnt(chat):
 
     row = conversation_row(chat, "c", turns, 512, said)
 
-    side = row.sides[0]
+    side = sides(row)[0]
     assert ends_in(chat, side) == 2
     text = learnt_text(chat, side)
     end = chat.tokenizer.decode([side.ids[-1]])
@@ -234,7 +247,7 @@ def test_a_response_that_the_template_changes_later_is_read_and_not_learnt(token
 
     row = conversation_row(chat, "c", turns, 512, Preflight())
 
-    assert learnt_text(chat, row.sides[0]) == "<think></think>Less so.<|im_end|>"
+    assert learnt_text(chat, sides(row)[0]) == "<think></think>Less so.<|im_end|>"
 
 
 def test_a_long_conversation_loses_its_oldest_exchange_then_the_end(tokenizer):
@@ -243,8 +256,8 @@ def test_a_long_conversation_loses_its_oldest_exchange_then_the_end(tokenizer):
 
     row = conversation_row(chat, "c", turns, 60, said)
 
-    assert "blue" not in chat.tokenizer.decode(row.sides[0].ids)
-    assert len(row.sides[0]) == 60
+    assert "blue" not in chat.tokenizer.decode(sides(row)[0].ids)
+    assert len(sides(row)[0]) == 60
     assert dict(said.cut) == {"prompt": 1, "response": 1}
 
 
@@ -268,3 +281,89 @@ def test_a_tokenizer_without_pad_pads_with_eos(tokenizer):
 
 def answer(text):
     return {"role": "assistant", "content": text}
+
+
+SILENT = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ message['content'] }}{% endif %}"
+    "{% endfor %}"
+)
+ONE_TOKEN = "{{ '<|im_start|>' }}" + SILENT
+
+
+def test_a_prompt_of_no_token_drops_a_pair_and_one_of_one_token_keeps_it(tokenizer):
+    tokenizer = copy.deepcopy(tokenizer)
+    rows = {}
+    for template in (SILENT, ONE_TOKEN):
+        tokenizer.chat_template, said = template, Preflight()
+        chat = read_chat("odd", tokenizer, GenerationConfig())
+        rows[template] = pair_row(chat, "p", QUESTION, "Air.", "Sea.", 512, said), dict(said.dropped)
+
+    assert rows[SILENT] == (None, {"empty_prompt": 1})
+    assert rows[ONE_TOKEN][0].prompt.tolist() == tokenizer.convert_tokens_to_ids(["<|im_start|>"])
+    assert len(rows[ONE_TOKEN][0]) == 1 + sum(map(len, rows[ONE_TOKEN][0].responses))
+
+
+def test_the_first_token_of_a_conversation_is_read_even_where_it_belongs_to_a_response(tokenizer):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = SILENT
+    chat = read_chat("odd", tokenizer, GenerationConfig())
+
+    row = conversation_row(chat, "c", [*QUESTION, answer("Air scatters.")], 512, Preflight())
+
+    whole = [*tokenizer("Air scatters.")["input_ids"], chat.eos]
+    assert (row.prompt.tolist(), row.responses[0].ids.tolist()) == (whole[:1], whole[1:])
+    assert row.responses[0].learnt.all()
+
+
+def test_a_conversation_is_split_at_its_first_learnt_token(chat):
+    turns = [*QUESTION, answer("Air scatters blue."), {"role": "user", "content": "And red?"}, answer("Less so.")]
+
+    row = conversation_row(chat, "c", turns, 512, Preflight())
+
+    asked = chat.tokenizer.apply_chat_template(QUESTION, add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert row.prompt.tolist() == asked
+    assert row.responses[0].learnt[0] and not row.responses[0].learnt.all()
+
+
+ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=40)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(prompt=ASCII, chosen=ASCII, rejected=ASCII)
+def test_a_tokenizer_that_cuts_words_at_random_gives_both_responses_one_prompt(tokenizer, prompt, chosen, rejected):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.backend_tokenizer.model.dropout = 0.5
+    chat = read_chat("odd", tokenizer, GenerationConfig())
+    asked = [{"role": "user", "content": prompt}]
+
+    row = pair_row(chat, "p", asked, chosen, rejected, 2048, Preflight())
+
+    if row is not None:
+        rendered = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        written = [tokenizer.decode(side.ids, clean_up_tokenization_spaces=False) for side in sides(row)]
+        assert written == [f"{rendered}{text}<|im_end|>" for text in (chosen, rejected)]
+
+
+def test_a_tokenizer_that_writes_the_start_of_a_text_otherwise_keeps_the_prompt_a_prefix(tokenizer):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    chat = read_chat("odd", tokenizer, GenerationConfig())
+
+    row = pair_row(chat, "p", [{"role": "user", "content": "Why?"}], "Air", "Sea", 512, Preflight())
+
+    assert [tokenizer.decode(side.ids) for side in sides(row)] == [" Why?Air<|im_end|>", " Why?Sea<|im_end|>"]
+
+
+def test_counts_of_two_parts_are_those_of_the_whole():
+    parts = [
+        Preflight(2, 1, Counter(prompt=1, chosen=0), Counter(empty_response=1)),
+        Preflight(1, 1, Counter(chosen=1)),
+    ]
+
+    whole = Preflight()
+    for part in parts:
+        whole.add(part)
+
+    assert whole == Preflight(3, 2, Counter(prompt=1, chosen=1), Counter(empty_response=1))
+    assert Preflight.from_json(whole.to_json()) == whole
