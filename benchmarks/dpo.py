@@ -1,16 +1,19 @@
 """DPO with LoRA beside TRL 1.16: CPU seconds a step, memory, arithmetic, equality; tables and, last, one JSON line.
 
 All train on the same real pairs in the same steps: 8 pairs that fit untruncated in 512 tokens, as two micro-batches
-of 4, LoRA of rank 8 on query and value, beta 0.2, AdamW at 1e-3, fp32 on all cores. Every run is a process of its own
-and the arms take turns; figures are medians of the rounds, seconds are CPU seconds of all threads, so that other work
-on the machine disturbs little, and memory is the most that was resident during the steps, nothing taken off.
+of 4, LoRA of rank 8 on query and value without dropout, beta 0.2, AdamW at 1e-3, fp32 on all cores. Every run is a
+process of its own, the arms take turns, and every round has other pairs; figures are medians of the rounds, seconds
+are CPU seconds of all threads, so that other work on the machine disturbs little, and memory is the most that was
+resident during the steps, nothing taken off. MB are 2^20 bytes.
 
   steps     ours, TRL as it is tuned best (`dpo_trl.py` says how) and TRL's defaults, and what this machine multiplies
             matrices at, measured in the same rounds
   equality  losses and gradients of 32 pairs beside TRL's and a plain float64 implementation
-  curve     the losses of 50 steps beside TRL's
-  rss       peak memory of training on 200,000 rows over 2,000
-  batches   4 to 256 pairs a step under one token budget: memory, and gradients against other micro-batches
+  curve     the losses of 50 steps of 2 pairs beside TRL's, on the shortest pairs
+  rss       peak memory of an epoch over 200,000 rows over that of 2,000, with a tiny model that would not hide them;
+            all rows are read and every step has its metrics, but most are not computed
+  batches   4 to 256 pairs a step, the 32 shortest again and again, under one token budget: memory, and gradients
+            against other micro-batches
 
 `--only steps,curve` runs parts. With `--work FOLDER` what is measured stays there, a command that was killed goes on
 where it was, and the last line is made of all that is there; what is missing is null. On `--device cuda` the steps are
@@ -26,6 +29,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +82,7 @@ class Bench:
         cfg, work = self.cfg, self.cfg.work
         job |= {"kind": kind, "threads": cfg.threads, "device": cfg.device, "max_length": cfg.max_length}
         decides = [cfg.model, job, [] if dealt is None else [[[vars(p) for p in m] for m in s] for s in dealt]]
-        decides.append(code_digest() if script in ("dpo_ours.py", "dpo_scale.py") else "")
+        decides.append(code_digest(script, name.startswith("steps")))
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
         place = work / "found" / f"{name}-{digest}"
         result, gradients = place.with_suffix(".json"), place.with_suffix(".safetensors")
@@ -183,15 +187,18 @@ def measure(cfg: argparse.Namespace) -> dict[str, Any]:
 def measure_steps(bench: Bench) -> dict[str, Any]:
     """Arm -> its runs, and what it went over; `gemm` -> rates of the rounds."""
     cfg = bench.cfg
-    grouped = length_groups(bench.pairs, cfg.steps, cfg.seed)
-    dealt = {arm: grouped for arm in cfg.arms}
-    if "trl_default" in dealt:
-        dealt["trl_default"] = dealt_at_random(grouped, cfg.seed)
+    grouped = length_groups(bench.pairs, cfg.rounds * cfg.steps, cfg.seed)
+    every = {arm: grouped for arm in cfg.arms}
+    if "trl_default" in every:
+        every["trl_default"] = dealt_at_random(grouped, cfg.seed)
+    # a round has pairs of its own
+    cuts = range(0, len(grouped), cfg.steps)
+    dealt = {arm: [steps[start : start + cfg.steps] for start in cuts] for arm, steps in every.items()}
     runs: dict[str, Any] = {arm: [] for arm in ("gemm", *dealt)}
     for turn in range(cfg.rounds):
-        for arm in dealt:
-            # the first step warms up, on the pairs of the first that is measured
-            steps = [dealt[arm][0], *dealt[arm]]
+        for arm, rounds in dealt.items():
+            # the first step warms up, on the last pairs of the round before
+            steps = [rounds[turn - 1][-1], *rounds[turn]]
             runs[arm].append(bench.child(f"steps-{arm}-{turn}", ARMS[arm], "steps", steps, arm=arm, turn=turn))
         runs["gemm"].append(bench.child(f"steps-gemm-{turn}", "dpo_flops.py", "gemm", turn=turn)["rates"])
     return {"runs": runs, "dealt": dealt}
@@ -276,10 +283,18 @@ def run_child(script: Path, job: dict[str, Any], work: Path, result: Path) -> No
     scratch.rename(result)
 
 
-def code_digest() -> str:
-    """Of the code that is measured, so that nothing measured of another version is taken for it."""
-    files = sorted((HERE.parent / "train").glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+def code_digest(script: str, in_turns: bool) -> list[str]:
+    """Of the code that is measured and that measures it, so that nothing of another version is taken for it.
+
+    What is measured `in_turns` is measured anew together, whichever of it has changed.
+    """
+    shared = ("dpo_measured.py", "dpo_pairs.py", "dpo_models.py")
+    files = sorted(HERE.glob("dpo_*.py")) if in_turns else [HERE / name for name in (script, *shared)]
+    if in_turns or script in ("dpo_ours.py", "dpo_scale.py"):
+        files += [HERE / "dpo_ours.py", HERE / "dpo_store.py", *sorted((HERE.parent / "train").glob("*.py"))]
+    files = [file for file in files if file.name != "dpo_tables.py"]
+    versions = [f"{library} {version(library)}" for library in ("torch", "transformers", "peft", "trl")]
+    return [hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(), *versions]
 
 
 if __name__ == "__main__":

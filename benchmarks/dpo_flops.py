@@ -70,17 +70,18 @@ def shape_of(config: Any) -> Shape:
     )
 
 
-def packed_work(micros: Sequence[Sequence[Pair]]) -> Work:
+def packed_work(micros: Sequence[Sequence[Pair]], on_cpu: bool = False) -> Work:
     """Ours: no padding, a prompt once for both responses, every token looks only back, responses alone are scored.
 
-    A pair of P prompt, C chosen and R rejected tokens is P+C+R tokens and (P+C)(P+C+1)/2 + PR + R(R+1)/2 looks.
+    A pair of P prompt, C chosen and R rejected tokens is P+C+R tokens and (P+C)(P+C+1)/2 + PR + R(R+1)/2 looks; on a
+    CPU the last R(R+1)/2 are R^2, for a rejected response has a mask, and under a mask the kernel computes it all.
     """
     tokens = attended = scored = 0
     for pair in (pair for micro in micros for pair in micro):
         prompt, chosen, rejected = pair.lengths()
         tokens += prompt + chosen + rejected
         attended += (prompt + chosen) * (prompt + chosen + 1) // 2
-        attended += prompt * rejected + rejected * (rejected + 1) // 2
+        attended += prompt * rejected + (rejected**2 if on_cpu else rejected * (rejected + 1) // 2)
         scored += chosen + rejected
     return Work(tokens, attended, scored)
 
@@ -122,8 +123,8 @@ def needed_flops(shape: Shape, work: Work) -> int:
 def done_flops(shape: Shape, work: Work, arm: str) -> int:
     """What the arm really computes.
 
-    Ours is the least. TRL's head makes its logits again in the backward pass, one head more. TRL's default also
-    passes a reference forward and, with checkpointing, every layer forward once more.
+    Ours is what its work needs. TRL's head makes its logits again in the backward pass, one head more. TRL's default
+    also passes a reference forward and, with checkpointing, every layer forward once more.
     """
     if arm == "ours":
         return needed_flops(shape, work)
@@ -136,7 +137,8 @@ def done_flops(shape: Shape, work: Work, arm: str) -> int:
 def gemm_rates(shape: Shape, device: str, seconds: float = 0.3) -> dict[str, float]:
     """Shape -> billions of operations a second of CPU time of all threads; on a GPU, in bf16 and wall time.
 
-    A large square, and what the model multiplies 2,048 tokens with; on a CPU by both libraries that torch has.
+    A large square, and what the model multiplies 2,048 tokens with, forward and `back`; on a CPU by both libraries
+    that torch has.
     """
     import torch
 
@@ -156,13 +158,14 @@ def gemm_rates(shape: Shape, device: str, seconds: float = 0.3) -> dict[str, flo
     kind = torch.bfloat16 if device == "cuda" else torch.float32
     found = {}
     for name, (rows, inner, columns) in sizes.items():
-        left = torch.randn(rows, inner, device=device, dtype=kind)
-        right = torch.randn(columns, inner, device=device, dtype=kind).t()
-        out = torch.empty(rows, columns, device=device, dtype=kind)
+        weight = torch.randn(columns, inner, device=device, dtype=kind)
         flops = 2 * rows * inner * columns
-        found[name] = rate(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), flops, device, seconds)
-        if device == "cpu" and onednn():
-            found[f"{name} by oneDNN"] = rate(lambda a=left, b=right: gradient(a, b), flops, device, seconds)
+        for way, right in ((name, weight.t()), (f"{name} back", weight)):
+            left = torch.randn(rows, len(right), device=device, dtype=kind)
+            out = torch.empty(rows, right.shape[1], device=device, dtype=kind)
+            found[way] = rate(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), flops, device, seconds)
+            if device == "cpu" and onednn():
+                found[f"{way} by oneDNN"] = rate(lambda a=left, b=right: gradient(a, b), flops, device, seconds)
     return found
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -33,7 +32,9 @@ def set_threads(job: dict[str, Any]) -> None:
 
 def peak_mb() -> float:
     """The most memory that was resident since `forget_peak`, or since the process began."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # getrusage would tell the peak of the parent, if that was higher
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) / 1024
 
 
 def resident_mb() -> float:

@@ -1,6 +1,11 @@
-"""One measured run of this project's DPO in a process of its own: `dpo_ours.py JOB RESULT`, started by `dpo.py`."""
+"""One measured run of this project's DPO in a process of its own: `dpo_ours.py JOB RESULT`, started by `dpo.py`.
 
-from collections.abc import Sequence
+The steps are those of `train/loop.py`, with their metrics and checks, on rows in files. Dropout is 0, as it is for TRL
+here, for masks that differ would make other numbers.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +17,39 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from dpo_measured import ADAPTER, BETA, RATE, Meter, run_job, set_adapter, set_threads, shaken, write_gradients  # noqa: E402
 from dpo_pairs import Pair, read_steps  # noqa: E402
+from dpo_store import read_store, row_of, write_store  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from train.dpo import PairObjective, line_logps  # noqa: E402
 from train.language_model import prepare  # noqa: E402
-from train.losses import sigmoid_loss  # noqa: E402
+from train.loop import Course, LoopConfig, Rows, new_accelerator  # noqa: E402
+from train.losses import LossConfig, sigmoid_loss  # noqa: E402
 from train.models import LoRA, load_chat, named_weights, trainable  # noqa: E402
-from train.tokens import Row, Tokens  # noqa: E402
+from train.room import Room  # noqa: E402
+from train.token_store import TokenRows  # noqa: E402
+
+LOSS = LossConfig("sigmoid", BETA, 0.0, 0.0)
+REFERENCE_TOKENS = 4096
 
 
 def steps(job: dict[str, Any]) -> dict[str, Any]:
     """A warm-up and the measured steps."""
     side = Side(job)
-    dealt = read_steps(Path(job["steps"]))
-    measured = [[side.reference(micro) for micro in step] for step in dealt]
-    meter = Meter(job["device"])
     losses = []
-    for at, (step, references) in enumerate(zip(dealt, measured, strict=True)):
-        meter.begin()
-        losses.append(side.step(step, references, 1 - at / len(dealt)))
-        meter.end()
+    with tempfile.TemporaryDirectory(dir=job["work"]) as folder:
+        taken = side.steps(read_steps(Path(job["steps"])), Path(folder))
+        meter = Meter(job["device"])
+        for step in taken:
+            meter.begin()
+            losses.append(step())
+            meter.end()
     return meter.report() | {"loss": losses}
 
 
 def curve(job: dict[str, Any]) -> dict[str, Any]:
     """The loss of every step."""
-    side = Side(job)
-    dealt = read_steps(Path(job["steps"]))
-    losses = []
-    measured = [[side.reference(micro) for micro in step] for step in dealt]
-    for at, (step, references) in enumerate(zip(dealt, measured, strict=True)):
-        losses.append(side.step(step, references, 1 - at / len(dealt)))
-    return {"loss": losses}
+    with tempfile.TemporaryDirectory(dir=job["work"]) as folder:
+        return {"loss": [step() for step in Side(job).steps(read_steps(Path(job["steps"])), Path(folder))]}
 
 
 def equality(job: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +66,17 @@ def equality(job: dict[str, Any]) -> dict[str, Any]:
     return {"loss": losses}
 
 
+class AsDealt(Room):
+    """Parts of so many rows in the order they come, whatever their tokens."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(0, True)
+        self.size = size
+
+    def parts(self, rows: Any, chosen: Any) -> list[list[int]]:
+        return [list(chosen[start : start + self.size]) for start in range(0, len(chosen), self.size)]
+
+
 class Side:
     """Our model with its adapter and optimizer."""
 
@@ -70,12 +88,13 @@ class Side:
         self.model = set_adapter(trainable(weights, lora, job["max_length"], 0, self.device), 0.0)
         self.language = prepare(self.model, weights.name, load_chat(weights).pad)
         self.model.train()
-        self.weights = [value for value in self.model.parameters() if value.requires_grad]
-        self.adam = torch.optim.AdamW(self.weights, lr=RATE, weight_decay=0.0)
+        self.weights = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+        self.adam = torch.optim.AdamW(self.weights.values(), lr=RATE, weight_decay=0.0)
 
     def logps(self, pairs: Sequence[Pair]) -> Tensor:
         """(pairs, 2) log-probabilities of the responses."""
-        return self.language.line_logps(self.language.batch(rows_of(pairs), range(len(pairs)))).view(-1, 2)
+        rows = [row_of(pair, str(i)) for i, pair in enumerate(pairs)]
+        return self.language.line_logps(self.language.batch(rows, range(len(pairs)))).view(-1, 2)
 
     @torch.no_grad()
     def reference(self, pairs: Sequence[Pair]) -> Tensor:
@@ -87,31 +106,37 @@ class Side:
         """(pairs,)"""
         return sigmoid_loss(self.logps(pairs), reference, BETA)
 
-    def step(self, micros: Sequence[Sequence[Pair]], references: Sequence[Tensor], left: float) -> float:
-        """One step of the optimizer, the learning rate falling in a straight line; returns the mean loss."""
-        count, total = sum(map(len, micros)), 0.0
-        for micro, reference in zip(micros, references, strict=True):
-            loss = self.losses(micro, reference).sum() / count
-            loss.backward()
-            total += loss.item()
-        for group in self.adam.param_groups:
-            group["lr"] = RATE * left
-        self.adam.step()
-        self.adam.zero_grad(set_to_none=True)
-        return total
+    def course(self, rows: TokenRows, reference: Tensor, room: Room, folder: Path) -> Course:
+        """Training on these rows."""
+        places = np.arange(len(rows))
+        objective = PairObjective(LOSS, {"train": reference}, torch.ones(len(rows), dtype=torch.float64))
+        cfg = LoopConfig(1, RATE, 0, 0, False, room.tokens)
+        course = Course(self.language, Rows(rows, rows, places), objective, cfg, new_accelerator(self.device), folder)
+        course.room = room
+        return course
 
+    def steps(self, dealt: Sequence[Sequence[Sequence[Pair]]], folder: Path) -> Iterator[Any]:
+        """Calls that take a step each, in micro-batches as they are dealt, and return its loss.
 
-def rows_of(pairs: Sequence[Pair]) -> list[Row]:
-    """Pairs as the data path holds them."""
-    return [row_of(pair, str(i)) for i, pair in enumerate(pairs)]
+        The learning rate falls in a straight line.
+        """
+        pairs = [pair for step in dealt for micro in step for pair in micro]
+        write_store(folder, pairs, len(pairs))
+        rows = read_store(folder)
+        with self.model.disable_adapter():
+            reference = line_logps(self.language, Room(REFERENCE_TOKENS, True), rows, list(range(len(rows))))
+        course = self.course(rows, reference, AsDealt(len(dealt[0][0])), folder)
 
+        def step(at: int, chosen: list[int]) -> float:
+            for group in self.adam.param_groups:
+                group["lr"] = RATE * (1 - at / len(dealt))
+            return float(course.step(at + 1, chosen, self.adam, self.weights)["loss"])
 
-def row_of(pair: Pair, row_id: str) -> Row:
-    responses = tuple(
-        Tokens(np.array(ids, dtype=np.uint32), np.ones(len(ids), dtype=np.bool_))
-        for ids in (pair.chosen_ids, pair.rejected_ids)
-    )
-    return Row(row_id, np.array(pair.prompt_ids, dtype=np.uint32), responses)
+        start = 0
+        for at, micros in enumerate(dealt):
+            chosen = list(range(start, start + sum(map(len, micros))))
+            start += len(chosen)
+            yield lambda at=at, chosen=chosen: step(at, chosen)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,20 @@ set_defaults()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from dpo_measured import BETA, RATE, forget_peak, peak_mb, resident_mb, run_job, shaken  # noqa: E402
-from dpo_ours import Side, rows_of  # noqa: E402
+from dpo_measured import RATE, forget_peak, peak_mb, resident_mb, run_job, shaken  # noqa: E402
+from dpo_ours import Side  # noqa: E402
 from dpo_pairs import Pair, read_steps  # noqa: E402
+from dpo_store import read_store, row_of, write_store  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from train.dpo import PairObjective, line_logps  # noqa: E402
+from train.dpo import line_logps  # noqa: E402
 from train.language_model import LanguageModel  # noqa: E402
-from train.loop import Course, LoopConfig, Rows, new_accelerator  # noqa: E402
-from train.losses import LossConfig  # noqa: E402
+from train.metrics import METRICS, MetricsLog  # noqa: E402
 from train.packing import Batch, micro_batches  # noqa: E402
 from train.reference import reference_logps  # noqa: E402
-from train.schedule import Schedule  # noqa: E402
-from train.token_store import MANIFEST, TokenRows, write_files  # noqa: E402
-from train.tokenising import CHUNK, LEARNT, Encoded  # noqa: E402
-from train.tokens import Preflight, Row  # noqa: E402
+from train.room import Room  # noqa: E402
+from train.schedule import Schedule, check_steps  # noqa: E402
+from train.watch import warnings_of  # noqa: E402
 
 STORE_BATCH, STORE_STEPS = 4, 30
 """Rows a step, and steps that are really trained, evenly over an epoch."""
@@ -42,8 +41,7 @@ def batches(job: dict[str, Any]) -> dict[str, Any]:
     side = Side(job)
     shaken(side.model)
     pairs = [pair for step in read_steps(Path(job["steps"])) for micro in step for pair in micro]
-    rows = rows_of(pairs)
-    sizes = [len(row) for row in rows]
+    sizes = [len(row_of(pair, "")) for pair in pairs]
     base = resident_mb()
     forget_peak()
     parts = micro_batches(sizes, range(len(pairs)), job["budget"])
@@ -59,28 +57,9 @@ def batches(job: dict[str, Any]) -> dict[str, Any]:
 
 def store(job: dict[str, Any]) -> dict[str, Any]:
     """Write a store of so many rows, the real pairs again and again, as training finds it."""
-    folder = Path(job["store"])
-    rows = rows_of([pair for step in read_steps(Path(job["steps"])) for micro in step for pair in micro])
-    written = write_files(folder, repeated(rows, job["rows"]))
-    manifest = written | {"kind": "pair", "key": f"benchmark-{job['rows']}", "rows": job["rows"]}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    return {"tokens": written["tokens"], "files_mb": sum(written["bytes"].values()) / 2**20}
-
-
-def repeated(rows: Sequence[Row], count: int) -> Iterator[Encoded]:
-    """Chunks of the store, `count` rows in all."""
-    for start in range(0, count, CHUNK):
-        places = range(start, min(start + CHUNK, count))
-        chunk = [rows[place % len(rows)] for place in places]
-        parts = [
-            (row.prompt, *(np.where(one.learnt, one.ids | LEARNT, one.ids) for one in row.responses)) for row in chunk
-        ]
-        yield Encoded(
-            np.concatenate([part for row in parts for part in row]),
-            np.array([len(part) for row in parts for part in row], dtype=np.int64),
-            [f"{place}-{row.row_id}" for place, row in zip(places, chunk, strict=True)],
-            Preflight(rows=len(chunk), kept=len(chunk)),
-        )
+    pairs = [pair for step in read_steps(Path(job["steps"])) for micro in step for pair in micro]
+    written = write_store(Path(job["store"]), pairs, job["rows"])
+    return {"tokens": written["tokens"], "files_mb": written["bytes"] / 2**20}
 
 
 def rss(job: dict[str, Any]) -> dict[str, Any]:
@@ -104,28 +83,31 @@ def trained(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     side = Side(job)
     base = resident_mb()
     forget_peak()
-    rows = TokenRows(folder, json.loads((folder / MANIFEST).read_text()))
-    reader = Reader(**vars(side.language))
+    rows = read_store(folder)
+    reader, room = Reader(**vars(side.language)), Room(job["budget"], True)
     with tempfile.TemporaryDirectory() as scratch:
         reference = reference_logps(
-            Path(scratch), "benchmark", rows, 2, lambda places: line_logps(reader, rows, places), "benchmark"
+            Path(scratch), "benchmark", rows, 2, lambda places: line_logps(reader, room, rows, places), "benchmark"
         )
-    loss = LossConfig("sigmoid", BETA, 0.0, 0.0)
-    objective = PairObjective(loss, {"train": reference}, torch.ones(len(rows), dtype=torch.float64))
-    cfg = LoopConfig(
-        epochs=1, lr=RATE, batch_size=STORE_BATCH, seed=0, gradient_checkpointing=False, tokens_per_batch=job["budget"]
-    )
-    places = np.arange(len(rows))
-    course = Course(side.language, Rows(rows, rows, places), objective, cfg, new_accelerator(side.device), folder)
+    course = side.course(rows, reference, Room(job["budget"], True), folder)
     schedule = Schedule(len(rows), STORE_BATCH, 1, 0)
-    weights = {name: value for name, value in side.model.named_parameters() if value.requires_grad}
-    for step in np.linspace(1, schedule.steps(), STORE_STEPS).astype(int).tolist():
-        course.step(step, places[schedule.rows(step)].tolist(), side.adam, weights)
-    # the rows of all steps are read as a step reads them, so that all of the store was touched in the order of an epoch
-    for step in range(1, schedule.steps() + 1):
-        for place in schedule.rows(step):
-            rows[place]
-        rows.release()
+    steps = schedule.steps()
+    computed = set(np.linspace(1, steps, STORE_STEPS).astype(int).tolist())
+    # the rows of all other steps are read as a step reads them, and every step has its metrics
+    checks = check_steps(steps, 1)
+    metrics = MetricsLog(folder / METRICS, checks)
+    for step in range(1, steps + 1):
+        chosen = schedule.rows(step)
+        if step in computed:
+            row = course.step(step, chosen, side.adam, side.weights)
+        else:
+            for place in chosen:
+                rows[place]
+            rows.release()
+        metrics.add(row | {"step": step, "epoch": step / steps, "learning_rate": RATE})
+        if step in checks:
+            metrics.write()
+            warnings_of(metrics.rows)
     return {"base_mb": base, "peak_mb": peak_mb(), "rows": len(rows)}
 
 
@@ -154,7 +136,7 @@ def gradients_of(side: Side, pairs: Sequence[Pair], parts: Sequence[Sequence[int
     for part in parts:
         chosen = [pairs[place] for place in part]
         (side.losses(chosen, side.reference(chosen)).sum() / len(pairs)).backward()
-    found = [value.grad.clone() for value in side.weights]
+    found = [value.grad.clone() for value in side.weights.values()]
     side.adam.zero_grad(set_to_none=True)
     return found
 

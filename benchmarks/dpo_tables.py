@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dpo_flops import Shape, Work, best_rate, done_flops, needed_flops, packed_work, padded_work, shape_of
-from dpo_pairs import Pair
+from dpo_pairs import MICRO, Pair
 
 __all__ = ["PRINTED", "last_line", "lengths", "shape_of", "short"]
 
@@ -46,20 +46,22 @@ def short(found: Found) -> str:
     return "; ".join(parts)
 
 
-def works(found: Found) -> dict[str, list[Work]]:
-    """Arm -> what each measured step goes over."""
+def works(found: Found, device: str) -> dict[str, list[list[Work]]]:
+    """Arm -> round -> what each measured step goes over; on a GPU TRL scores responses alone by itself."""
+    on_cpu = device == "cpu"
     count: dict[str, Callable[[Any], Work]] = {
-        "ours": packed_work,
+        "ours": lambda step: packed_work(step, on_cpu),
         "trl_tuned": lambda step: padded_work(step, True),
-        "trl_default": lambda step: padded_work(step, False),
+        "trl_default": lambda step: padded_work(step, not on_cpu),
     }
-    return {arm: [count[arm](step) for step in dealt] for arm, dealt in found["dealt"].items()}
+    return {arm: [[count[arm](step) for step in steps] for steps in dealt] for arm, dealt in found["dealt"].items()}
 
 
-def mean_flops(found: Found, shape: Shape) -> dict[str, float]:
+def mean_flops(found: Found, shape: Shape, device: str) -> dict[str, float]:
     """Arm -> operations a step."""
     return {
-        arm: statistics.fmean(done_flops(shape, work, arm) for work in steps) for arm, steps in works(found).items()
+        arm: statistics.fmean(done_flops(shape, work, arm) for steps in rounds for work in steps)
+        for arm, rounds in works(found, device).items()
     }
 
 
@@ -70,7 +72,7 @@ def seconds(runs: Sequence[Found], name: str = "cpu_s") -> list[float]:
 
 def print_steps(found: Found, shape: Shape, cfg: argparse.Namespace) -> None:
     """An arm a line, against ours; then what the machine can multiply."""
-    runs, done, over = found["runs"], mean_flops(found, shape), works(found)
+    runs, done, over = found["runs"], mean_flops(found, shape, cfg.device), works(found, cfg.device)
     clock = "wall_s" if cfg.device == "cuda" else "cpu_s"
     medians = {arm: statistics.median(seconds(runs[arm], clock)) for arm in done}
     unit = "wall" if cfg.device == "cuda" else "CPU"
@@ -82,9 +84,10 @@ def print_steps(found: Found, shape: Shape, cfg: argparse.Namespace) -> None:
         values = seconds(runs[arm], clock)
         peak, base = (statistics.median(run[name] for run in runs[arm]) for name in ("peak_mb", "base_mb"))
         tuned = statistics.median(run["peak_mb"] for run in runs["trl_tuned"]) if "trl_tuned" in runs else math.nan
-        times = median / medians["ours"] if "ours" in medians else math.nan
+        times = times_ours(runs, arm, clock)
         flops = done[arm] / done["ours"] if "ours" in done else math.nan
-        tokens, scored = (statistics.fmean(getattr(work, name) for work in over[arm]) for name in ("tokens", "scored"))
+        every = [work for steps in over[arm] for work in steps]
+        tokens, scored = (statistics.fmean(getattr(work, name) for work in every) for name in ("tokens", "scored"))
         print(
             f"{arm:<12}{median:>14.2f} {f'{min(values):.2f} to {max(values):.2f}':>16} {times:>10.2f} {base:>8,.0f} "
             f"{peak:>8,.0f} {peak / tuned:>8.2f} {done[arm] / 1e12:>7.2f} {flops:>10.2f} "
@@ -92,11 +95,8 @@ def print_steps(found: Found, shape: Shape, cfg: argparse.Namespace) -> None:
         )
         check_scored(arm, runs[arm], over[arm])
         if cfg.device == "cuda":
-            real = statistics.fmean(
-                sum(sum(p.lengths()) for micro in step for p in micro) for step in found["dealt"][arm]
-            )
             memory = statistics.median(run["peak_gpu_gib"] for run in runs[arm])
-            print(f"{'':<12}{real / median:,.0f} tokens a second, {memory:.2f} GiB")
+            print(f"{'':<12}{tokens_a_second(found, arm):,.0f} tokens a second, {memory:.2f} GiB")
     name, peak_rate = best_rate(runs["gemm"])
     print(f"matrix products: {peak_rate:.1f} GFLOP a {unit} second at best ({name}, median of the rounds)", end="")
     if "ours" in medians:
@@ -106,17 +106,37 @@ def print_steps(found: Found, shape: Shape, cfg: argparse.Namespace) -> None:
     print()
 
 
-def check_scored(arm: str, runs: Sequence[Found], over: Sequence[Work]) -> None:
+def times_ours(runs: Found, arm: str, clock: str) -> float:
+    """How often our seconds an arm takes: the median of the rounds, in each of which both have the same pairs."""
+    if "ours" not in runs:
+        return math.nan
+    ours = seconds(runs["ours"], clock)
+    return statistics.median(one / other for one, other in zip(seconds(runs[arm], clock), ours, strict=True))
+
+
+def tokens_a_second(found: Found, arm: str) -> float:
+    """Tokens of the pairs, a prompt counted once, over wall seconds: the median of the rounds."""
+    rounds = zip(found["dealt"][arm], seconds(found["runs"][arm], "wall_s"), strict=True)
+    return statistics.median(
+        statistics.fmean(sum(sum(pair.lengths()) for micro in step for pair in micro) for step in steps) / wall
+        for steps, wall in rounds
+    )
+
+
+def check_scored(arm: str, runs: Sequence[Found], over: Sequence[Sequence[Work]]) -> None:
     """TRL's head must have met as many positions as are counted for it."""
-    for run in runs:
-        if "scored" in run and run["scored"] != [work.scored for work in over]:
-            raise RuntimeError(f"{arm} scored {run['scored']} positions, not {[work.scored for work in over]}")
+    for run, works in zip(runs, over, strict=True):
+        if "scored" in run and run["scored"] != [work.scored for work in works]:
+            raise RuntimeError(f"{arm} scored {run['scored']} positions, not {[work.scored for work in works]}")
 
 
 def needed_rate(found: Found, shape: Shape, clock: str) -> float:
-    """Billions of needed operations of our step a second."""
-    needed = statistics.fmean(needed_flops(shape, work) for work in works(found)["ours"])
-    return needed / statistics.median(seconds(found["runs"]["ours"], clock)) / 1e9
+    """Billions of needed operations of our step a second, the median of the rounds."""
+    needed = [
+        statistics.fmean(needed_flops(shape, packed_work(step)) for step in steps) for steps in found["dealt"]["ours"]
+    ]
+    taken = seconds(found["runs"]["ours"], clock)
+    return statistics.median(flops / one for flops, one in zip(needed, taken, strict=True)) / 1e9
 
 
 def gemm_share(found: Found, shape: Shape, clock: str = "cpu_s") -> float:
@@ -182,8 +202,8 @@ def last_line(found: Found, shape: Shape, cfg: argparse.Namespace) -> Found:
     line: Found = dict.fromkeys(KEYS)
     line["model"] = cfg.model
     if "steps" in found:
-        runs, done = found["steps"]["runs"], mean_flops(found["steps"], shape)
-        line["pairs"] = 2 * 4 * cfg.steps
+        runs, done = found["steps"]["runs"], mean_flops(found["steps"], shape, cfg.device)
+        line["pairs"] = 2 * MICRO * cfg.steps * cfg.rounds
         for arm in done:
             line[f"{arm}_cpu_s"] = round(statistics.median(seconds(runs[arm])), 3)
             if f"{arm}_peak_mb" in line:
@@ -208,10 +228,9 @@ def gpu_line(found: Found, shape: Shape) -> Found:
     """What counts on a GPU, beside the names of a CPU, which are null there but for the ratios."""
     steps = found["steps"]
     line: Found = {name: None for name in KEYS if name.endswith(("cpu_s", "peak_mb"))}
-    for arm, dealt in steps["dealt"].items():
-        real = statistics.fmean(sum(sum(pair.lengths()) for micro in step for pair in micro) for step in dealt)
+    for arm in steps["dealt"]:
         runs = steps["runs"][arm]
-        line[f"{arm}_tokens_per_s"] = round(real / statistics.median(seconds(runs, "wall_s")))
+        line[f"{arm}_tokens_per_s"] = round(tokens_a_second(steps, arm))
         line[f"{arm}_peak_gib"] = round(statistics.median(run["peak_gpu_gib"] for run in runs), 2)
     if "ours" in steps["dealt"]:
         line["gemm_share"] = round(gemm_share(steps, shape, "wall_s"), 3)

@@ -96,7 +96,8 @@ def equality(job: dict[str, Any]) -> dict[str, Any]:
         shaken(trainer.model).train()
         found = []
         for inputs in trainer.get_train_dataloader():
-            loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(inputs))
+            with trainer.compute_loss_context_manager():
+                loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(inputs))
             (loss / len(micros)).backward()
             found.append(loss.item())
         write_gradients(trainer.model, Path(job["gradients"]))
@@ -137,7 +138,7 @@ def make_trainer(job: dict[str, Any], micros: list[list[list[Pair]]], folder: st
         # peft asks transformers for what transformers has renamed
         warnings.simplefilter("ignore", FutureWarning)
         trainer = InOrder(
-            model=AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32),
+            model=AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16 if on_gpu else torch.float32),
             args=cfg,
             train_dataset=Dataset.from_list([texts(pair) for pair in pairs]),
             processing_class=tokenizer,

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from importlib.metadata import version
@@ -308,16 +308,26 @@ def parquet_bytes(rows: pl.DataFrame) -> bytes:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a name beside `path`, then rename: readers see all of it or nothing."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with full_disk(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with scratch.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(scratch, path)
+        except OSError:
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Turn what can go wrong with writing `path` into a UserError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(scratch, path)
+        yield
     except OSError as error:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
                 f"no room to write {path} ({error.strerror}); free some space, then give the same command again: "

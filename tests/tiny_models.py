@@ -45,7 +45,11 @@ WINDOWED = {"sliding_window": 8}
 MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "llama": (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": False}),
     # as SmolLM2: three query heads a key head, tied embeddings
-    "smollm2": (LlamaForCausalLM, LlamaConfig, {"num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 48}),
+    "smollm2": (
+        LlamaForCausalLM,
+        LlamaConfig,
+        {"num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 48, "tie_word_embeddings": True},
+    ),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config, {"tie_word_embeddings": True}),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 16}),
     "mistral windowed": (MistralForCausalLM, MistralConfig, WINDOWED),
@@ -93,10 +97,9 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 def difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """Largest difference between two sets of gradients, over the largest gradient, or over 1 if that is larger."""
+    """How far two sets of gradients lie apart: the largest over the tensors of |a - b| / |b|, Euclidean norms."""
     assert found.keys() == expected.keys()
-    largest = max(value.abs().max().item() for value in expected.values())
-    return max((found[name] - expected[name]).abs().max().item() for name in expected) / max(1.0, largest)
+    return max(((found[name] - value).norm() / value.norm()).item() for name, value in expected.items())
 
 
 class Listed(list[Row]):

@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 PROBE_TOKENS = 256
 MOST_TOKENS = {"cpu": 4096, "cuda": 65_536}
 """More at a time is no faster."""
-OUT_OF_MEMORY = ("can't allocate memory", "could not create a primitive")
-"""What torch and oneDNN say on a CPU."""
 SHARE = 0.7
 """Of the free memory that is planned for."""
 SPARE = {"cpu": 1.5, "cuda": 1.1}
@@ -111,10 +109,3 @@ def memory(device: torch.device) -> tuple[int, int]:
     except (OSError, ValueError):
         pass
     return psutil.Process().memory_info().rss, max(free, 0)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that an allocation failed; torch has no class of its own for that on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(said in str(error) for said in OUT_OF_MEMORY)
-    )

@@ -19,8 +19,9 @@ from train.loop import LoopConfig, Loss, Rows, new_accelerator, train
 from train.losses import LOSSES, SIMPO_GAMMA, LossConfig, pair_loss
 from train.mix_rows import MixRows, Split, read_mix
 from train.models import LoRA, Weights, choose_sides, chosen_device, frozen, load_chat, same_tokens, trainable
-from train.packing import Batch, micro_batches
+from train.packing import Batch
 from train.reference import reference_key, reference_logps
+from train.room import Room
 from train.run_folder import asked_for, finish, open_run, planned, reused, summary
 from train.token_store import TokenRows, token_rows
 from train.tokens import Preflight
@@ -59,18 +60,18 @@ def train_dpo(cfg: DPOConfig) -> dict[str, Any]:
         weights = pair_weights(cfg.weights, rows["train"])
         model = trainable(policy, LoRA(cfg.rank, cfg.alpha, cfg.dropout), cfg.max_length, cfg.seed, device)
         language = prepare(model, policy.name, chat.pad)
-        check_vocabulary(language, rows["train"])
-        room = planned(run, cfg.tokens_per_batch, lambda: plan(language, rows["train"], cfg))
+        check_vocabulary(language, *rows.values())
+        tokens = planned(run, cfg.tokens_per_batch, lambda: plan(language, rows["train"], cfg)).tokens_per_batch
         trained = train(
             language,
             Rows(rows["train"], rows["heldout"], weights.numpy().nonzero()[0]),
             PairObjective(loss, against, weights),
-            LoopConfig.of(cfg, room.tokens_per_batch),
+            LoopConfig.of(cfg, tokens),
             run.path,
             new_accelerator(device),
             start_loss(loss) if is_same and against is not None else None,
         )
-        return summary(run, finish(run, model, trained, preflight, room))
+        return summary(run, finish(run, model, trained, preflight))
 
 
 def settled(cfg: DPOConfig) -> tuple[DPOConfig, LossConfig]:
@@ -113,11 +114,14 @@ def measured(
     """Split -> (rows, 2) summed log-probabilities under the frozen reference, which is loaded if any are missing."""
 
     @cache
-    def language() -> LanguageModel:
-        return prepare(frozen(reference, cfg.max_length, device), reference.name, pad)
+    def loaded() -> tuple[LanguageModel, Room]:
+        language = prepare(frozen(reference, cfg.max_length, device), reference.name, pad)
+        check_vocabulary(language, *rows.values())
+        asked, most = cfg.tokens_per_batch, REFERENCE_TOKENS[device.type]
+        return language, Room(min(asked, most) if asked else most, language.packs)
 
     def measure(split: Split) -> Callable[[list[int]], Tensor]:
-        return lambda places: line_logps(language(), rows[split], places)
+        return lambda places: line_logps(*loaded(), rows[split], places)
 
     key = {split: reference_key(rows[split].key, reference.digest, device.type) for split in SPLITS}
     folder = cfg.data / "references"
@@ -126,16 +130,19 @@ def measured(
     }
 
 
-@torch.no_grad()
-def line_logps(language: LanguageModel, rows: TokenRows, places: list[int]) -> Tensor:
-    """(places, lines of a row) under a frozen model."""
-    check_vocabulary(language, rows)
-    found: dict[int, Tensor] = {}
-    for part in micro_batches(rows.sizes, places, REFERENCE_TOKENS[language.device.type]):
-        batch = language.batch(rows, part)
-        found |= zip(part, language.line_logps(batch).view(len(part), -1).cpu(), strict=True)
-        rows.release()
-    return torch.stack([found[place] for place in places])
+def line_logps(language: LanguageModel, room: Room, rows: TokenRows, places: list[int]) -> Tensor:
+    """(places, lines of a row) under a frozen model, as many at a time as there is room for."""
+
+    @torch.no_grad()
+    def measured(parts: list[list[int]]) -> Tensor:
+        found: dict[int, Tensor] = {}
+        for part in parts:
+            batch = language.batch(rows, part)
+            found |= zip(part, language.line_logps(batch).view(len(part), -1).cpu(), strict=True)
+            rows.release()
+        return torch.stack([found[place] for place in places])
+
+    return room.within(rows, places, measured)
 
 
 def start_loss(loss: LossConfig) -> float:

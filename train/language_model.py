@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from schemas.errors import UserError
 from train.adapted import Dropout, adapt
@@ -74,6 +74,7 @@ def prepare(model: Any, name: str, pad: int) -> LanguageModel:
     base = base_of(model)
     head = read_head(base, name)
     model.eval()
+    without_dropout(base)
     rows = trial_rows(len(head.weight))
     places = range(len(rows))
     with torch.no_grad():
@@ -86,6 +87,15 @@ def prepare(model: Any, name: str, pad: int) -> LanguageModel:
     if head.weight.device.type == "cpu":
         fuse(base)
     return LanguageModel(name, model, head, not why_not, pad, adapt(base))
+
+
+def without_dropout(base: Any) -> None:
+    """Switch off what a model drops out by itself: what the adapter drops out does not depend on parts."""
+    for name, module in base.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_" not in name:
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
 
 
 def trial_rows(vocabulary: int) -> list[Row]:
@@ -140,11 +150,12 @@ def alike(expected: Tensor, found: Tensor, dtype: torch.dtype) -> bool:
     return bool((expected - found).abs().max() <= share * expected.abs().max())
 
 
-def check_vocabulary(language: LanguageModel, rows: TokenRows) -> None:
+def check_vocabulary(language: LanguageModel, *splits: TokenRows) -> None:
     """Refuse tokens that the model has no embedding for."""
     known = base_of(language.model).get_input_embeddings().num_embeddings
-    if rows.largest_id >= known:
+    largest_id = max(rows.largest_id for rows in splits)
+    if largest_id >= known:
         raise UserError(
-            f"the tokenizer of {language.name} writes token {rows.largest_id}, and its vocabulary ends at {known - 1}: "
+            f"the tokenizer of {language.name} writes token {largest_id}, and its vocabulary ends at {known - 1}: "
             "tokenizer and weights are of two models; use a folder in which they belong together"
         )

@@ -1,13 +1,11 @@
 """One training loop for SFT and DPO: step, held-out check, checkpoint, resume."""
 
-import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,22 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from curate.store import write_atomically
 from schemas.errors import UserError
-from train.budget import is_out_of_memory, save_plan, saved_plan
+from train.budget import save_plan, saved_plan
 from train.checkpoints import newest_checkpoint, restore_moments, save_checkpoint
 from train.config import DPOConfig, SFTConfig
 from train.language_model import LanguageModel, base_of
-from train.packing import Batch, micro_batches
+from train.metrics import METRICS, MetricsLog
+from train.packing import Batch
+from train.room import Room
 from train.schedule import Schedule, check_steps
 from train.token_store import TokenRows
 from train.watch import Metrics, warnings_of
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-METRICS = "metrics.jsonl"
 START_TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}
 """How far the loss before step 1 may lie from what it must be, as a share of that; half precision is coarse."""
 
@@ -88,17 +84,15 @@ class Trained:
     """What a finished loop has to say."""
 
     rows: list[Metrics]
+    """As `MetricsLog` keeps them."""
+    first_loss: float
+    """Of the first step."""
+    last_loss: float
     steps: int
+    tokens: int
+    """Read in training; a prompt that two responses share counts once."""
     seconds: float
     warnings: dict[str, str]
-
-    def losses(self) -> list[float]:
-        """Training loss by step."""
-        return [row["loss"] for row in self.rows if "loss" in row]
-
-    def tokens(self) -> int:
-        """Tokens read in training; a prompt that two responses share counts once."""
-        return int(max(row.get("num_tokens", 0) for row in self.rows))
 
 
 def new_accelerator(device: torch.device) -> Accelerator:
@@ -132,7 +126,7 @@ def train(
     steps = schedule.steps()
     checks = check_steps(steps, cfg.epochs)
     saved = newest_checkpoint(folder / "checkpoints")
-    log_rows = read_metrics(folder / METRICS, saved.step) if saved else []
+    metrics = MetricsLog(folder / METRICS, checks, saved.step if saved else 0)
     if saved:
         log.info("going on after step %d of %d", saved.step, steps)
         with torch.no_grad():
@@ -140,7 +134,8 @@ def train(
                 value.copy_(saved.weights[name])
         restore_moments(adam, saved.moments)
     else:
-        log_rows = course.start(schedule, start_loss)
+        for row in course.start(schedule, start_loss):
+            metrics.add(row)
     begun = time.monotonic() - (saved.seconds if saved else 0.0)
     warned: set[str] = set()
     done = saved.step if saved else 0
@@ -150,24 +145,26 @@ def train(
                 group["lr"] = cfg.lr * (1 - (step - 1) / steps)
             row = course.step(step, rows.places[schedule.rows(step)].tolist(), optimizer, weights)
             row |= {"epoch": step * cfg.epochs / steps, "learning_rate": adam.param_groups[0]["lr"]}
-            row["num_tokens"] += next((old["num_tokens"] for old in reversed(log_rows) if "num_tokens" in old), 0)
-            log_rows.append(row)
+            row["num_tokens"] += metrics.newest.get("num_tokens", 0)
+            metrics.add(row)
             if step in checks:
                 if len(rows.heldout):
-                    log_rows.append({"step": step, "epoch": row["epoch"], **course.check()})
-                write_atomically(folder / METRICS, "".join(json.dumps(row) + "\n" for row in log_rows).encode())
+                    metrics.add({"step": step, "epoch": row["epoch"], **course.check()})
+                metrics.write()
                 save_checkpoint(folder / "checkpoints", step, time.monotonic() - begun, weights, adam)
-                for kind, text in warnings_of(log_rows).items():
+                for kind, text in warnings_of(metrics.rows).items():
                     if kind not in warned:
                         bar.clear()
                         log.warning("warning: %s", text)
                         warned.add(kind)
-            bar.set_postfix(shown(log_rows), refresh=False)
+            bar.set_postfix(shown(metrics.newest), refresh=False)
             bar.update()
             if bar.disable and step in checks:
-                said = ", ".join(f"{name} {value}" for name, value in shown(log_rows).items())
+                said = ", ".join(f"{name} {value}" for name, value in shown(metrics.newest).items())
                 log.info("step %d of %d: %s", step, steps, said)
-    return Trained(log_rows, steps, time.monotonic() - begun, warnings_of(log_rows))
+    assert metrics.first_loss is not None
+    losses, tokens = (metrics.first_loss, metrics.newest["loss"]), metrics.newest["num_tokens"]
+    return Trained(metrics.rows, *losses, steps, tokens, time.monotonic() - begun, warnings_of(metrics.rows))
 
 
 class Course:
@@ -188,8 +185,12 @@ class Course:
         self.cfg = cfg
         self.accelerator = accelerator
         self.folder = folder
-        self.tokens_per_batch = cfg.tokens_per_batch
-        """Halved where memory runs out, in the plan of the run too."""
+        self.room = Room(cfg.tokens_per_batch, language.packs, self.keep)
+
+    def keep(self, tokens: int) -> None:
+        """Write into the plan of the run how many tokens at a time there is room for, for when it goes on."""
+        if plan := saved_plan(self.folder):
+            save_plan(self.folder, plan._replace(tokens_per_batch=tokens))
 
     def start(self, schedule: Schedule, expected: float | None) -> list[Metrics]:
         """The metrics before the first step; without held-out rows, the loss of the first batch is looked at alone."""
@@ -207,7 +208,7 @@ class Course:
 
     def step(self, step: int, chosen: list[int], optimizer: Any, weights: dict[str, Tensor]) -> Metrics:
         """One step of the optimizer. Raises UserError, with the rows, where the numbers are no longer finite."""
-        metrics = self.within_memory(self.rows.train, chosen, lambda: self.gradient(step, chosen, optimizer))
+        metrics = self.room.within(self.rows.train, chosen, lambda parts: self.gradient(step, parts, optimizer))
         norm = torch.nn.utils.get_total_norm([value.grad for value in weights.values() if value.grad is not None])
         if not (np.isfinite(metrics["loss"]) and torch.isfinite(norm)):
             ids = ", ".join(self.rows.train[row].row_id for row in chosen)
@@ -219,83 +220,48 @@ class Course:
         optimizer.zero_grad(set_to_none=True)
         return {"step": step, "loss": metrics.pop("loss"), "grad_norm": norm.item(), **metrics}
 
-    def gradient(self, step: int, chosen: list[int], optimizer: Any) -> Metrics:
-        """Loss and metrics of a step, whose gradient is then there, put together from parts of the step."""
+    def gradient(self, step: int, parts: list[list[int]], optimizer: Any) -> Metrics:
+        """Loss and metrics of a step, whose gradient is then there, put together from these parts."""
         self.language.model.train()
         optimizer.zero_grad(set_to_none=True)
         rows = self.rows.train
-        parts = [self.language.batch(rows, part) for part in self.parts(rows, chosen)]
-        weight = sum(self.objective.weight(batch, False) for batch in parts)
+        batches = [self.language.batch(rows, part) for part in parts]
+        weight = sum(self.objective.weight(batch, False) for batch in batches)
         loss = 0.0
         sums: Metrics = {}
-        for batch in parts:
+        for batch in batches:
             self.language.dropout.draw_for(self.cfg.seed, step, batch.spans)
             found = self.objective.loss(self.language.line_logps(batch), batch, False)
             self.accelerator.backward(found.total / weight)
             loss += found.total.item() / weight
             add_up(sums, found.metrics)
         rows.release()
-        means = {name: value / len(chosen) for name, value in sums.items()}
-        return {"loss": loss, **means, "num_tokens": sum(batch.tokens for batch in parts)}
-
-    def parts(self, rows: TokenRows, chosen: Sequence[int] | NDArray[np.int64]) -> list[list[int]]:
-        """These rows as parts that are in work together; a row that is not packed may take twice its tokens."""
-        copies = 1 if self.language.packs else 2
-        return micro_batches(rows.sizes, chosen, self.tokens_per_batch // copies)
-
-    def within_memory(self, rows: TokenRows, chosen: Sequence[int] | NDArray[np.int64], work: Callable[[], T]) -> T:
-        """Do it, with half the tokens at a time wherever memory runs out: sums over parts are the same.
-
-        Raises UserError where each row was by itself already.
-        """
-        while True:
-            try:
-                return work()
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            if len(self.parts(rows, chosen)) == len(chosen):
-                longest = max(int(rows.sizes[row]) for row in chosen)
-                raise UserError(
-                    f"a row of up to {longest} tokens takes more memory than there is; give --gradient-checkpointing, "
-                    "or a lower --max-length"
-                )
-            torch.cuda.empty_cache()
-            self.tokens_per_batch = min(self.tokens_per_batch, int(rows.sizes[chosen].sum())) // 2
-            if plan := saved_plan(self.folder):
-                save_plan(self.folder, plan._replace(tokens_per_batch=self.tokens_per_batch))
-            log.warning(
-                "memory ran out: at most %s tokens at a time from here on, with the same gradient",
-                f"{self.tokens_per_batch:,}",
-            )
+        count = sum(map(len, parts))
+        means = {name: value / count for name, value in sums.items()}
+        return {"loss": loss, **means, "num_tokens": sum(batch.tokens for batch in batches)}
 
     def check(self) -> Metrics:
         """Metrics of the held-out rows."""
         return self.measure(self.rows.heldout, np.arange(len(self.rows.heldout)), is_heldout=True)
 
     def measure(self, rows: TokenRows, chosen: NDArray[np.int64], is_heldout: bool) -> Metrics:
-        return self.within_memory(rows, chosen, lambda: self.measured(rows, chosen, is_heldout))
+        return self.room.within(rows, chosen, lambda parts: self.measured(rows, parts, is_heldout))
 
-    def measured(self, rows: TokenRows, chosen: NDArray[np.int64], is_heldout: bool) -> Metrics:
+    def measured(self, rows: TokenRows, parts: list[list[int]], is_heldout: bool) -> Metrics:
         """Mean loss and metrics of these rows, under names that begin with `eval_`; dropout is off."""
         self.language.model.eval()
         total, weight = 0.0, 0.0
         sums: Metrics = {}
-        for part in self.parts(rows, chosen):
+        for part in parts:
             batch = self.language.batch(rows, part)
             with torch.no_grad():
                 found = self.objective.loss(self.language.line_logps(batch), batch, is_heldout)
             total, weight = total + found.total.item(), weight + self.objective.weight(batch, is_heldout)
             add_up(sums, found.metrics)
         rows.release()
-        means = {f"eval_{name}": value / len(chosen) for name, value in sums.items()}
-        return {"eval_loss": total / weight, "eval_rows": len(chosen), **means}
-
-
-def read_metrics(path: Path, last_step: int) -> list[Metrics]:
-    """What was measured up to a step."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [row for row in rows if row["step"] <= last_step]
+        count = sum(map(len, parts))
+        means = {f"eval_{name}": value / count for name, value in sums.items()}
+        return {"eval_loss": total / weight, "eval_rows": count, **means}
 
 
 def live_line(total: int, done: int) -> "tqdm[Any]":
@@ -304,15 +270,10 @@ def live_line(total: int, done: int) -> "tqdm[Any]":
     return tqdm(total=total, initial=done, desc="training", unit="step", file=sys.stderr, disable=not is_shown)
 
 
-def shown(rows: Sequence[Metrics]) -> dict[str, str]:
-    """The newest of the figures worth watching."""
+def shown(newest: Metrics) -> dict[str, str]:
+    """The figures worth watching."""
     names = {"loss": "loss", "eval_loss": "held-out", "rewards/accuracies": "accuracy", "rewards/margins": "margin"}
-    found = {}
-    for key, name in names.items():
-        newest = next((row[key] for row in reversed(rows) if key in row), None)
-        if newest is not None:
-            found[name] = f"{newest:.4f}"
-    return found
+    return {name: f"{newest[key]:.4f}" for key, name in names.items() if key in newest}
 
 
 def add_up(sums: Metrics, found: Metrics) -> None:

@@ -120,10 +120,11 @@ def planned(run: RunFolder, asked: int | None, make: Callable[[], Plan]) -> Plan
     return plan
 
 
-def finish(run: RunFolder, model: Any, trained: Trained, preflight: dict[str, Preflight], plan: Plan) -> dict[str, Any]:
+def finish(run: RunFolder, model: Any, trained: Trained, preflight: dict[str, Preflight]) -> dict[str, Any]:
     """Write adapter, curves and card, then the manifest; the checkpoints go. Returns the manifest."""
     save_adapter(model, run.path / "adapter", run.asked["base"])
-    losses = trained.losses()
+    plan = saved_plan(run.path)
+    assert plan is not None
     checks = [row for row in trained.rows if "eval_loss" in row]
     manifest = {
         "format": FORMAT,
@@ -132,10 +133,10 @@ def finish(run: RunFolder, model: Any, trained: Trained, preflight: dict[str, Pr
         "seed": run.asked["config"]["seed"],
         "preflight": {split: said.to_json() for split, said in preflight.items()},
         "steps": trained.steps,
-        "first_loss": losses[0],
-        "last_loss": losses[-1],
+        "first_loss": trained.first_loss,
+        "last_loss": trained.last_loss,
         "last_check": checks[-1] if checks else None,
-        "tokens": trained.tokens(),
+        "tokens": trained.tokens,
         "seconds": round(trained.seconds, 1),
         "peak_rss_mb": peak_rss_mb(),
         **plan._asdict(),

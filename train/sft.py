@@ -47,12 +47,12 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
             raise UserError(f"no conversation can be trained on: {preflight['train'].summary()}")
         model = trainable(base, LoRA(cfg.rank, cfg.alpha, cfg.dropout), cfg.max_length, cfg.seed, device)
         language = prepare(model, base.name, chat.pad)
-        check_vocabulary(language, rows["train"])
-        room = planned(run, cfg.tokens_per_batch, lambda: plan(language, rows["train"], cfg))
-        loop = LoopConfig.of(cfg, room.tokens_per_batch)
+        check_vocabulary(language, *rows.values())
+        tokens = planned(run, cfg.tokens_per_batch, lambda: plan(language, rows["train"], cfg)).tokens_per_batch
+        loop = LoopConfig.of(cfg, tokens)
         course = Rows(rows["train"], rows["heldout"], np.arange(len(rows["train"])))
         trained = train(language, course, SFTObjective(), loop, run.path, new_accelerator(device))
-        return summary(run, finish(run, model, trained, preflight, room))
+        return summary(run, finish(run, model, trained, preflight))
 
 
 def read_source(cfg: SFTConfig) -> tuple[dict[Split, Texts], dict[str, Any], str]:

@@ -88,8 +88,7 @@ def chosen_drop(logps: Sequence[float], split: str) -> str:
 
 def window_mean(rows: Sequence[Metrics]) -> float:
     """Mean training accuracy of the steps among `rows`."""
-    values = [row["rewards/accuracies"] for row in rows if "rewards/accuracies" in row]
-    return float(sum(values) / len(values))
+    return mean_of([row for row in rows if "rewards/accuracies" in row], "rewards/accuracies")
 
 
 def whole_epochs(rows: Sequence[Metrics]) -> list[int]:
@@ -99,5 +98,10 @@ def whole_epochs(rows: Sequence[Metrics]) -> list[int]:
 
 def epoch_mean(rows: Sequence[Metrics], epoch: int) -> float:
     """Mean log-probability of the chosen responses over an epoch's steps."""
-    values = [row["logps/chosen"] for row in rows if epoch - 1 < row["epoch"] <= epoch]
-    return float(sum(values) / len(values))
+    return mean_of([row for row in rows if epoch - 1 < row["epoch"] <= epoch], "logps/chosen")
+
+
+def mean_of(rows: Sequence[Metrics], name: str) -> float:
+    """Mean over steps; a row that is of several counts as often."""
+    steps = [row.get("steps", 1) for row in rows]
+    return float(sum(row[name] * count for row, count in zip(rows, steps, strict=True)) / sum(steps))

@@ -8,7 +8,7 @@ from tiny_models import as_transformers_wrote_it, random_rows, tiny, with_lora
 
 import train.budget as budget
 from schemas.errors import UserError
-from train.budget import MOST_TOKENS, SHARE, SPARE, Plan, bytes_per_token, is_out_of_memory, memory, plan
+from train.budget import MOST_TOKENS, SHARE, SPARE, Plan, bytes_per_token, memory, plan
 from train.config import DPOConfig
 from train.dpo import train_dpo
 from train.language_model import prepare
@@ -132,23 +132,6 @@ def test_memory_is_that_of_this_process_and_this_machine():
 
     assert 50e6 < held < 100e9
     assert 0 <= free < 100e12
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError(), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
-        # of oneDNN, which has no other words for it
-        (RuntimeError("could not create a primitive"), True),
-        (RuntimeError("shapes differ"), False),
-        (ValueError("can't allocate memory"), False),
-        (OSError(12, "Cannot allocate memory"), False),
-    ],
-)
-def test_errors_about_memory_are_told_from_others(error, expected):
-    assert is_out_of_memory(error) == expected
 
 
 def test_a_run_goes_on_with_the_plan_it_was_begun_with(tmp_path):

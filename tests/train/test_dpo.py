@@ -7,8 +7,9 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.ids import pair_key
-from train.config import DPOConfig
+from train.config import DPOConfig, SFTConfig
 from train.dpo import train_dpo
+from train.sft import train_sft
 
 HELD_OUT = 2
 
@@ -188,14 +189,19 @@ def test_a_changed_chat_template_makes_new_tokens_and_a_new_reference(trained, d
     assert len(set(parts(data)) - before[1]) == 2
 
 
-def test_tokens_of_another_model_s_tokenizer_are_refused(trained, tiny_llama, tmp_path):
+@pytest.mark.parametrize("word", ["tea", "chess"], ids=["train", "heldout"])
+@pytest.mark.parametrize("how", ["sigmoid", "simpo", "sft"])
+def test_tokens_of_another_model_s_tokenizer_are_refused(trained, data, tiny_llama, tmp_path, how, word):
     """A tokenizer that knows more words than the weights."""
     from transformers import AutoTokenizer
 
     other = shutil.copytree(tiny_llama, tmp_path / "other")
     tokenizer = AutoTokenizer.from_pretrained(other)
-    tokenizer.add_tokens(["chess"])
+    tokenizer.add_tokens([word])
     tokenizer.save_pretrained(other)
 
     with pytest.raises(UserError, match="writes token 49152, and its vocabulary ends at 49151"):
-        trained(base=str(other))
+        if how == "sft":
+            train_sft(SFTConfig(base=str(other), mix="v1", data=data))
+        else:
+            trained(base=str(other), loss=how)

@@ -68,10 +68,41 @@ def test_log_probabilities_and_gradients_are_those_of_plain_float64(kind, rows, 
     weighted(logps).backward()
 
     assert_same(logps, expected)
-    assert difference(gradients(language.model), gradients(plain)) < 1e-5
+    # the worst tensor of a model whose weights are as large as these
+    assert difference(gradients(language.model), gradients(plain)) < 2e-5
     assert language.packs == (kind not in PADDED)
     said = f"rows are not packed for {kind} (its attention has softcap): each response has its own copy of the prompt"
     assert (said in caplog.text) == (kind in PADDED)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2"])
+def test_what_a_model_drops_out_by_itself_is_off_in_training(kind, rows):
+    expected = plain_logps(with_lora(tiny(kind)).double(), rows)
+
+    language = prepare(with_lora(tiny(kind, attention_dropout=0.5)), kind, 2)
+    language.model.train()
+
+    assert_same(language.line_logps(language.batch(rows, range(len(rows)))), expected)
+
+
+def test_dropout_layers_of_a_model_are_off_in_training_and_the_adapter_s_are_not(rows):
+    shape = GPTJConfig(vocab_size=VOCABULARY, n_embd=32, n_layer=1, n_head=2, rotary_dim=8, n_positions=256)
+    shape.update({"attn_pdrop": 0.5, "resid_pdrop": 0.5, "embd_pdrop": 0.5})
+    torch.manual_seed(0)
+    language = prepare(with_lora(GPTJForCausalLM(shape).requires_grad_(False).eval(), dropout=0.25), "gptj", 2)
+    batch = language.batch(rows, range(len(rows)))
+
+    expected = language.line_logps(batch)
+    language.model.train()
+    shares = {
+        name.rsplit(".", 2)[-2]: module.p for name, module in language.model.named_modules() if hasattr(module, "p")
+    }
+    for module in language.model.modules():
+        if isinstance(module, torch.nn.Dropout) and module.p == 0.25:
+            module.p = 0.0
+
+    assert_same(language.line_logps(batch), expected)
+    assert shares["lora_dropout"] == 0.25
 
 
 @pytest.mark.parametrize("kind", MODELS)

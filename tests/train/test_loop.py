@@ -204,8 +204,8 @@ def test_sft_of_a_conversation_learns_it(weights, tmp_path):
 
     result = train(adapted(weights, 0.0), rows, SFTObjective(), cfg, tmp_path, new_accelerator(CPU))
 
-    assert result.losses()[-1] < result.losses()[0] - 0.3
-    assert result.tokens() == 20 * len(row)
+    assert result.last_loss < result.first_loss - 0.3
+    assert result.tokens == 20 * len(row)
 
 
 def test_a_finished_run_is_reused_and_another_config_under_its_name_refused(make_mix, few_pairs, tiny_llama, caplog):

@@ -59,6 +59,15 @@ def test_a_chosen_log_probability_that_falls_by_more_than_a_tenth():
     assert "fell by 11%, from -100.0 to -111.0" in warnings_of(beyond)["chosen_logps"]
 
 
+def test_a_row_that_is_the_mean_of_several_steps_counts_as_often():
+    start = [check(0, 0.69), step(1, 0.5), check(1, 0.6, 0.8)]
+    fallen = [step(2, 0.9), check(2, 0.59, 0.7), step(3, 0.9), check(3, 0.58, 0.6)]
+    risen, even = ([{**step(3, 0.4), "steps": n}, *fallen] for n in (1, 100))
+
+    assert "heldout_accuracy" in warnings_of([*start, *risen])
+    assert "heldout_accuracy" not in warnings_of([*start, *even])
+
+
 def test_without_held_out_rows_whole_epochs_are_compared():
     rows = [step(n, chosen=-100.0 if n <= 8 else -120.0) for n in range(1, 17)]
 
