@@ -15,7 +15,9 @@ setup: .venv/ready
 	$(BIN)/curate doctor --data $(DEMO)
 	touch $@
 
+# It begins anew: the newest SFT run of the last one would be asked instead of the base model.
 demo: setup
+	$(if $(filter data/demo,$(DEMO)),rm -rf data/demo)
 	BIN=$(BIN) ./scripts/demo $(DEMO)
 
 test: setup

@@ -1,7 +1,7 @@
 """Gradients through frozen weights, by the quickest library there is.
 
-On x86 processors torch multiplies float32 matrices with MKL, which on AMD's reaches 70 to 90% of what oneDNN does;
-oneDNN comes with torch too, behind the operator that its compiler uses for linear layers. It adds up long sums one by
+On x86 processors torch multiplies float32 matrices with MKL, which on AMD's is slower at these products than oneDNN
+(`benchmarks/dpo.py` prints both); oneDNN comes with torch too, behind the operator that its compiler uses for linear layers. It adds up long sums one by
 one and so rounds more: gradients bear that, while log-probabilities, and sums over a vocabulary, would be three times
 as far from the exact ones. So what goes forward stays with MKL.
 """

@@ -191,6 +191,23 @@ def test_what_packed_rows_cannot_be_given_is_refused(asked):
         packed_attention(None, *states(ONE_TOKEN, (2, 2)), **told)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("window", [None, 4])
+def test_on_a_gpu_values_and_gradients_are_those_of_a_cpu(layout, window):
+    segments = LAYOUTS[layout]
+    given = [each.to("cuda", torch.bfloat16) for each in states(segments, (4, 2), size=64)]
+
+    found = with_gradients(
+        lambda *each: packed_attention(None, *each, None, None, 0.0, window, segments)[0].cpu(), given
+    )
+
+    expected = with_gradients(
+        lambda *each: plain(*each, segments, 64**-0.5, window), [each.cpu().double() for each in given]
+    )
+    assert_equal([each.cpu().double() for each in found], expected, atol=5e-2, rtol=5e-2)
+
+
 def test_what_is_asked_for_without_a_value_is_not_asked_for():
     out, weights = packed_attention(None, *states(ONE_TOKEN, (2, 2)), None, softcap=None, segments=ONE_TOKEN)
 
