@@ -1,9 +1,9 @@
 """Gradients through frozen weights, by the quickest library there is.
 
-On x86 processors torch multiplies float32 matrices with MKL, which on AMD's is slower at these products than oneDNN
-(`benchmarks/dpo.py` prints both); oneDNN comes with torch too, behind the operator that its compiler uses for linear layers. It adds up long sums one by
-one and so rounds more: gradients bear that, while log-probabilities, and sums over a vocabulary, would be three times
-as far from the exact ones. So what goes forward stays with MKL.
+On x86 processors torch multiplies float32 matrices with MKL, which on AMD's is mostly slower here than oneDNN
+(`benchmarks/dpo.py` prints both). oneDNN comes with torch too, behind the operator that its compiler uses for linear
+layers. It adds up long sums one by one and so rounds more: gradients bear that, while log-probabilities, and sums over
+a vocabulary, would be farther from the exact ones. So what goes forward stays with MKL.
 """
 
 from functools import cache
