@@ -43,6 +43,9 @@ PROGRAM = """
     sys.exit(run_command(main, None))
 """
 
+AWAITED_S = 0.5
+"""After its calls have come a busy machine may take this long to let the process wait for their answers."""
+
 
 @contextmanager
 def other_run(runs, server, texts, n=1, parts=1):
@@ -65,6 +68,7 @@ def test_ctrl_c_records_the_calls_in_flight_and_the_next_run_asks_only_the_rest(
 
     with other_run(runs, server, texts, parts=parts) as process:
         server.wait_for(3)
+        time.sleep(AWAITED_S)
         process.send_signal(signal.SIGINT)
         assert "waiting for the calls in flight" in process.stderr.readline()
         may_answer.set()
@@ -87,6 +91,7 @@ def test_ctrl_c_waits_for_each_part_however_late_its_answers_come(server, runs):
 
     with other_run(runs, server, ["a", "b"], parts=2) as process:
         server.wait_for(2)
+        time.sleep(AWAITED_S)
         process.send_signal(signal.SIGINT)
         assert "waiting for the calls in flight" in process.stderr.readline()
         may_answer["b"].set()
@@ -107,6 +112,7 @@ def test_a_second_ctrl_c_does_not_wait(server, runs, parts):
 
     with other_run(runs, server, list("abcdef"), parts=parts) as process:
         server.wait_for(3)
+        time.sleep(AWAITED_S)
         process.send_signal(signal.SIGINT)
         assert "waiting for the calls in flight" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
