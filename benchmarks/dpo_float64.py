@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from curate.environment import set_defaults
+from curate.flags import set_defaults
 
 set_defaults()
 

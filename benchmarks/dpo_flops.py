@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from curate.environment import set_defaults
+from curate.flags import set_defaults
 
 set_defaults()
 
@@ -142,7 +142,7 @@ def gemm_rates(shape: Shape, device: str, seconds: float = 0.3) -> dict[str, flo
     """
     import torch
 
-    from train.products import gradient, onednn
+    from train.model.matmul import find_onednn, input_gradient
 
     query, kv = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
     sizes = {
@@ -164,8 +164,8 @@ def gemm_rates(shape: Shape, device: str, seconds: float = 0.3) -> dict[str, flo
             left = torch.randn(rows, len(right), device=device, dtype=kind)
             out = torch.empty(rows, right.shape[1], device=device, dtype=kind)
             found[way] = rate(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), flops, device, seconds)
-            if device == "cpu" and onednn():
-                found[f"{way} by oneDNN"] = rate(lambda a=left, b=right: gradient(a, b), flops, device, seconds)
+            if device == "cpu" and find_onednn():
+                found[f"{way} by oneDNN"] = rate(lambda a=left, b=right: input_gradient(a, b), flops, device, seconds)
     return found
 
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from curate.backends.named import model_folder
+from curate.models.folders import model_folder
 
 log = logging.getLogger(__name__)
 

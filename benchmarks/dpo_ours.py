@@ -1,7 +1,7 @@
 """One measured run of this project's DPO in a process of its own: `dpo_ours.py JOB RESULT`, started by `dpo.py`.
 
-The steps are those of `train/loop.py`, with their metrics and checks, on rows in files. Dropout is 0, as it is for TRL
-here, for masks that differ would make other numbers.
+The steps are those of `train/loop/loop.py`, with their metrics and checks, on rows in files. Dropout is 0, as it is for
+TRL here, for masks that differ would make other numbers.
 """
 
 import tempfile
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate.environment import set_defaults
+from curate.flags import set_defaults
 
 set_defaults()
 
@@ -20,13 +20,13 @@ from dpo_pairs import Pair, read_steps  # noqa: E402
 from dpo_store import read_store, row_of, write_store  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from train.data.token_store import TokenRows  # noqa: E402
 from train.dpo import PairObjective, line_logps  # noqa: E402
-from train.language_model import prepare  # noqa: E402
-from train.loop import Course, LoopConfig, Rows, new_accelerator  # noqa: E402
+from train.loop.loop import LoopConfig, SplitRows, Trainer, new_accelerator  # noqa: E402
+from train.loop.oom import MicroBatcher  # noqa: E402
 from train.losses import LossConfig, sigmoid_loss  # noqa: E402
-from train.models import LoRA, load_chat, named_weights, trainable  # noqa: E402
-from train.room import Room  # noqa: E402
-from train.token_store import TokenRows  # noqa: E402
+from train.model.language_model import prepare_model  # noqa: E402
+from train.model.load import LoRA, load_chat, load_trainable, resolve_weights  # noqa: E402
 
 LOSS = LossConfig("sigmoid", BETA, 0.0, 0.0)
 REFERENCE_TOKENS = 4096
@@ -66,7 +66,7 @@ def equality(job: dict[str, Any]) -> dict[str, Any]:
     return {"loss": losses}
 
 
-class AsDealt(Room):
+class AsDealt(MicroBatcher):
     """Parts of so many rows in the order they come, whatever their tokens."""
 
     def __init__(self, size: int) -> None:
@@ -83,10 +83,10 @@ class Side:
     def __init__(self, job: dict[str, Any]) -> None:
         set_threads(job)
         self.device = torch.device(job["device"])
-        weights = named_weights(f"hf:{job['model']}", Path(job["work"]))
+        weights = resolve_weights(f"hf:{job['model']}", Path(job["work"]))
         lora = LoRA(ADAPTER["r"], ADAPTER["lora_alpha"], 0.0)
-        self.model = set_adapter(trainable(weights, lora, job["max_length"], 0, self.device), 0.0)
-        self.language = prepare(self.model, weights.name, load_chat(weights).pad)
+        self.model = set_adapter(load_trainable(weights, lora, job["max_length"], 0, self.device), 0.0)
+        self.language = prepare_model(self.model, weights.name, load_chat(weights).pad)
         self.model.train()
         self.weights = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         self.adam = torch.optim.AdamW(self.weights.values(), lr=RATE, weight_decay=0.0)
@@ -106,12 +106,14 @@ class Side:
         """(pairs,)"""
         return sigmoid_loss(self.logps(pairs), reference, BETA)
 
-    def course(self, rows: TokenRows, reference: Tensor, room: Room, folder: Path) -> Course:
+    def course(self, rows: TokenRows, reference: Tensor, room: MicroBatcher, folder: Path) -> Trainer:
         """Training on these rows."""
         places = np.arange(len(rows))
         objective = PairObjective(LOSS, {"train": reference}, torch.ones(len(rows), dtype=torch.float64))
         cfg = LoopConfig(1, RATE, 0, 0, False, room.tokens)
-        course = Course(self.language, Rows(rows, rows, places), objective, cfg, new_accelerator(self.device), folder)
+        course = Trainer(
+            self.language, SplitRows(rows, rows, places), objective, cfg, new_accelerator(self.device), folder
+        )
         course.room = room
         return course
 
@@ -124,7 +126,7 @@ class Side:
         write_store(folder, pairs, len(pairs))
         rows = read_store(folder)
         with self.model.disable_adapter():
-            reference = line_logps(self.language, Room(REFERENCE_TOKENS, True), rows, list(range(len(rows))))
+            reference = line_logps(self.language, MicroBatcher(REFERENCE_TOKENS, True), rows, list(range(len(rows))))
         course = self.course(rows, reference, AsDealt(len(dealt[0][0])), folder)
 
         def step(at: int, chosen: list[int]) -> float:

@@ -18,7 +18,7 @@ MICRO = 4
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair as both sides read it: texts for who tokenises by itself, and the tokens they must come to."""
+    """A pair as both sides read it: texts for who tokenizes by itself, and the tokens they must come to."""
 
     prompt: str
     """With the chat template around it, up to where the response begins."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from curate.environment import set_defaults
+from curate.flags import set_defaults
 
 set_defaults()
 
@@ -20,14 +20,14 @@ from dpo_pairs import Pair, read_steps  # noqa: E402
 from dpo_store import read_store, row_of, write_store  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from train.data.packing import Batch, micro_batches  # noqa: E402
 from train.dpo import line_logps  # noqa: E402
-from train.language_model import LanguageModel  # noqa: E402
-from train.metrics import METRICS, MetricsLog  # noqa: E402
-from train.packing import Batch, micro_batches  # noqa: E402
-from train.reference import reference_logps  # noqa: E402
-from train.room import Room  # noqa: E402
-from train.schedule import Schedule, check_steps  # noqa: E402
-from train.watch import warnings_of  # noqa: E402
+from train.loop.diagnostics import warnings_of  # noqa: E402
+from train.loop.metrics import METRICS, MetricsLog  # noqa: E402
+from train.loop.oom import MicroBatcher  # noqa: E402
+from train.loop.schedule import Schedule, check_steps  # noqa: E402
+from train.model.language_model import LanguageModel  # noqa: E402
+from train.model.reference import reference_logps  # noqa: E402
 
 STORE_BATCH, STORE_STEPS = 4, 30
 """Rows a step, and steps that are really trained, evenly over an epoch."""
@@ -76,7 +76,7 @@ class Reader(LanguageModel):
     """A model that is given every batch and does not compute it."""
 
     def line_logps(self, batch: Batch) -> Tensor:
-        return torch.zeros(len(batch.learnt_tokens), dtype=torch.float64)
+        return torch.zeros(len(batch.learned_tokens), dtype=torch.float64)
 
 
 def trained(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -84,12 +84,12 @@ def trained(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     base = resident_mb()
     forget_peak()
     rows = read_store(folder)
-    reader, room = Reader(**vars(side.language)), Room(job["budget"], True)
+    reader, room = Reader(**vars(side.language)), MicroBatcher(job["budget"], True)
     with tempfile.TemporaryDirectory() as scratch:
         reference = reference_logps(
             Path(scratch), "benchmark", rows, 2, lambda places: line_logps(reader, room, rows, places), "benchmark"
         )
-    course = side.course(rows, reference, Room(job["budget"], True), folder)
+    course = side.course(rows, reference, MicroBatcher(job["budget"], True), folder)
     schedule = Schedule(len(rows), STORE_BATCH, 1, 0)
     steps = schedule.steps()
     computed = set(np.linspace(1, steps, STORE_STEPS).astype(int).tolist())
@@ -122,7 +122,7 @@ def in_another_process(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_order(sizes: Sequence[int], budget: int) -> list[list[int]]:
-    """Neighbours together while the budget lasts."""
+    """Neighbors together while the budget lasts."""
     parts: list[list[int]] = [[]]
     for place, size in enumerate(sizes):
         if parts[-1] and sum(sizes[other] for other in parts[-1]) + size > budget:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from dpo_pairs import Pair
 
-from train.token_store import MANIFEST, TokenRows, write_files
-from train.tokenising import CHUNK, LEARNT, Encoded
-from train.tokens import Preflight, Row, Tokens
+from train.data.token_store import MANIFEST, TokenRows, write_files
+from train.data.tokenize import CHUNK, LEARNED, Encoded
+from train.data.tokens import Preflight, Row, Tokens
 
 
 def write_store(folder: Path, pairs: Sequence[Pair], count: int) -> dict[str, int]:
@@ -40,7 +40,7 @@ def repeated(rows: Sequence[Row], count: int) -> Iterator[Encoded]:
         places = range(start, min(start + CHUNK, count))
         chunk = [rows[place % len(rows)] for place in places]
         parts = [
-            (row.prompt, *(np.where(one.learnt, one.ids | LEARNT, one.ids) for one in row.responses)) for row in chunk
+            (row.prompt, *(np.where(one.learned, one.ids | LEARNED, one.ids) for one in row.responses)) for row in chunk
         ]
         yield Encoded(
             np.concatenate([part for row in parts for part in row]),

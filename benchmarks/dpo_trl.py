@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from curate.environment import set_defaults
+from curate.flags import set_defaults
 
 set_defaults()
 
@@ -160,7 +160,7 @@ def check_tokens(trainer: InOrder, pairs: list[Pair]) -> None:
             pair.chosen_ids,
             pair.rejected_ids,
         ):
-            raise RuntimeError("TRL tokenises a pair otherwise than it was chosen by")
+            raise RuntimeError("TRL tokenizes a pair otherwise than it was chosen by")
 
 
 def losses(trainer: InOrder) -> list[float]:

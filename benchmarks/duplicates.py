@@ -1,7 +1,7 @@
 """Near duplicates beside SemHash and datasketch on the same vectors and texts, and a million vectors alone.
 
 The vectors are those of real texts (`--vectors`, an .npy file of MiniLM vectors, or made from ../shared/datasets),
-turned to 256 dimensions and moved at random by up to 0.9 of their length, so that some have many neighbours and most
+turned to 256 dimensions and moved at random by up to 0.9 of their length, so that some have many neighbors and most
 have none. The peers live in an environment of their own:
 
     python -m venv .venv-peers-screen && .venv-peers-screen/bin/pip install semhash==0.5.0 datasketch
@@ -78,7 +78,7 @@ def real_vectors() -> NDArray[np.float32]:
     """(texts, 384) vectors of the prompts of GSM8K and code, with the plain encoder."""
     from sentence_transformers import SentenceTransformer
 
-    from curate.models import embedded_folder
+    from curate.models.embedded import embedded_folder
 
     prompts = [text for name in ("gsm8k_train_sft", "gpteacher_codegen_sft") for text in prompts_of(name)]
     model = SentenceTransformer(str(embedded_folder("minilm")))
@@ -111,12 +111,12 @@ def moved(real: NDArray[Any], rows: int) -> NDArray[np.float16]:
 
 
 def timed(vectors: NDArray[np.float16]) -> float:
-    """Seconds of finding all neighbours and keeping the first of those that are alike."""
-    from curate.screen.duplicates import kept_rows
-    from curate.screen.neighbours import alike_rows
+    """Seconds of finding all neighbors and keeping the first of those that are alike."""
+    from curate.screen.similar.greedy import kept_rows
+    from curate.screen.similar.neighbors import similar_rows
 
     began = time.perf_counter()
-    left, right, _ = alike_rows(vectors, THRESHOLD)
+    left, right, _ = similar_rows(vectors, THRESHOLD)
     rows = np.arange(len(vectors))
     kept_rows(rows, rows, (left, right), 1)
     return time.perf_counter() - began
@@ -136,9 +136,9 @@ def semantic_50k(vectors: NDArray[np.float16], peers: Path) -> dict[str, float]:
 
 def recall(vectors: NDArray[np.float16]) -> float:
     """Share of the rows alike to an earlier one, by all products, for which such a row is found."""
-    from curate.screen.neighbours import alike_rows
+    from curate.screen.similar.neighbors import similar_rows
 
-    _, right, _ = alike_rows(vectors, THRESHOLD)
+    _, right, _ = similar_rows(vectors, THRESHOLD)
     exact = vectors.astype(np.float32)
     exact /= np.linalg.norm(exact, axis=1, keepdims=True)
     alike = []
@@ -176,13 +176,13 @@ def lexical(peers: Path) -> dict[str, float]:
 
 OWN = """
 import sys, time, json, polars as pl
-from curate.screen.copies import CopiesConfig, find_copies
+from curate.screen.copies import CopiesConfig, find_lexical_duplicates
 pairs = pl.read_parquet(sys.argv[1])
 none = pl.lit(None, dtype=pl.Float64)
 measured = pairs.with_row_index("i").select(
     pair_id=pl.col("i").cast(pl.String), z_margin=none, margin=none, chosen_hash=pl.struct("messages", "chosen").hash())
 began = time.process_time()
-find_copies(pairs.lazy(), measured.lazy(), CopiesConfig())
+find_lexical_duplicates(pairs.lazy(), measured.lazy(), CopiesConfig())
 print(json.dumps({"texts_per_s": pairs.height / (time.process_time() - began)}))
 """
 

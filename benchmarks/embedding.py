@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from curate.environment import set_defaults
+from curate.flags import set_defaults
 
 set_defaults()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,8 +26,8 @@ import polars as pl  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
 
-from curate.backends.minilm import MOST_CHARACTERS, minilm_encoder  # noqa: E402
-from curate.models import embedded_folder  # noqa: E402
+from curate.models.embedded import embedded_folder  # noqa: E402
+from curate.models.encoder import MOST_CHARACTERS, minilm_encoder  # noqa: E402
 
 DATASETS = Path(__file__).parents[2] / "shared" / "datasets"
 LENGTHS = {"short": (14, 40), "long": (90, 256)}

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import polars as pl
 
-from curate.assets import asset
-from curate.generate.constraints import rules
+from curate.files import asset
+from curate.generate.constraints import constraint_rules
 from curate.generate.flaw_checks import CHECKS, Written
-from curate.generate.flaws import FLAW_KINDS, unusable
-from curate.generate.words import bare
+from curate.generate.flaws import FLAW_KINDS, unusable_reason
+from curate.generate.words import strip_markup
 from schemas.names import FLAWS, WRITTEN_FLAWS, WrittenFlaw
 
 ULTRAFEEDBACK = Path(__file__).parents[2] / "shared" / "datasets" / "ultrafeedback_pairs.parquet"
@@ -129,8 +129,8 @@ PLANTS: dict[WrittenFlaw, Plant] = {
 
 def own_sentence(text: str, other: str) -> str:
     """The longest sentence of `text` that does not stand in `other`."""
-    known = bare(other)
-    found = [sentence.strip() for sentence in SENTENCE.findall(text) if bare(sentence) not in known]
+    known = strip_markup(other)
+    found = [sentence.strip() for sentence in SENTENCE.findall(text) if strip_markup(sentence) not in known]
     return max(found, key=len, default="")
 
 
@@ -178,13 +178,13 @@ def rates(pairs: Sequence[PlantedPair]) -> dict[str, dict[str, float]]:
 def kept_share(pairs: Sequence[PlantedPair], asked: WrittenFlaw) -> float | None:
     """Share of pairs that a build which asked for the flaw would keep: check, lengths and difference together."""
     written = [with_quote(pair, asked) for pair in pairs]
-    kept = [unusable(asked, asked, pair, CHECKS[asked](pair)) is None for pair in written]
+    kept = [unusable_reason(asked, asked, pair, CHECKS[asked](pair)) is None for pair in written]
     return sum(kept) / len(kept) if kept else None
 
 
 def counted(pairs: Sequence[PlantedPair]) -> dict[str, int]:
     """Pairs whose prompt has a demand that can be counted, and how many of either side do not break it."""
-    found = [(list(rules(prompt)), chosen, rejected) for _, prompt, chosen, rejected, _ in pairs]
+    found = [(list(constraint_rules(prompt)), chosen, rejected) for _, prompt, chosen, rejected, _ in pairs]
     asked = [pair for pair in found if pair[0]]
     return {
         "prompts": len(asked),

@@ -20,7 +20,7 @@ def main() -> None:
     """Print the two medians and their difference."""
     helps, starts = [], []
     for _ in range(RUNS):
-        helps.append(cpu_s(sys.executable, "-m", "curate.cli", "--help"))
+        helps.append(cpu_s(sys.executable, "-m", "curate.cli.main", "--help"))
         starts.append(cpu_s(sys.executable, "-c", "pass"))
     shown, start = statistics.median(helps), statistics.median(starts)
     print(f"curate --help {shown:.2f} CPU s, python {start:.2f} CPU s, difference {shown - start:.2f} CPU s")

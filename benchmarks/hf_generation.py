@@ -19,12 +19,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from curate.assets import asset
-from curate.backends.decode import decode
-from curate.backends.hf_model import end_tokens
-from curate.backends.packed import pack
-from curate.environment import set_defaults
-from curate.models import embedded_folder
+from curate.files import asset
+from curate.flags import set_defaults
+from curate.models.decode import decode, pack
+from curate.models.embedded import embedded_folder
+from curate.models.hf_generator import end_tokens
 
 ROUNDS = 3
 SAMPLING = {"temperature": 0.7, "top_p": 0.95, "max_tokens": 24}

@@ -83,7 +83,7 @@ async def started(url: str, prompts: Path, data: Path) -> AsyncIterator[asyncio.
     """The command that is killed and given again; it never outlives the block."""
     asked = ["--source", "gpt", "--flaws", "none", "--generator", f"{url}#m", "--prompts", str(prompts)]
     limits = ["--concurrency", str(CONCURRENCY), "--data", str(data), "--json"]
-    command = [sys.executable, "-m", "curate.cli", "build", *asked, *limits]
+    command = [sys.executable, "-m", "curate.cli.main", "build", *asked, *limits]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
     try:

@@ -12,7 +12,7 @@ BUILD = ["build", "--source", "sft", "--num-prompts", "12", "--max-tokens", "48"
 
 
 def command(data: Path) -> list[str]:
-    return [sys.executable, "-m", "curate.cli", *BUILD, "--data", str(data)]
+    return [sys.executable, "-m", "curate.cli.main", *BUILD, "--data", str(data)]
 
 
 def finish(data: Path) -> dict[str, object]:

@@ -10,15 +10,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from curate.assets import asset
-from curate.backends.calls import Answer, Request
-from curate.build import build
 from curate.config import BuildConfig, MixConfig
-from curate.environment import set_defaults
-from curate.mix import mix
+from curate.files import asset
+from curate.flags import set_defaults
+from curate.mix.mix import mix
+from curate.pipeline.build import build
 from eval.config import EvalConfig
 from eval.evaluate import evaluate
-from eval.sides import Sides, named_sides
+from eval.matchup import Matchup, resolve_matchup
+from schemas.calls import CallResult, Request
 from train.config import DPOConfig, SFTConfig
 from train.dpo import train_dpo
 from train.sft import train_sft
@@ -34,8 +34,10 @@ class SentenceJudge:
     model = "sentence-judge"
     digest = SENTENCE
 
-    def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, Answer]]]:
-        yield [(i, Answer(values=(float(has_sentence(requests[i].messages[-1]["content"])),))) for i in sorted(needed)]
+    def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, CallResult]]]:
+        yield [
+            (i, CallResult(values=(float(has_sentence(requests[i].messages[-1]["content"])),))) for i in sorted(needed)
+        ]
 
 
 def has_sentence(response: str) -> bool:
@@ -64,9 +66,9 @@ def main() -> None:
         train_sft(SFTConfig(epochs=3, lr=1e-3, max_length=256, data=data))
         run = train_dpo(DPOConfig(mix="v1", epochs=3, lr=5e-4, max_length=256, data=data))
         cfg = EvalConfig(run["run"], num_prompts=24, max_tokens=64, data=data)
-        named = named_sides(cfg)
+        named = resolve_matchup(cfg)
         results = evaluate(
-            cfg, Sides(named.run, named.baseline, named.run_model, named.baseline_model, SentenceJudge())
+            cfg, Matchup(named.run, named.baseline, named.run_model, named.baseline_model, SentenceJudge())
         )
         lines = [json.loads(line) for line in (data / "evals" / results["name"] / "prompts.jsonl").open()]
         ours, theirs = (sum(has_sentence(line[f"response_{side}"]) for line in lines) for side in ("run", "baseline"))

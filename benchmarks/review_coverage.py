@@ -32,13 +32,12 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from curate.review.diverse import has_small_margin
+from curate.review.diverse import has_small_margin, suspicion
 from curate.review.diverse import pool as unsure
-from curate.review.gold import corrected
-from curate.review.predicted import predicted_rate
-from curate.review.rates import agreement_rates
-from curate.review.strata import band_edges, drawn, in_turn, strata_of, with_bands
-from curate.review.suspicion import suspicion
+from curate.review.estimate.gold import correct_rate
+from curate.review.estimate.ppi import predicted_rate
+from curate.review.estimate.rates import agreement_rates
+from curate.review.strata import band_edges, drawn, make_strata, ranked, with_bands
 from schemas.names import FLAGS
 
 SOURCES = (2000, 1200, 800)
@@ -94,8 +93,8 @@ def simulated(
     names_chosen, _ = answers_of(is_wrong, pool, draw)
     accuracy = float(np.mean(pool))
     of_pool = (1 - WRONG) * accuracy + WRONG * (1 - accuracy) * (1 - TIES)
-    turns = in_turn(population)
-    sample, strata = drawn(turns, audit_size), strata_of(turns, audit_size)
+    turns = ranked(population)
+    sample, strata = drawn(turns, audit_size), make_strata(turns, audit_size)
     rest = population.join(sample, on="row", how="anti").sort("suspicion", descending=True)
     cleaning = rest["row"][:cleaning_size].to_numpy()
     learning = unsure(rest[cleaning_size:], learning_size)["row"][:learning_size].to_numpy()
@@ -115,7 +114,7 @@ def simulated(
     first = rates.by_source["0"]
     assert first is not None
     right, opposite = answers_of(np.zeros(gold_size, dtype=bool), pool, draw)
-    truth = corrected(overall, pl.DataFrame({"is_right": right, "is_opposite": opposite}))
+    truth = correct_rate(overall, pl.DataFrame({"is_right": right, "is_opposite": opposite}))
     result = {
         "agreement": overall.low <= of_pool <= overall.high,
         "agreement_of_these": overall.low <= names_chosen.mean() <= overall.high,

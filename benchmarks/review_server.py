@@ -18,15 +18,15 @@ from typing import Any
 import httpx
 import polars as pl
 
-from curate.build import build
 from curate.config import BuildConfig
-from curate.review.accounts import invite
+from curate.pipeline.build import build
+from curate.review.argilla.accounts import invite
+from curate.review.argilla.pull import pull
+from curate.review.argilla.push import push
 from curate.review.config import InviteConfig, PullConfig, PushConfig
-from curate.review.pull import pull
-from curate.review.push import push
 
 SHARED = Path(__file__).parents[2] / "shared/datasets/ultrafeedback_pairs.parquet"
-NO_VECTORS = ("off_topic", "near_duplicate_prompt", "near_duplicate_pair")
+NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
 PLAIN = ("What is a good way to learn a language? ", "Read and speak every day. " * 30, "Buy a dictionary. " * 40)
 AT_ONCE = 100
 PENDING = {"type": "terms", "scope": {"entity": "response", "property": "status"}, "values": ["pending"]}
@@ -39,7 +39,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         write_pairs(data / "pairs.jsonl", records)
-        build(BuildConfig(source=str(data / "pairs.jsonl"), name="pairs", skip=(*NO_VECTORS, "near_copy"), data=data))
+        build(
+            BuildConfig(
+                source=str(data / "pairs.jsonl"), name="pairs", skip_rule=(*NO_VECTORS, "lexical_duplicate"), data=data
+            )
+        )
         server, found = start(data)
         try:
             figures = measured(data, found, server, records)
@@ -55,7 +59,7 @@ def measured(data: Path, found: dict[str, str], server: subprocess.Popen[str], r
     """Seconds of each step, and MB of the server at its end."""
     figures: dict[str, Any] = {"records": records}
     asked = PushConfig(
-        name="pairs", records=records, overlap=0.0, min_submitted=1, include_dropped=True, learning=0.0, data=data
+        name="pairs", records=records, overlap=0.0, min_submitted=1, include_dropped=True, diverse_share=0.0, data=data
     )
     figures["push_s"], _ = timed(lambda: push(asked))
     account = invite(InviteConfig(username="reviewer", data=data))
@@ -113,7 +117,7 @@ def write_pairs(path: Path, count: int) -> None:
 
 def start(data: Path) -> tuple[subprocess.Popen[str], dict[str, str]]:
     """The server, as soon as it answers."""
-    command = [sys.executable, "-m", "curate.cli", "review", "serve", "--json", "--port", "0", "--data", str(data)]
+    command = [sys.executable, "-m", "curate.cli.main", "review", "serve", "--json", "--port", "0", "--data", str(data)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
     assert process.stdout
     return process, json.loads(process.stdout.readline())

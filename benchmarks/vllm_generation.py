@@ -19,15 +19,15 @@ from pathlib import Path
 import aiohttp
 import polars as pl
 
-from curate.assets import asset
-from curate.backends.ledger import Ledger
-from curate.backends.limits import Terms
-from curate.backends.named import named_generator
-from curate.backends.recorder import Recorder
-from curate.backends.vllm_server import KEY_NAME, SERVERS, stop_servers
-from curate.environment import set_defaults
+from curate.files import asset
+from curate.flags import set_defaults
 from curate.generate.self_sample import SampleConfig, sample_responses
-from curate.parts import frame
+from curate.ledger.ledger import Ledger
+from curate.ledger.recorder import Recorder
+from curate.models.limits import EndpointConfig
+from curate.models.resolve import resolve_generator
+from curate.models.vllm.server import KEY_NAME, SERVERS, stop_servers
+from curate.store.store import make_frame
 from schemas.ids import prompt_group, prompt_key
 from schemas.tables import Prompt
 
@@ -44,16 +44,16 @@ def sample_prompts() -> pl.DataFrame:
     for i in range(PROMPTS):
         prompt = json.loads(lines[i * len(lines) // PROMPTS])["prompt"]
         messages = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-        rows.append({"prompt_id": prompt_key(messages), "messages": messages, "group": prompt_group(messages)})
-    return frame(Prompt, rows)
+        rows.append({"prompt_id": prompt_key(messages), "messages": messages, "prompt_group": prompt_group(messages)})
+    return make_frame(Prompt, rows)
 
 
 def ours(prompts: pl.DataFrame, data: Path) -> float:
     """Tokens a second of the stage, with a ledger of its own so that nothing is reused."""
     with tempfile.TemporaryDirectory() as scratch, Ledger(Path(scratch) / "ledger.sqlite") as ledger:
         recorder = Recorder(ledger)
-        terms = Terms(concurrency=IN_FLIGHT, allowance=recorder.allowance)
-        generator = named_generator("vllm:smollm2", data, terms)
+        terms = EndpointConfig(concurrency=IN_FLIGHT, allowance=recorder.allowance)
+        generator = resolve_generator("vllm:smollm2", data, terms)
         cfg = SampleConfig(generator.model, generator.digest, N, TEMPERATURE, TOP_P, MAX_TOKENS, 30)
         began = time.monotonic()
         table = sample_responses(prompts, cfg, generator=generator, recorder=recorder)

@@ -34,11 +34,11 @@ class Thresholds:
     """Largest share of a response's 4-grams that repeat an earlier one."""
     max_echo: float = 0.9
     """Largest share of a response that may be its prompt again."""
-    max_foreign: float = 0.5
+    max_other_language: float = 0.5
     """Largest share of a response in a language that the prompt is not in and does not ask for."""
-    max_alike: float = 0.98
+    max_response_similarity: float = 0.98
     """Responses of a pair that are alike beyond this teach nothing."""
-    off_topic: float = 0.5
+    max_topic_gap: float = 0.5
     """A response whose cosine to another prompt is larger than to its own by this much is off topic."""
     max_jaccard: float = 0.8
     """Pairs whose prompt and chosen response share this much of their wording are copies of each other."""
@@ -48,16 +48,16 @@ class Thresholds:
     """Pairs kept among near duplicates: the best by z margin, then by margin."""
     allow_degenerate_rejected: bool = False
     """Let a degenerate response (empty, cut off, repeating itself ...) be the rejected one; it is never chosen."""
-    against: tuple[str, ...] = ()
+    decontaminate: tuple[str, ...] = ()
     """A file of evaluation prompts that no pair may hold, beside those that come with pairwright; may be repeated."""
     redact: bool = False
     """Replace personal data and secrets in the pairs by their kind, as in [email]. The tables before that, and the
     ledger, keep what was read and asked."""
     drop_personal_data: bool = False
     """Drop pairs with personal data or secrets instead of flagging them."""
-    skip: tuple[str, ...] = ()
+    skip_rule: tuple[str, ...] = ()
     """A rule not to apply, by the name that the counts show; may be repeated. Without `off_topic`,
-    `near_duplicate_prompt` and `near_duplicate_pair` nothing is embedded."""
+    `semantic_duplicate_prompt` and `semantic_duplicate_pair` nothing is embedded."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class BuildConfig(Thresholds):
     """Accepted pairs wanted, exactly: prompts are added until that many pass screening."""
     max_prompts: int | None = None
     """Most prompts used for `--num-pairs`; by default ten for each pair."""
-    n: int = 4
+    num_responses: int = 4
     """Responses drawn for each prompt."""
     temperature: float = 0.7
     """Sampling temperature; 0 takes the most likely token."""
@@ -116,7 +116,7 @@ class BuildConfig(Thresholds):
     """Most requests a minute to an endpoint."""
     tokens_per_minute: int | None = None
     """Most tokens a minute to and from an endpoint."""
-    max_failed: float = 0.5
+    max_failed_share: float = 0.5
     """Share of failed calls above which the build stops."""
     budget: float | None = None
     """USD that this command may spend on calls; it stops before the call that could cross it, with exit code 3."""
@@ -153,7 +153,7 @@ class MixConfig:
     add: tuple[str, ...] = ()
     """A build, or NAME:SHARE for a seeded random share of it (`samples:0.5`); give it once for each source. Without
     it the recipe `mixes/NAME.toml` is used as it stands."""
-    heldout: float = 0.1
+    heldout_share: float = 0.1
     """Share of prompt groups kept out of training."""
     reviewed_only: bool = False
     """Only pairs that people judged and found right, or turned round."""
@@ -194,7 +194,7 @@ class DoctorConfig:
     for a tie. And try it on responses that say nothing, are cut, or answer another prompt."""
     rubric: str = "helpful"
     """What a judge given as `--scorer` judges by, as for `curate build`."""
-    num: int = 60
+    num_pairs: int = 60
     """Sample pairs of which `--scorer` scores both responses twice."""
     data: Path = field(default_factory=default_data)
     """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""

@@ -9,16 +9,23 @@ import logging
 import os
 import re
 import sys
-import tomllib
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from curate.environment import set_defaults
+from curate.files import read_toml
 from schemas.errors import CapReached, UserError
 
 Config = TypeVar("Config")
+
+DEFAULTS = {
+    # Threads that wait for each other spin for milliseconds by default. On a machine that is doing anything else
+    # small products then run many times slower; a short spin costs little on a quiet one.
+    "GOMP_SPINCOUNT": "1000",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,7 +40,7 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Any]) -> None:
     help_texts = field_docs(config)
     hints = get_type_hints(config)
     # What a config declares itself comes before what it inherits.
-    inherited = {field.name for base in config.__mro__[1:] for field in fields_of(base)}
+    inherited = {field.name for base in config.__mro__[1:] for field in dataclass_fields(base)}
     for field in sorted(dataclasses.fields(config), key=lambda field: field.name in inherited):
         text = help_texts.get(field.name, "").replace("%", "%%")
         if field.metadata.get("positional"):
@@ -88,18 +95,6 @@ def read_config(config: type[Config], arguments: argparse.Namespace, known: Mapp
     return config(**values)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"no config file {path}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not TOML: {error}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-
-
 def coerce(value: Any, kind: Any, where: str) -> Any:
     """A TOML value as the field's type; an int serves as a float."""
     if get_origin(kind) is tuple:
@@ -145,7 +140,7 @@ def field_docs(config: type[Any]) -> dict[str, str]:
     return docs
 
 
-def fields_of(config: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+def dataclass_fields(config: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
     """The fields of a dataclass; of any other class none."""
     return dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
 
@@ -156,9 +151,9 @@ def run_command(main: Any, arguments: Sequence[str] | None) -> int:
     try:
         return int(main(arguments) or 0)
     except UserError as error:
-        return told(f"error: {without_secrets(str(error))}", 2, arguments)
+        return exit_with(f"error: {without_secrets(str(error))}", 2, arguments)
     except CapReached as reached:
-        return told(str(reached), 3, arguments)
+        return exit_with(str(reached), 3, arguments)
     except BrokenPipeError:
         # Whoever read, such as `head`, has enough; nothing more may be written, at the end of Python either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -168,7 +163,7 @@ def run_command(main: Any, arguments: Sequence[str] | None) -> int:
         return 130
 
 
-def told(problem: str, code: int, arguments: Sequence[str] | None) -> int:
+def exit_with(problem: str, code: int, arguments: Sequence[str] | None) -> int:
     """Say why a command ended early, with `--json` also as the one object on stdout; returns the exit code."""
     print(problem, file=sys.stderr)
     if "--json" in (sys.argv if arguments is None else arguments):
@@ -191,3 +186,9 @@ def show_notes(*packages: str) -> None:
 def print_json(value: dict[str, Any]) -> None:
     """The one JSON object of `--json`, on stdout."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def set_defaults() -> None:
+    """Set what is not set; to be called before torch is imported."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)

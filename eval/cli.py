@@ -36,10 +36,10 @@ def run(argv: Sequence[str] | None) -> int:
 
 def eval_command(cfg: EvalConfig, as_json: bool) -> int:
     from eval.evaluate import evaluate
-    from eval.sides import named_sides
+    from eval.matchup import resolve_matchup
 
-    results = evaluate(cfg, named_sides(cfg))
-    print("\n".join(shown(results)))
+    results = evaluate(cfg, resolve_matchup(cfg))
+    print("\n".join(format_results(results)))
     if as_json:
         print_json({name: results[name] for name in CONTRACT})
     return 0
@@ -47,10 +47,10 @@ def eval_command(cfg: EvalConfig, as_json: bool) -> int:
 
 def respond_command(cfg: EvalConfig, as_json: bool) -> int:
     from eval.evaluate import respond
-    from eval.sides import asked_run, engine_model
+    from eval.matchup import engine_model, resolve_run
 
     assert cfg.responses_only
-    name, _ = asked_run(cfg)
+    name, _ = resolve_run(cfg)
     written = respond(cfg, name, engine_model(name, cfg), cfg.responses_only)
     unanswered = "".join(f", {count} {reason}" for reason, count in written["unanswered"].items())
     print(f"{written['file']}: {written['responses']} responses of {name} to {written['prompts']} prompts{unanswered}")
@@ -59,15 +59,15 @@ def respond_command(cfg: EvalConfig, as_json: bool) -> int:
     return 0
 
 
-def shown(results: dict[str, Any]) -> list[str]:
+def format_results(results: dict[str, Any]) -> list[str]:
     """The result in lines; what speaks against trusting it comes first."""
-    from eval.report import measured, verdict
+    from eval.report import describe_findings, describe_verdict
 
-    facts = measured(results)
+    facts = describe_findings(results)
     width = max(map(len, facts))
     return [
         *results["notes"],
-        f"{results['run']} against {results['baseline']}, judged by {results['judge']}: {verdict(results)}",
+        f"{results['run']} against {results['baseline']}, judged by {results['judge']}: {describe_verdict(results)}",
         *(f"  {fact:{width}}  {value}" for fact, value in facts.items()),
         results["results"],
     ]

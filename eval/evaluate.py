@@ -6,34 +6,34 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from curate.backends.calls import Backend
-from curate.backends.ledger import Ledger
-from curate.backends.recorder import Recorder
-from curate.build import NAME
-from curate.store import Store, library_versions
+from curate.ledger.ledger import Ledger
+from curate.ledger.recorder import Recorder
+from curate.store.store import Store, library_versions
+from curate.store.workspace import NAME
 from eval.config import EvalConfig
 from eval.intervals import RESAMPLES, bootstrap_interval, detectable, detectable_at_80_power
+from eval.matchup import Matchup, selection_notes
 from eval.report import RESULTS, default_name, write_report, write_responses
-from eval.sample import eval_prompts, sample_side, score_side, side_by_side, with_scores
-from eval.sides import Sides, selections
-from eval.winrate import count_wins, points, refuse_equal_responses, with_outcomes
+from eval.sample import add_scores, eval_prompts, sample_side, score_side, side_by_side
+from eval.winrate import add_outcomes, count_wins, outcome_points, refuse_equal_responses
+from schemas.calls import Backend
 from schemas.errors import UserError
 from schemas.manifest import FORMAT
 
 log = logging.getLogger(__name__)
 
 
-def evaluate(cfg: EvalConfig, sides: Sides) -> dict[str, Any]:
+def evaluate(cfg: EvalConfig, sides: Matchup) -> dict[str, Any]:
     """Sample both sides, judge, count and save; what results.json holds, and its path as `results`.
 
     Raises UserError when the run's responses are all the baseline's, and when nothing could be judged.
     """
-    check(cfg)
+    validate_eval(cfg)
     baseline_seed = cfg.seed if cfg.baseline_seed is None else cfg.baseline_seed
     if sides.is_same_model and baseline_seed == cfg.seed:
         raise UserError(f"'{sides.run}' is on both sides with one seed; give --baseline-seed to see what chance does")
     name = cfg.name or default_name(sides.run, sides.baseline)
-    notes = selections(sides, cfg.data)
+    notes = selection_notes(sides, cfg.data)
     started = time.monotonic()
     with Ledger(cfg.data / "ledger.sqlite") as ledger:
         recorder = Recorder(ledger)
@@ -47,7 +47,7 @@ def evaluate(cfg: EvalConfig, sides: Sides) -> dict[str, Any]:
             refuse_equal_responses(paired, sides.run, sides.baseline)
         scores = [score_side(store, recorder, prompts, table, sides.judge) for table in (ours, theirs)]
         tally = recorder.tally
-    judged = with_outcomes(with_scores(paired, *scores))
+    judged = add_outcomes(add_scores(paired, *scores))
     counts = count_wins(judged)
     if not counts.n:
         reasons = ", ".join(f"{rows} {reason}" for reason, rows in counts.unjudged.items())
@@ -63,7 +63,7 @@ def evaluate(cfg: EvalConfig, sides: Sides) -> dict[str, Any]:
         **asdict(counts),
         "win_rate": counts.win_rate,
         "win_rate_strict": counts.win_rate_strict,
-        "ci95": bootstrap_interval(points(judged), cfg.seed),
+        "ci95": bootstrap_interval(outcome_points(judged), cfg.seed),
         "detectable": detectable(counts.n),
         "dropped_rows": prompts.dropped,
         "digests": {
@@ -93,7 +93,7 @@ def evaluate(cfg: EvalConfig, sides: Sides) -> dict[str, Any]:
 
 def respond(cfg: EvalConfig, run: str, model: Backend, path: Path) -> dict[str, Any]:
     """Sample the run alone and write a leaderboard file; what `--responses-only --json` prints."""
-    check(cfg)
+    validate_eval(cfg)
     with Ledger(cfg.data / "ledger.sqlite") as ledger:
         recorder = Recorder(ledger)
         store = Store(cfg.data, recorder)
@@ -110,7 +110,7 @@ def respond(cfg: EvalConfig, run: str, model: Backend, path: Path) -> dict[str, 
     }
 
 
-def check(cfg: EvalConfig) -> None:
+def validate_eval(cfg: EvalConfig) -> None:
     """Refuse what no evaluation can mean, before anything is read or asked."""
     if cfg.max_tokens < 1:
         raise UserError(f"--max-tokens {cfg.max_tokens} leaves no room for a response")

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from curate.store import write_atomically
+from curate.files import write_atomically
 from schemas.ids import short_id
 
 RESULTS = "results.json"
@@ -26,7 +26,7 @@ def default_name(run: str, baseline: str) -> str:
 def write_report(folder: Path, results: dict[str, Any], judged: pl.DataFrame) -> None:
     """Write the three files; results.json last, so its presence means that all are there."""
     write_atomically(folder / PROMPTS, prompt_lines(judged).encode())
-    write_atomically(folder / TABLE, markdown(results).encode())
+    write_atomically(folder / TABLE, format_markdown(results).encode())
     write_atomically(folder / RESULTS, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
 
 
@@ -57,21 +57,21 @@ def json_lines(rows: Any) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def markdown(results: dict[str, Any]) -> str:
+def format_markdown(results: dict[str, Any]) -> str:
     """The result as a page with one table."""
     notes = "".join(f"{note}\n\n" for note in results["notes"])
     title = f"# {results['run']} against {results['baseline']}, judged by {results['judge']}"
-    rows = "".join(f"| {fact} | {value} |\n" for fact, value in measured(results).items())
-    return f"{notes}{title}\n\n{verdict(results)}\n\n| | |\n|---|---|\n{rows}"
+    rows = "".join(f"| {fact} | {value} |\n" for fact, value in describe_findings(results).items())
+    return f"{notes}{title}\n\n{describe_verdict(results)}\n\n| | |\n|---|---|\n{rows}"
 
 
-def measured(results: dict[str, Any]) -> dict[str, str]:
+def describe_findings(results: dict[str, Any]) -> dict[str, str]:
     """Fact -> what was found, in words and rounded."""
     lengths = f"{results['mean_length_run']:.0f} and {results['mean_length_baseline']:.0f} characters"
     return {
-        "win rate (ties count half)": f"{percent(results['win_rate'])}, 95% interval "
-        + " to ".join(percent(bound) for bound in results["ci95"]),
-        "win rate (ties count as losses)": percent(results["win_rate_strict"]),
+        "win rate (ties count half)": f"{format_percent(results['win_rate'])}, 95% interval "
+        + " to ".join(format_percent(bound) for bound in results["ci95"]),
+        "win rate (ties count as losses)": format_percent(results["win_rate_strict"]),
         "wins, losses, ties": f"{results['wins']}, {results['losses']}, {results['ties']} of {results['n']} judged",
         "widest half-width at this many": f"{100 * results['detectable']:.1f} points",
         "mean length, run and baseline": lengths,
@@ -81,7 +81,7 @@ def measured(results: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def verdict(results: dict[str, Any]) -> str:
+def describe_verdict(results: dict[str, Any]) -> str:
     """What the interval says, in words."""
     low, high = results["ci95"]
     if low <= 0.5 <= high:
@@ -89,5 +89,5 @@ def verdict(results: dict[str, Any]) -> str:
     return f"{'the run' if low > 0.5 else 'the baseline'} wins more often (the 95% interval does not contain 50%)"
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     return f"{100 * share:.1f}%"

@@ -12,15 +12,15 @@ seed is sent: there the two sides are independent draws, which the interval allo
 
 import polars as pl
 
-from curate.assets import asset
-from curate.backends.calls import Backend
-from curate.backends.recorder import Recorder
+from curate.files import asset
 from curate.generate.self_sample import SampleConfig, sample_responses
-from curate.score import ScoreConfig, score_responses
+from curate.ledger.recorder import Recorder
+from curate.score.score import ScoreConfig, score_responses
 from curate.sources.prompts import read_prompts
 from curate.sources.rows import rows_config
-from curate.store import Store, Table
+from curate.store.store import Store, Table
 from eval.config import EvalConfig
+from schemas.calls import Backend
 from schemas.tables import Candidate, Prompt, Score
 
 NUM_PROMPTS = 200
@@ -67,15 +67,15 @@ def side_by_side(prompts: Table, run: Table, baseline: Table) -> pl.DataFrame:
     return (
         prompts.scan()
         .select("prompt_id", "messages")
-        .join(answered(run, "run"), on="prompt_id", how="left", maintain_order="left")
-        .join(answered(baseline, "baseline"), on="prompt_id", how="left", maintain_order="left")
+        .join(side_responses(run, "run"), on="prompt_id", how="left", maintain_order="left")
+        .join(side_responses(baseline, "baseline"), on="prompt_id", how="left", maintain_order="left")
         .with_columns(unjudged=unjudged)
         .drop("reason_run", "reason_baseline")
         .collect()
     )
 
 
-def with_scores(paired: pl.DataFrame, run: Table, baseline: Table) -> pl.DataFrame:
+def add_scores(paired: pl.DataFrame, run: Table, baseline: Table) -> pl.DataFrame:
     """Adds score_run and score_baseline, null where the judge failed."""
     for side, scores in (("run", run), ("baseline", baseline)):
         found = scores.scan().select("prompt_id", pl.col("score").alias(f"score_{side}")).collect()
@@ -83,7 +83,7 @@ def with_scores(paired: pl.DataFrame, run: Table, baseline: Table) -> pl.DataFra
     return paired
 
 
-def answered(candidates: Table, side: str) -> pl.LazyFrame:
+def side_responses(candidates: Table, side: str) -> pl.LazyFrame:
     """prompt_id, response_SIDE and reason_SIDE: a prompt has one or the other."""
     texts = candidates.scan().select("prompt_id", pl.col("response").alias(f"response_{side}"))
     reasons = candidates.scan_dropped().select("prompt_id", pl.col("reason").cast(pl.String).alias(f"reason_{side}"))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from curate.screen.guards import is_empty
+from curate.screen.text.guards import is_empty
 from schemas.errors import UserError
 
 POINTS = {"win": 1.0, "tie": 0.5, "loss": 0.0}
@@ -44,7 +44,7 @@ class WinRate:
         return self.wins / self.n if self.n else None
 
 
-def with_outcomes(paired: pl.DataFrame) -> pl.DataFrame:
+def add_outcomes(paired: pl.DataFrame) -> pl.DataFrame:
     """Adds `outcome`: win, loss, tie or unjudged; `unjudged` gets a reason for every score that is missing.
 
     `paired` has one row a prompt: `response_run`, `response_baseline`, `score_run`, `score_baseline` and
@@ -73,7 +73,7 @@ def with_outcomes(paired: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_wins(judged: pl.DataFrame) -> WinRate:
-    """The counts of what `with_outcomes` gave."""
+    """The counts of what `add_outcomes` gave."""
     compared = judged.filter(pl.col("outcome") != "unjudged").with_columns(
         length_run=pl.col("response_run").str.len_chars(), length_baseline=pl.col("response_baseline").str.len_chars()
     )
@@ -87,8 +87,8 @@ def count_wins(judged: pl.DataFrame) -> WinRate:
         losses=outcomes.get("loss", 0),
         ties=outcomes.get("tie", 0),
         unjudged=dict(reasons.rows()),
-        mean_length_run=mean(compared["length_run"]),
-        mean_length_baseline=mean(compared["length_baseline"]),
+        mean_length_run=mean_or_none(compared["length_run"]),
+        mean_length_baseline=mean_or_none(compared["length_baseline"]),
         longer_won=int(((decided["outcome"] == "win") == is_run_longer).sum()),
         decided_by_length=decided.height,
         degenerate_run=judged.filter(is_empty("response_run")).height,
@@ -96,7 +96,7 @@ def count_wins(judged: pl.DataFrame) -> WinRate:
     )
 
 
-def points(judged: pl.DataFrame) -> list[float]:
+def outcome_points(judged: pl.DataFrame) -> list[float]:
     """One number a judged prompt, whose mean is the win rate."""
     return [POINTS[outcome] for outcome in judged["outcome"] if outcome in POINTS]
 
@@ -111,6 +111,6 @@ def refuse_equal_responses(paired: pl.DataFrame, run: str, baseline: str) -> Non
         )
 
 
-def mean(lengths: pl.Series) -> float | None:
+def mean_or_none(lengths: pl.Series) -> float | None:
     """The mean; None of nothing."""
     return float(lengths.sum()) / len(lengths) if len(lengths) else None

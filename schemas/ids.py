@@ -22,15 +22,15 @@ def short_id(value: Any) -> str:
     return digest(value)[:16]
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Lower-case words of `text` joined by one space: what "the same text" means for groups."""
     return NOT_WORD.sub(" ", text.casefold()).strip()
 
 
 def prompt_group(messages: Sequence[Message]) -> str:
-    """Id of the first user turn, normalised; text with no word in it is compared as it is."""
+    """Id of the first user turn, normalized; text with no word in it is compared as it is."""
     first = next(message["content"] for message in messages if message["role"] == "user")
-    return short_id(normalise(first) or first)
+    return short_id(normalize(first) or first)
 
 
 def pair_key(messages: Sequence[Message], chosen: str, rejected: str) -> str:

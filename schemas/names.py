@@ -77,20 +77,20 @@ ScreenReason = Literal[
     "prompt_echo",
     "repetition",
     "wrong_language",
-    "too_alike",
+    "similar_responses",
     "personal_data",
     "contaminated",
     "off_topic",
-    "near_copy",
-    "near_duplicate_prompt",
-    "near_duplicate_pair",
-    "surplus",
+    "lexical_duplicate",
+    "semantic_duplicate_prompt",
+    "semantic_duplicate_pair",
+    "over_quota",
 ]
 """Why a pair is dropped by screening, in the order the rules are tried; the first match wins.
 
 human_reject  people found both responses bad, or neither better
 tie           the margin is not larger than the noise of the scorer
-surplus       as many pairs as `--num-pairs` asks for come before it
+over_quota    as many pairs as `--num-pairs` asks for come before it
 """
 
 PersonalData = Literal["email", "phone", "card_number", "ip_address", "api_key"]
@@ -150,7 +150,7 @@ critical  there is no answer, or one that misleads
 WRITTEN_FLAWS: tuple[WrittenFlaw, ...] = get_args(WrittenFlaw)
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 
-Sampler = Literal["audit", "cleaning", "learning", "gold"]
+Sampler = Literal["random", "suspicious", "diverse", "gold"]
 """Why a pair is put before people.
 
 audit     drawn by chance within its source and margin band; estimates go by these records alone

@@ -27,8 +27,8 @@ class Prompt(dy.Schema):
 
     prompt_id = dy.String(primary_key=True)
     messages = dy.List(MESSAGES, min_length=1)
-    group = dy.String()
-    """Id of the first user turn, normalised: rows of one group never lie on both sides of a split."""
+    prompt_group = dy.String()
+    """Id of the first user turn, normalized: rows of one group never lie on both sides of a split."""
 
 
 class Candidate(dy.Schema):
@@ -60,7 +60,7 @@ class Pair(dy.Schema):
 
     pair_id = dy.String(primary_key=True)
     prompt_id = dy.String()
-    group = dy.String()
+    prompt_group = dy.String()
     messages = dy.List(MESSAGES, min_length=1)
     chosen = dy.String()
     rejected = dy.String()
@@ -106,23 +106,23 @@ class Measured(dy.Schema):
     margin = dy.Float64(nullable=True)
     z_margin = dy.Float64(nullable=True)
     prompt_hash = dy.UInt64()
-    """Of the conversation, normalised as `curate.screen.measure` says."""
+    """Of the conversation, normalized as `curate.screen.text.measure` says."""
     chosen_hash = dy.UInt64()
     """Of conversation and chosen response."""
     pair_hash = dy.UInt64()
     """Of conversation and both responses."""
     is_identical = dy.Bool()
     """Both responses are equal but for case and spacing."""
-    alike = dy.Float32()
+    response_similarity = dy.Float32()
     """How alike the two responses are, from 0 to 1."""
     chosen_empty = dy.Bool()
     rejected_empty = dy.Bool()
     chosen_tokens = dy.UInt32()
     """Words and punctuation marks."""
     rejected_tokens = dy.UInt32()
-    chosen_named = dy.Bool()
+    chosen_is_short_answer = dy.Bool()
     """A few words, all of them numbers or words of the prompt: short, and yet an answer."""
-    rejected_named = dy.Bool()
+    rejected_is_short_answer = dy.Bool()
     chosen_cut = dy.Enum(["no", "maybe", "yes"])
     """Whether the response stops without an end."""
     rejected_cut = dy.Enum(["no", "maybe", "yes"])
@@ -130,15 +130,15 @@ class Measured(dy.Schema):
     rejected_broken = dy.Bool()
     chosen_leaked = dy.Bool()
     rejected_leaked = dy.Bool()
-    chosen_echo = dy.Float32()
+    chosen_echo_share = dy.Float32()
     """Share of the response that is the prompt said again, from 0 to 1."""
-    rejected_echo = dy.Float32()
-    chosen_repetition = dy.Float32()
+    rejected_echo_share = dy.Float32()
+    chosen_repetition_share = dy.Float32()
     """Share of its 4-grams that repeat an earlier one."""
-    rejected_repetition = dy.Float32()
-    chosen_foreign = dy.Float32()
+    rejected_repetition_share = dy.Float32()
+    chosen_foreign_share = dy.Float32()
     """Share of the response in a language that the prompt neither is in nor asks for; 0 where it cannot be told."""
-    rejected_foreign = dy.Float32()
+    rejected_foreign_share = dy.Float32()
     chosen_refuses = dy.Bool()
     rejected_refuses = dy.Bool()
     personal = dy.List(dy.Enum(PERSONAL_DATA))
@@ -163,13 +163,13 @@ class Contaminated(dy.Schema):
     """Name of the file with the prompt it shares most with."""
     prompt = dy.UInt32()
     """Place of that prompt in the file, from 0."""
-    longest = dy.UInt8()
-    """13 where 13 words in a row are shared, else 0."""
+    has_13gram = dy.Bool()
+    """13 words in a row are shared."""
     coverage = dy.Float32()
     """Share of the 8-grams of the prompt that the pair holds, 1 for a shorter prompt that it is equal to."""
 
 
-class Alike(dy.Schema):
+class Similar(dy.Schema):
     """Two texts that are alike: whoever is the worse of the two may fall for the other."""
 
     left = dy.UInt32(primary_key=True)
@@ -180,26 +180,26 @@ class Alike(dy.Schema):
     """What is compared: the words of prompt and chosen response, the vectors of the prompts, or those of both."""
     similarity = dy.Float32()
     """For `text` the smaller Jaccard index of the words of both sides, prompt and chosen response, as
-    `curate.screen.copies` says; else the cosine. Rounded to 4 digits."""
+    `curate.screen.similar.lexical` says; else the cosine. Rounded to 4 digits."""
 
 
-class Placed(dy.Schema):
+class Topicality(dy.Schema):
     """Where the vectors of a pair lie; one row a pair, in the same order. Null where a vector is missing."""
 
     pair_id = dy.String(primary_key=True)
-    chosen_own = dy.Float32(nullable=True)
+    chosen_cos_prompt = dy.Float32(nullable=True)
     """Cosine of the response to its prompt."""
-    chosen_other = dy.Float32(nullable=True)
+    chosen_cos_other_prompt = dy.Float32(nullable=True)
     """Largest cosine of the response to another prompt of the build, unlike its own."""
-    rejected_own = dy.Float32(nullable=True)
-    rejected_other = dy.Float32(nullable=True)
+    rejected_cos_prompt = dy.Float32(nullable=True)
+    rejected_cos_other_prompt = dy.Float32(nullable=True)
 
 
-class NearEvaluation(dy.Schema):
+class EvalProximity(dy.Schema):
     """How near the prompt of a pair is to the evaluation prompts; one row a pair, in the same order."""
 
     pair_id = dy.String(primary_key=True)
-    evaluation = dy.Float32(nullable=True)
+    max_cos_eval = dy.Float32(nullable=True)
     """Largest cosine to an evaluation prompt; null where a vector is missing."""
 
 
@@ -211,7 +211,7 @@ class Screened(dy.Schema):
     flags = dy.List(dy.Enum(FLAGS))
 
 
-class Asked(dy.Schema):
+class ReviewRecord(dy.Schema):
     """One record put before people: what they see, and what stays with us."""
 
     record_id = dy.String(primary_key=True)
@@ -238,7 +238,7 @@ class Asked(dy.Schema):
     response_b = dy.String()
 
 
-class Answer(dy.Schema):
+class Annotation(dy.Schema):
     """What one reviewer said of one record, in one version: a later one of the same reviewer supersedes it."""
 
     record_id = dy.String(primary_key=True)
@@ -272,7 +272,7 @@ class MixRow(dy.Schema):
     row = dy.UInt32(primary_key=True)
     pair_id = dy.String()
     prompt_id = dy.String()
-    group = dy.String()
+    prompt_group = dy.String()
     split = dy.Enum(["train", "heldout"])
     source = dy.String()
     messages = dy.List(MESSAGES, min_length=1)

@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 from scripted import user
 
-from curate.review.folder import Review, save_asked, save_review
+from curate.store.reviews import Review, save_asked, save_review
 from schemas.ids import short_id
-from schemas.tables import Asked
+from schemas.tables import ReviewRecord
 
 
 def asked_rows(count: int, **columns: list[Any]) -> pl.DataFrame:
@@ -16,7 +16,7 @@ def asked_rows(count: int, **columns: list[Any]) -> pl.DataFrame:
     rows = [
         {
             "record_id": short_id(["record", i]),
-            "sampler": "audit",
+            "sampler": "random",
             "probability": 0.5,
             "source": "garden",
             "band": "0.0 to 1.0",
@@ -33,7 +33,7 @@ def asked_rows(count: int, **columns: list[Any]) -> pl.DataFrame:
         | {name: values[i] for name, values in columns.items()}
         for i in range(count)
     ]
-    return pl.DataFrame(rows, schema=Asked.create_empty().schema)
+    return pl.DataFrame(rows, schema=ReviewRecord.create_empty().schema)
 
 
 def begin(data: Path, name: str, asked: pl.DataFrame, min_submitted: int = 1) -> pl.DataFrame:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import settings
 from scripted import Handler, ScriptedEndpoint, user
 
-from curate.backends.ledger import Ledger
-from curate.backends.recorder import Recorder
-from curate.environment import set_defaults
+from curate.flags import set_defaults
+from curate.ledger.ledger import Ledger
+from curate.ledger.recorder import Recorder
 from schemas.ids import pair_key, prompt_group, prompt_key
 from schemas.tables import Pair
 
@@ -65,7 +65,7 @@ def make_pairs() -> Callable[..., pl.DataFrame]:
                 "scorer": "scripted",
                 "origin": "real",
                 "prompt_id": prompt_key(messages),
-                "group": prompt_group(messages),
+                "prompt_group": prompt_group(messages),
                 **given,
             }
             row.setdefault("pair_id", pair_key(messages, row["chosen"], row["rejected"]))

@@ -7,10 +7,11 @@ from typing import Any
 import polars as pl
 from asking import begin
 
-from curate.review.folder import read_answers, save_answers
-from curate.saved import labelled_stage, read_build
-from curate.store import open_table
-from schemas.tables import Answer, Asked
+from curate.store.reviews import read_answers, save_answers
+from curate.store.store import open_table
+from curate.store.workspace import read_build
+from schemas.stages import labeled_stage
+from schemas.tables import Annotation, ReviewRecord
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 
@@ -18,7 +19,7 @@ START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 def pairs_of(data: Path, build: str) -> pl.DataFrame:
     """The pairs of a build with their labels as they were made."""
     tables = read_build(data, build)["tables"]
-    stage = labelled_stage(tables)
+    stage = labeled_stage(tables)
     return open_table(data, stage, tables[stage]).scan().collect()
 
 
@@ -28,7 +29,7 @@ def ask_about(data: Path, build: str, name: str = "", **given: Any) -> pl.DataFr
     rows = [
         {
             "record_id": pair["pair_id"],
-            "sampler": "audit",
+            "sampler": "random",
             "probability": 1.0,
             "source": build,
             "band": "none",
@@ -45,7 +46,7 @@ def ask_about(data: Path, build: str, name: str = "", **given: Any) -> pl.DataFr
         }
         for i, pair in enumerate(pairs.to_dicts())
     ]
-    return begin(data, name or build, pl.DataFrame(rows, schema=Asked.create_empty().schema))
+    return begin(data, name or build, pl.DataFrame(rows, schema=ReviewRecord.create_empty().schema))
 
 
 def answer(data: Path, name: str, asked: pl.DataFrame, said: dict[int, str], reviewer: str = "r1") -> None:
@@ -67,5 +68,5 @@ def answer(data: Path, name: str, asked: pl.DataFrame, said: dict[int, str], rev
                 "note": None,
             }
         )
-    new = pl.DataFrame(rows, schema=Answer.create_empty().schema)
+    new = pl.DataFrame(rows, schema=Annotation.create_empty().schema)
     save_answers(data, name, pl.concat([history, new]))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from curate.backends.calls import Answer, Request, Response
+from schemas.calls import CallResult, Request, Response
 
 Handler = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
 
@@ -23,7 +23,7 @@ class ScriptedModel:
     is_remote = False
     price_name = None
 
-    def __init__(self, reply: Callable[[Request], Answer]) -> None:
+    def __init__(self, reply: Callable[[Request], CallResult]) -> None:
         self._reply = reply
         self.asked: list[Request] = []
 
@@ -90,6 +90,6 @@ def completion(*texts: str | None, finish_reason: str = "stop", **message: Any) 
     return {"choices": choices, "usage": {"prompt_tokens": 7, "completion_tokens": 5 * len(texts)}}
 
 
-def responses(*texts: str) -> Answer:
+def responses(*texts: str) -> CallResult:
     """An answer of finished responses."""
-    return Answer(tuple(Response(text, "stop") for text in texts))
+    return CallResult(tuple(Response(text, "stop") for text in texts))

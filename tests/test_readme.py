@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import curate.cli
+import curate.cli.main
 import train.cli
 from eval.cli import make_parser as eval_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARSERS = {
-    "curate": curate.cli.make_parser,
+    "curate": curate.cli.main.make_parser,
     "train": train.cli.make_parser,
     "eval": eval_parser,
     "evaluate": eval_parser,

@@ -68,7 +68,7 @@ def prompt_group(row: dict) -> str:
     return re.sub(r"[\W_]+", " ", user_turns(row)[0].lower()).strip()
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     return " ".join(text.lower().split())
 
 
@@ -142,7 +142,7 @@ def test_pairs_hold_two_different_responses(pair):
     assert list(pair) == ["id", "flaw", "prompt", "chosen", "rejected"]
     assert pair["chosen"].strip()
     assert pair["rejected"].strip()
-    assert normalised(pair["chosen"]) != normalised(pair["rejected"])
+    assert normalized(pair["chosen"]) != normalized(pair["rejected"])
 
 
 def test_some_pairs_are_multi_turn_and_some_have_a_system_message():

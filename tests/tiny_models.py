@@ -23,7 +23,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from train.tokens import Row, Tokens
+from train.data.tokens import Row, Tokens
 
 VOCABULARY = 97
 
@@ -120,7 +120,7 @@ class Listed(list[Row]):
 
 
 def random_rows(*sizes: tuple[int, ...], seed: int = 0, vocabulary: int = VOCABULARY) -> Listed:
-    """Rows of as many tokens as are told: of the prompt, then of each response, all of it learnt."""
+    """Rows of as many tokens as are told: of the prompt, then of each response, all of it learned."""
     random = np.random.default_rng(seed)
 
     def some(count: int) -> Any:
@@ -133,13 +133,13 @@ def random_rows(*sizes: tuple[int, ...], seed: int = 0, vocabulary: int = VOCABU
 
 
 def lines_of(rows: Sequence[Row]) -> list[tuple[Tensor, Tensor]]:
-    """Of each line the ids of prompt and response, and which of them are learnt."""
+    """Of each line the ids of prompt and response, and which of them are learned."""
     lines = []
     for row in rows:
         for response in row.responses:
             ids = torch.from_numpy(np.concatenate([row.prompt, response.ids]).astype(np.int64))
-            learnt = torch.from_numpy(np.concatenate([np.zeros(len(row.prompt), dtype=np.bool_), response.learnt]))
-            lines.append((ids, learnt))
+            learned = torch.from_numpy(np.concatenate([np.zeros(len(row.prompt), dtype=np.bool_), response.learned]))
+            lines.append((ids, learned))
     return lines
 
 
@@ -147,10 +147,10 @@ def plain_logps(model: Any, rows: Sequence[Row]) -> Tensor:
     """(lines,): every response behind its own prompt in a call by itself, from all logits."""
     found = []
     with as_transformers_wrote_it():
-        for ids, learnt in lines_of(rows):
+        for ids, learned in lines_of(rows):
             logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
             logps = logits.log_softmax(-1).gather(1, ids[1:, None])[:, 0]
-            found.append(logps[learnt[1:]].sum())
+            found.append(logps[learned[1:]].sum())
     return torch.stack(found)
 
 
@@ -160,7 +160,7 @@ ROTARY = {module: module.apply_rotary_pos_emb for module in MODULES}
 
 @contextmanager
 def as_transformers_wrote_it() -> Iterator[None]:
-    """Give the modelling modules the rotary function that they came with, until the end of the block."""
+    """Give the modeling modules the rotary function that they came with, until the end of the block."""
     before = {module: module.apply_rotary_pos_emb for module in MODULES}
     for module in MODULES:
         module.apply_rotary_pos_emb = ROTARY[module]

@@ -7,7 +7,7 @@ from typing import Any
 
 from curate.flags import Parser, add_flags, print_json, read_config, run_command, show_notes
 from train.config import DPOConfig, SFTConfig
-from train.reward import RewardConfig, train_reward
+from train.reward.reward import RewardConfig, train_reward
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,22 +10,39 @@ from schemas.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
 
+BOUNDS: dict[str, tuple[float, float]] = {
+    "limit": (1, math.inf),
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "max_length": (2, math.inf),
+    "rank": (1, math.inf),
+    "alpha": (1, math.inf),
+    "seed": (0, 2**32 - 1),
+    "dropout": (0, 0.99),
+    "lr": (0, 1),
+    "beta": (1e-9, math.inf),
+    "label_smoothing": (0, 0.5),
+    "simpo_gamma": (0, math.inf),
+    "micro_batch_tokens": (2, math.inf),
+}
+"""Field -> smallest and largest value that makes sense."""
+
 
 @dataclass(frozen=True)
 class SFTConfig:
     """Teach a base model to answer as conversations do: LoRA, loss on the assistant's turns alone."""
 
-    on: str = ""
+    dataset: str = ""
     """Conversations: a .jsonl, .json or .parquet file (.gz too), or a hub dataset (`owner/name[:split]`), with columns
     messages, conversations, prompt and response, or instruction and output; by default the chosen side of a mix."""
     mix: str = ""
-    """Mix whose chosen responses are learnt where `--on` is not given; by default the newest."""
+    """Mix whose chosen responses are learned where `--dataset` is not given; by default the newest."""
     base: str = "smollm2"
     """Base model: `smollm2`, a folder, or a hub model (`owner/name`)."""
     name: str = ""
     """Name of the run; by default sft and the name of the data, for example sft-v1."""
-    limit: int = 23_000
-    """Conversations taken: with `--on` the first ones after a shuffle by `--seed`, else the first of the mix."""
+    max_rows: int = 23_000
+    """Conversations taken: with `--dataset` the first ones after a shuffle by `--seed`, else the first of the mix."""
     epochs: int = 3
     """Times every conversation is seen."""
     lr: float = 2e-5
@@ -34,13 +51,13 @@ class SFTConfig:
     """Conversations a step."""
     max_length: int = 512
     """Longest conversation in tokens; longer ones lose their oldest turns, then the end of the last response."""
-    rank: int = 8
+    lora_rank: int = 8
     """Rank of the LoRA adapter."""
-    alpha: int = 16
+    lora_alpha: int = 16
     """Scale of the LoRA adapter, over its rank."""
-    dropout: float = 0.05
+    lora_dropout: float = 0.05
     """Dropout before the LoRA adapter, in training alone."""
-    tokens_per_batch: int | None = None
+    micro_batch_tokens: int | None = None
     """Tokens in work at a time: it changes time and memory and no gradient; by default from the memory that is free."""
     gradient_checkpointing: bool = False
     """Keep fewer activations and compute them again: less memory, more time."""
@@ -54,7 +71,7 @@ class SFTConfig:
 
 @dataclass(frozen=True)
 class DPOConfig:
-    """Teach a policy to prefer the chosen responses of a mix: direct preference optimisation with LoRA."""
+    """Teach a policy to prefer the chosen responses of a mix: direct preference optimization with LoRA."""
 
     mix: str = ""
     """Mix of pairs to learn; by default the newest."""
@@ -67,10 +84,10 @@ class DPOConfig:
     """What the policy is measured against, a run or a base model; by default the same as the policy."""
     name: str = ""
     """Name of the run; by default dpo and the name of the mix, for example dpo-v1."""
-    limit: int | None = None
+    max_rows: int | None = None
     """Training pairs taken, the first of the mix; all by default."""
     loss: Literal["sigmoid", "ipo", "simpo"] = "sigmoid"
-    """What is minimised: sigmoid (DPO), ipo (log-ratios of the average token, to a set distance) or simpo (without a
+    """What is minimized: sigmoid (DPO), ipo (log-ratios of the average token, to a set distance) or simpo (without a
     reference)."""
     beta: float | None = None
     """sigmoid: how strongly the policy is held to the reference (by default 0.2); ipo: the sides are led 1/(2 beta)
@@ -90,13 +107,13 @@ class DPOConfig:
     """Pairs a step."""
     max_length: int = 512
     """Longest prompt and response in tokens; longer ones lose the prompt's oldest turns, then the response's end."""
-    rank: int = 8
+    lora_rank: int = 8
     """Rank of the LoRA adapter."""
-    alpha: int = 16
+    lora_alpha: int = 16
     """Scale of the LoRA adapter, over its rank."""
-    dropout: float = 0.05
+    lora_dropout: float = 0.05
     """Dropout before the LoRA adapter, in training alone."""
-    tokens_per_batch: int | None = None
+    micro_batch_tokens: int | None = None
     """Tokens in work at a time: it changes time and memory and no gradient; by default from the memory that is free."""
     gradient_checkpointing: bool = False
     """Keep fewer activations and compute them again: less memory, more time."""
@@ -106,24 +123,6 @@ class DPOConfig:
     """Seed of the adapter's first weights, the order and the dropout."""
     data: Path = field(default_factory=default_data)
     """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
-
-
-BOUNDS: dict[str, tuple[float, float]] = {
-    "limit": (1, math.inf),
-    "epochs": (1, math.inf),
-    "batch_size": (1, math.inf),
-    "max_length": (2, math.inf),
-    "rank": (1, math.inf),
-    "alpha": (1, math.inf),
-    "seed": (0, 2**32 - 1),
-    "dropout": (0, 0.99),
-    "lr": (0, 1),
-    "beta": (1e-9, math.inf),
-    "label_smoothing": (0, 0.5),
-    "simpo_gamma": (0, math.inf),
-    "tokens_per_batch": (2, math.inf),
-}
-"""Field -> smallest and largest value that makes sense."""
 
 
 def check_numbers(cfg: SFTConfig | DPOConfig) -> None:

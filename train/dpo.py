@@ -11,21 +11,30 @@ import torch
 from torch import Tensor
 
 from schemas.errors import UserError
-from train.budget import plan
-from train.chat import Chat
 from train.config import DPOConfig, check_numbers
-from train.language_model import LanguageModel, check_vocabulary, prepare
-from train.loop import LoopConfig, Loss, Rows, new_accelerator, train
+from train.data.chat import Chat
+from train.data.mix_reader import MixRows, Split, read_mix
+from train.data.packing import Batch
+from train.data.pair_weights import read_weights, weights_sha256
+from train.data.token_store import TokenRows, token_rows
+from train.data.tokens import Preflight
+from train.loop.loop import LoopConfig, Loss, SplitRows, new_accelerator, train
+from train.loop.memory import plan_memory
+from train.loop.oom import MicroBatcher
 from train.losses import LOSSES, SIMPO_GAMMA, LossConfig, pair_loss
-from train.mix_rows import MixRows, Split, read_mix
-from train.models import LoRA, Weights, choose_sides, chosen_device, frozen, load_chat, same_tokens, trainable
-from train.packing import Batch
-from train.reference import reference_key, reference_logps
-from train.room import Room
-from train.run_folder import asked_for, finish, open_run, planned, reused, summary
-from train.token_store import TokenRows, token_rows
-from train.tokens import Preflight
-from train.weights import read_weights, weights_sha256
+from train.model.language_model import LanguageModel, check_vocabulary, prepare_model
+from train.model.load import (
+    LoRA,
+    ModelWeights,
+    choose_sides,
+    chosen_device,
+    load_chat,
+    load_frozen,
+    load_trainable,
+    same_tokens,
+)
+from train.model.reference import reference_key, reference_logps
+from train.run.run_folder import finish_run, log_reused, open_run, plan_run, run_request, run_summary
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +46,9 @@ REFERENCE_TOKENS = {"cpu": 4096, "cuda": 65_536}
 def train_dpo(cfg: DPOConfig) -> dict[str, Any]:
     """Train, or find the same run finished; returns what `--json` prints."""
     check_numbers(cfg)
-    cfg, loss = settled(cfg)
+    cfg, loss = with_loss_defaults(cfg)
     device = chosen_device(cfg.device)
-    mix = read_mix(cfg.data, cfg.mix, cfg.limit)
+    mix = read_mix(cfg.data, cfg.mix, cfg.max_rows)
     policy, reference = choose_sides(cfg.data, cfg.base, cfg.policy, cfg.reference)
     if LOSSES[cfg.loss].needs_reference:
         same_tokens(policy, reference)
@@ -47,34 +56,42 @@ def train_dpo(cfg: DPOConfig) -> dict[str, Any]:
     if cfg.weights:
         data["weights_sha256"] = weights_sha256(Path(cfg.weights))
     sides = {"policy": policy} | ({"reference": reference} if LOSSES[cfg.loss].needs_reference else {})
-    asked = asked_for("dpo", cfg, data, **sides)
+    asked = run_request("dpo", cfg, data, **sides)
     with open_run(cfg.data, cfg.name or f"dpo-{mix.name}", asked) as run:
         if run.manifest:
-            return reused(run, run.manifest)
+            return log_reused(run, run.manifest)
         is_same = policy.digest == reference.digest
         said = ", ".join(f"{side} {weights.said()}" for side, weights in sides.items())
         log.info("%s%s", said, ": the same weights" if is_same and len(sides) == 2 else "")
         chat = load_chat(policy)
         rows, preflight = read_rows(cfg, mix, chat)
-        against = measured(reference, rows, cfg, chat.pad, device) if LOSSES[cfg.loss].needs_reference else None
+        against = (
+            reference_logps_by_split(reference, rows, cfg, chat.pad, device)
+            if LOSSES[cfg.loss].needs_reference
+            else None
+        )
         weights = pair_weights(cfg.weights, rows["train"])
-        model = trainable(policy, LoRA(cfg.rank, cfg.alpha, cfg.dropout), cfg.max_length, cfg.seed, device)
-        language = prepare(model, policy.name, chat.pad)
+        model = load_trainable(
+            policy, LoRA(cfg.lora_rank, cfg.lora_alpha, cfg.lora_dropout), cfg.max_length, cfg.seed, device
+        )
+        language = prepare_model(model, policy.name, chat.pad)
         check_vocabulary(language, *rows.values())
-        tokens = planned(run, cfg.tokens_per_batch, lambda: plan(language, rows["train"], cfg)).tokens_per_batch
+        tokens = plan_run(
+            run, cfg.micro_batch_tokens, lambda: plan_memory(language, rows["train"], cfg)
+        ).micro_batch_tokens
         trained = train(
             language,
-            Rows(rows["train"], rows["heldout"], weights.numpy().nonzero()[0]),
+            SplitRows(rows["train"], rows["heldout"], weights.numpy().nonzero()[0]),
             PairObjective(loss, against, weights),
             LoopConfig.of(cfg, tokens),
             run.path,
             new_accelerator(device),
             start_loss(loss) if is_same and against is not None else None,
         )
-        return summary(run, finish(run, model, trained, preflight))
+        return run_summary(run, finish_run(run, model, trained, preflight))
 
 
-def settled(cfg: DPOConfig) -> tuple[DPOConfig, LossConfig]:
+def with_loss_defaults(cfg: DPOConfig) -> tuple[DPOConfig, LossConfig]:
     """The settings with those of the loss filled in; refuses any that it has no use for."""
     if cfg.label_smoothing and cfg.loss != "sigmoid":
         raise UserError(
@@ -108,17 +125,17 @@ def read_rows(cfg: DPOConfig, mix: MixRows, chat: Chat) -> tuple[dict[Split, Tok
     return rows, preflight
 
 
-def measured(
-    reference: Weights, rows: dict[Split, TokenRows], cfg: DPOConfig, pad: int, device: torch.device
+def reference_logps_by_split(
+    reference: ModelWeights, rows: dict[Split, TokenRows], cfg: DPOConfig, pad: int, device: torch.device
 ) -> dict[Split, Tensor]:
     """Split -> (rows, 2) summed log-probabilities under the frozen reference, which is loaded if any are missing."""
 
     @cache
-    def loaded() -> tuple[LanguageModel, Room]:
-        language = prepare(frozen(reference, cfg.max_length, device), reference.name, pad)
+    def loaded() -> tuple[LanguageModel, MicroBatcher]:
+        language = prepare_model(load_frozen(reference, cfg.max_length, device), reference.name, pad)
         check_vocabulary(language, *rows.values())
-        asked, most = cfg.tokens_per_batch, REFERENCE_TOKENS[device.type]
-        return language, Room(min(asked, most) if asked else most, language.packs)
+        asked, most = cfg.micro_batch_tokens, REFERENCE_TOKENS[device.type]
+        return language, MicroBatcher(min(asked, most) if asked else most, language.packs)
 
     def measure(split: Split) -> Callable[[list[int]], Tensor]:
         return lambda places: line_logps(*loaded(), rows[split], places)
@@ -130,7 +147,7 @@ def measured(
     }
 
 
-def line_logps(language: LanguageModel, room: Room, rows: TokenRows, places: list[int]) -> Tensor:
+def line_logps(language: LanguageModel, room: MicroBatcher, rows: TokenRows, places: list[int]) -> Tensor:
     """(places, lines of a row) under a frozen model, as many at a time as there is room for."""
 
     @torch.no_grad()
@@ -169,7 +186,7 @@ class PairObjective:
         against = None
         if self.reference is not None:
             against = self.reference["heldout" if is_heldout else "train"][batch.rows].to(policy.device)
-        losses, metrics = pair_loss(policy, against, batch.learnt_tokens.view(-1, 2), self.cfg)
+        losses, metrics = pair_loss(policy, against, batch.learned_tokens.view(-1, 2), self.cfg)
         if not is_heldout:
             losses = losses * self.weights[batch.rows].to(losses.device)
         return Loss(losses.sum(), metrics)

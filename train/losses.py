@@ -1,7 +1,7 @@
 """Losses, and what training is watched by, as plain tensor functions.
 
 `policy` and `reference` are (batch, 2): summed log-probability of the chosen, then the rejected response, in nats.
-`tokens` is (batch, 2): learnt tokens of each response, at least one. A loss is (batch,).
+`tokens` is (batch, 2): learned tokens of each response, at least one. A loss is (batch,).
 """
 
 from collections.abc import Callable
@@ -92,7 +92,7 @@ def pair_loss(
 
 
 def sft_loss(logps: Tensor) -> Tensor:
-    """Negative log-probability of all learnt tokens, in nats: `logps` are sums of lines."""
+    """Negative log-probability of all learned tokens, in nats: `logps` are sums of lines."""
     return -logps.sum()
 
 

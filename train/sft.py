@@ -9,18 +9,18 @@ from torch import Tensor
 
 from curate.sources.rows import rows_config
 from schemas.errors import UserError
-from train.budget import plan
 from train.config import SFTConfig, check_numbers
-from train.conversations import read_conversations
-from train.language_model import check_vocabulary, prepare
-from train.loop import LoopConfig, Loss, Rows, new_accelerator, train
+from train.data.conversations import read_conversations
+from train.data.mix_reader import Split, read_mix
+from train.data.packing import Batch
+from train.data.token_store import Texts, TokenRows, token_rows
+from train.data.tokens import Preflight
+from train.loop.loop import LoopConfig, Loss, SplitRows, new_accelerator, train
+from train.loop.memory import plan_memory
 from train.losses import sft_loss
-from train.mix_rows import Split, read_mix
-from train.models import LoRA, base_name, chosen_device, load_chat, named_weights, trainable
-from train.packing import Batch
-from train.run_folder import asked_for, finish, open_run, planned, reused, summary
-from train.token_store import Texts, TokenRows, token_rows
-from train.tokens import Preflight
+from train.model.language_model import check_vocabulary, prepare_model
+from train.model.load import LoRA, base_name, chosen_device, load_chat, load_trainable, resolve_weights
+from train.run.run_folder import finish_run, log_reused, open_run, plan_run, run_request, run_summary
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 def train_sft(cfg: SFTConfig) -> dict[str, Any]:
     """Train, or find the same run finished; returns what `--json` prints."""
     check_numbers(cfg)
-    if cfg.on and cfg.mix:
-        raise UserError("--on and --mix both say what to learn; give one of them")
+    if cfg.dataset and cfg.mix:
+        raise UserError("--dataset and --mix both say what to learn; give one of them")
     device = chosen_device(cfg.device)
-    base = named_weights(base_name(cfg.base), cfg.data)
+    base = resolve_weights(base_name(cfg.base), cfg.data)
     conversations, source, default_name = read_source(cfg)
-    with open_run(cfg.data, cfg.name or default_name, asked_for("sft", cfg, source, policy=base)) as run:
+    with open_run(cfg.data, cfg.name or default_name, run_request("sft", cfg, source, policy=base)) as run:
         if run.manifest:
-            return reused(run, run.manifest)
+            return log_reused(run, run.manifest)
         log.info("sft of %s", base.said())
         chat = load_chat(base)
         rows: dict[Split, TokenRows] = {}
@@ -45,37 +45,41 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
             log.info("%s: %s", split, preflight[split].summary())
         if not len(rows["train"]):
             raise UserError(f"no conversation can be trained on: {preflight['train'].summary()}")
-        model = trainable(base, LoRA(cfg.rank, cfg.alpha, cfg.dropout), cfg.max_length, cfg.seed, device)
-        language = prepare(model, base.name, chat.pad)
+        model = load_trainable(
+            base, LoRA(cfg.lora_rank, cfg.lora_alpha, cfg.lora_dropout), cfg.max_length, cfg.seed, device
+        )
+        language = prepare_model(model, base.name, chat.pad)
         check_vocabulary(language, *rows.values())
-        tokens = planned(run, cfg.tokens_per_batch, lambda: plan(language, rows["train"], cfg)).tokens_per_batch
+        tokens = plan_run(
+            run, cfg.micro_batch_tokens, lambda: plan_memory(language, rows["train"], cfg)
+        ).micro_batch_tokens
         loop = LoopConfig.of(cfg, tokens)
-        course = Rows(rows["train"], rows["heldout"], np.arange(len(rows["train"])))
+        course = SplitRows(rows["train"], rows["heldout"], np.arange(len(rows["train"])))
         trained = train(language, course, SFTObjective(), loop, run.path, new_accelerator(device))
-        return summary(run, finish(run, model, trained, preflight))
+        return run_summary(run, finish_run(run, model, trained, preflight))
 
 
 def read_source(cfg: SFTConfig) -> tuple[dict[Split, Texts], dict[str, Any], str]:
     """The conversations, what identifies them, and what the run is called unless it is named."""
-    if cfg.on:
-        rows = rows_config(cfg.on, cfg.limit, cfg.seed)
+    if cfg.dataset:
+        rows = rows_config(cfg.dataset, cfg.max_rows, cfg.seed)
         source = {"on": Path(rows.path).name, "sha256": rows.sha256}
-        identity = {"sha256": rows.sha256, "limit": cfg.limit, "seed": cfg.seed, "version": rows.version}
+        identity = {"sha256": rows.sha256, "limit": cfg.max_rows, "seed": cfg.seed, "version": rows.version}
         texts: dict[Split, Texts] = {
             "train": Texts("conversation", identity, lambda: read_conversations(rows)),
             "heldout": Texts("conversation", identity, lambda: [], 0),
         }
-        return texts, source, f"sft-{Path(cfg.on.partition(':')[0]).name.split('.')[0]}"
-    mix = read_mix(cfg.data, cfg.mix, cfg.limit)
+        return texts, source, f"sft-{Path(cfg.dataset.partition(':')[0]).name.split('.')[0]}"
+    mix = read_mix(cfg.data, cfg.mix, cfg.max_rows)
     splits: tuple[Split, Split] = ("train", "heldout")
     return {split: mix.texts(split, "conversation") for split in splits}, mix.identity(), f"sft-{mix.name}"
 
 
 class SFTObjective:
-    """The mean over all learnt tokens."""
+    """The mean over all learned tokens."""
 
     def weight(self, batch: Batch, is_heldout: bool) -> float:
-        return float(batch.learnt_tokens.sum())
+        return float(batch.learned_tokens.sum())
 
     def loss(self, logps: Tensor, batch: Batch, is_heldout: bool) -> Loss:
         return Loss(sft_loss(logps), {})

@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 
 # What answers is otherwise imported at the first call, inside the time that is measured.
-import curate.backends.chat_api  # noqa: F401
-from curate.backends.ledger import Ledger
-from curate.backends.limits import Terms
-from curate.backends.named import named_generator
-from curate.backends.recorder import Recorder
+import curate.models.chat_api  # noqa: F401
 from curate.generate.self_sample import SampleConfig, sample_responses
+from curate.ledger.ledger import Ledger
+from curate.ledger.recorder import Recorder
+from curate.models.limits import EndpointConfig
+from curate.models.resolve import resolve_generator
 from curate.sources.prompts import read_prompts
 from curate.sources.rows import rows_config
-from curate.store import Store
+from curate.store.store import Store
 from schemas.tables import Candidate, Prompt
 
 
@@ -26,8 +26,8 @@ def main() -> None:
     with asked.open("w") as stream:
         for i in range(calls):
             stream.write(json.dumps({"prompt": f"What is the {i}th thing to know about the sea?"}) + "\n")
-    terms = Terms(concurrency=concurrency)
-    generator = named_generator(f"{url}#m", data, terms)
+    terms = EndpointConfig(concurrency=concurrency)
+    generator = resolve_generator(f"{url}#m", data, terms)
     drawn = SampleConfig(generator.model, generator.digest, n=1, temperature=0.7, top_p=0.95, max_tokens=256, seed=30)
     with Ledger(data / "ledger.sqlite") as ledger:
         recorder = Recorder(ledger, terms.allowance)

@@ -1,4 +1,4 @@
-"""Pairs with an evaluation prompt in their prompt: whole, in part, respelt, among other text."""
+"""Pairs with an evaluation prompt in their prompt: whole, in part, respelled, among other text."""
 
 import random
 import re

@@ -27,7 +27,7 @@ def copy_repunctuated(pair: RealPair, rng: random.Random, world: World) -> RealP
 
 
 def copy_with_slips(pair: RealPair, rng: random.Random, world: World) -> RealPair:
-    """One word in 25 misspelt or lost in the prompt, and in both responses."""
+    """One word in 25 misspelled or lost in the prompt, and in both responses."""
     changed = edited_prompt(pair, lambda text: with_slips(text, rng))
     return replace(changed, chosen=with_slips(pair.chosen, rng, least=1), rejected=with_slips(pair.rejected, rng))
 
@@ -59,7 +59,7 @@ def copy_against_another(pair: RealPair, rng: random.Random, world: World) -> Re
 
 
 def with_slips(text: str, rng: random.Random, least: int = 0) -> str:
-    """Every 25th word, by chance, misspelt or lost; white space stays."""
+    """Every 25th word, by chance, misspelled or lost; white space stays."""
     words = re.split(r"(\s+)", text)
     places = [i for i in range(0, len(words), 2) if len(words[i]) > 3]
     count = min(len(places), max(least, len(places) // 25))

@@ -29,7 +29,7 @@ class Ran:
 
 def curate(*arguments: str, data: Path) -> Ran:
     """Run `curate ... --json --data DATA`; its notes go to stderr. Raises RuntimeError where it fails."""
-    return run_python("-m", "curate.cli", *arguments, "--json", "--data", str(data))
+    return run_python("-m", "curate.cli.main", *arguments, "--json", "--data", str(data))
 
 
 def run_python(*arguments: str) -> Ran:

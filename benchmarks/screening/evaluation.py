@@ -12,7 +12,7 @@ SELF_INSTRUCT = "self_instruct_252_user_oriented.jsonl"
 
 
 def evaluation_files(folder: Path, datasets: Path = DATASETS) -> list[Path]:
-    """What `--against` is given; the held-out half of Arena-Hard is written to `folder`."""
+    """What `--decontaminate` is given; the held-out half of Arena-Hard is written to `folder`."""
     heldout = folder / "arena_hard_heldout.jsonl"
     with heldout.open("w", encoding="utf-8") as lines:
         for question in arena_questions(datasets):

@@ -22,7 +22,7 @@ FAULTS: dict[str, dict[str, Plant]] = {
         "in_list": response_faults.cut_in_list,
         "in_code": response_faults.cut_in_code,
     },
-    "near_copy": {
+    "lexical_duplicate": {
         "respaced": copies.copy_respaced,
         "repunctuated": copies.copy_repunctuated,
         "slips": copies.copy_with_slips,
@@ -63,6 +63,11 @@ FAULTS: dict[str, dict[str, Plant]] = {
 
 FOUND_BY: dict[str, tuple[str, ...]] = {
     **{fault: (fault,) for fault in FAULTS},
-    "near_copy": ("near_copy", "near_duplicate_prompt", "near_duplicate_pair", "duplicate_pair"),
+    "lexical_duplicate": (
+        "lexical_duplicate",
+        "semantic_duplicate_prompt",
+        "semantic_duplicate_pair",
+        "duplicate_pair",
+    ),
 }
 """Fault -> the rules that name it."""

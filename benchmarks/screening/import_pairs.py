@@ -7,12 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from curate.backends.ledger import Ledger
-from curate.backends.recorder import Recorder
 from curate.config import BuildConfig
+from curate.ledger.ledger import Ledger
+from curate.ledger.recorder import Recorder
 from curate.sources.pairs import read_pairs
 from curate.sources.rows import rows_config
-from curate.store import Store
+from curate.store.store import Store
 from schemas.tables import Pair
 
 

@@ -48,10 +48,10 @@ def plant_faults(path: Path, seed: int) -> list[Planted]:
             variant = list(variants)[number % len(variants)]
             base, changed = next_fault(free, FAULTS[fault][variant], rng, world, rows)
             # a copy takes the place of one more row, for its original stays
-            replaced = free.pop() if fault == "near_copy" else base
+            replaced = free.pop() if fault == "lexical_duplicate" else base
             del rows[replaced.pair_id]
             rows[changed.pair_id] = changed
-            copy_of = base.pair_id if fault == "near_copy" else None
+            copy_of = base.pair_id if fault == "lexical_duplicate" else None
             planted.append(Planted(fault, variant, changed.pair_id, copy_of))
     order = list(rows.values())
     rng.shuffle(order)

@@ -47,7 +47,7 @@ def judge_rules(data: Path, seeds: Sequence[int] = SEEDS) -> dict[str, dict[str,
 
     A clean row counts as a false alarm when the rule drops it in any of the files.
     """
-    against = [text for path in evaluation_files(data) for text in ("--against", str(path))]
+    against = [text for path in evaluation_files(data) for text in ("--decontaminate", str(path))]
     planted: list[tuple[Planted, Verdicts]] = []
     screened: list[Verdicts] = []
     for seed in seeds:

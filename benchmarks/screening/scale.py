@@ -11,7 +11,7 @@ from screening.evaluation import evaluation_files
 from screening.perturb import write_pairs
 
 ROWS = (10_000, 100_000, 1_000_000)
-UNEMBEDDED = ("off_topic", "near_duplicate_prompt", "near_duplicate_pair")
+UNEMBEDDED = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
 """Rules that need vectors."""
 BUILD = "scale"
 
@@ -49,8 +49,8 @@ def scale(path: Path, data: Path) -> Scaled:
     """
     data.mkdir()
     imported = run_python(str(Path(__file__).with_name("import_pairs.py")), str(path), str(data))
-    against = [text for file in evaluation_files(data) for text in ("--against", str(file))]
-    skipped = [text for rule in UNEMBEDDED for text in ("--skip", rule)]
+    against = [text for file in evaluation_files(data) for text in ("--decontaminate", str(file))]
+    skipped = [text for rule in UNEMBEDDED for text in ("--skip-rule", rule)]
     screened = curate("build", "--source", str(path), "--name", BUILD, *against, *skipped, data=data)
     if len(list((data / "tables" / "read_pairs").iterdir())) != 1:
         raise RuntimeError("the build read the file again: its time is not that of screening")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from curate.generate.structure import FENCED, LIST_ITEM, is_json
-from curate.generate.words import UNSPACED, bare, stands
+from curate.generate.words import UNSPACED, has_quote_text, strip_markup
 
 Rule = Callable[[str], bool | None]
 """True for a response that keeps to the demand, False for one that breaks it, None where counting does not tell."""
@@ -112,17 +112,17 @@ ABBREVIATION = re.compile(
 SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*(?=\s|$)|[。！？｡]+|[।॥](?=\s|$)|(?<=[^\s.!?…])[\"')\]]*$")
 
 
-def rules(constraint: str) -> Iterator[Rule]:
-    """The parts of a demand that can be checked; none where all of it takes judgement."""
-    asked = bare(constraint[:LONGEST])
+def constraint_rules(constraint: str) -> Iterator[Rule]:
+    """The parts of a demand that can be checked; none where all of it takes judgment."""
+    asked = strip_markup(constraint[:LONGEST])
     yield from length_rules(asked)
     if re.search(r"\b(?:one|single)[ -]word\b", asked) and not COUNT.search(asked):
-        yield within("word", 1, 1)
+        yield within_count("word", 1, 1)
     forbidden = [term for found in FORBIDDEN.finditer(asked) for term in QUOTED.findall(found.group(1))]
-    yield from (lacks(term, is_letter="letter" in asked) for term in forbidden)
+    yield from (lacks_term(term, is_letter="letter" in asked) for term in forbidden)
     if not forbidden:
         for found in REQUIRED.finditer(asked):
-            yield from (has(term) for term in QUOTED.findall(found.group(1)))
+            yield from (has_term(term) for term in QUOTED.findall(found.group(1)))
     for found in EDGE.finditer(asked):
         yield at_edge(found["verb"], found["term"], is_wanted=not found["forbids"])
     if QUESTION.search(asked):
@@ -137,12 +137,12 @@ def rules(constraint: str) -> Iterator[Rule]:
     yield from (is_in_script(script) for demand, script in LANGUAGE.items() if demand.search(asked))
 
 
-def lacks(term: str, is_letter: bool) -> Rule:
-    return lambda text: term not in bare(text) if is_letter else not stands(term, text)
+def lacks_term(term: str, is_letter: bool) -> Rule:
+    return lambda text: term not in strip_markup(text) if is_letter else not has_quote_text(term, text)
 
 
-def has(term: str) -> Rule:
-    return lambda text: stands(term, text)
+def has_term(term: str) -> Rule:
+    return lambda text: has_quote_text(term, text)
 
 
 def is_free_of(sign: re.Pattern[str]) -> Rule:
@@ -159,41 +159,41 @@ def length_rules(asked: str) -> Iterator[Rule]:
     if BARE_COUNT.fullmatch(asked):
         asked = f"in {asked}"
     for found in RANGE.finditer(asked):
-        least, most = (number(text) for text in found.groups()[:4] if text)
-        yield within(found.group(5), least, most)
+        least, most = (read_number(text) for text in found.groups()[:4] if text)
+        yield within_count(found.group(5), least, most)
     for found in COUNT.finditer(asked):
-        wanted, unit = number(found.group(7)), found.group(8)
+        wanted, unit = read_number(found.group(7)), found.group(8)
         after = found["after"] or ""
         if found["at_most"] or after in (" or less", " or fewer", " at most", " max"):
-            yield within(unit, 0, wanted)
+            yield within_count(unit, 0, wanted)
         elif found["below"]:
-            yield within(unit, 0, wanted - 1)
+            yield within_count(unit, 0, wanted - 1)
         elif found["at_least"] or after == " or more":
-            yield within(unit, wanted, None)
+            yield within_count(unit, wanted, None)
         elif found["above"]:
-            yield within(unit, wanted + 1, None)
+            yield within_count(unit, wanted + 1, None)
         else:
             is_exact = found.group(0).startswith(("exactly", "precisely")) or wanted < 20
             slack = NEAR if found["about"] else 0 if is_exact or not unit.startswith(("word", "char")) else NEAR_WORDS
-            yield within(unit, wanted - int(slack * wanted), wanted + int(slack * wanted))
+            yield within_count(unit, wanted - int(slack * wanted), wanted + int(slack * wanted))
     if not COUNT.search(asked) and not RANGE.search(asked):
         for found in UNQUALIFIED.finditer(asked):
-            yield within(found.group(2), number(found.group(1)), number(found.group(1)))
+            yield within_count(found.group(2), read_number(found.group(1)), read_number(found.group(1)))
         for found in HYPHENED.finditer(asked):
-            wanted, unit = number(found.group(1)), found.group(2)
+            wanted, unit = read_number(found.group(1)), found.group(2)
             slack = NEAR_WORDS if unit.startswith(("word", "char")) else 0
-            yield within(unit, wanted - int(slack * wanted), wanted + int(slack * wanted))
+            yield within_count(unit, wanted - int(slack * wanted), wanted + int(slack * wanted))
 
 
-def number(text: str) -> int:
+def read_number(text: str) -> int:
     return NUMBERS[text] if text in NUMBERS else int(text.replace(",", ""))
 
 
-def within(unit: str, least: int, most: int | None) -> Rule:
+def within_count(unit: str, least: int, most: int | None) -> Rule:
     """At least so many of `unit` and, where a largest number is given, at most so many."""
 
     def keeps(text: str) -> bool | None:
-        found = count(unit, text)
+        found = count_units(unit, text)
         if not found and re.fullmatch(TIPS, unit):
             return None
         return least <= found and (most is None or found <= most)
@@ -201,7 +201,7 @@ def within(unit: str, least: int, most: int | None) -> Rule:
     return keeps
 
 
-def count(unit: str, text: str) -> int:
+def count_units(unit: str, text: str) -> int:
     """How many words, sentences, paragraphs, lines, characters or list items `text` has."""
     text = text.strip()
     if unit.startswith("word"):
@@ -229,8 +229,8 @@ def outer_items(text: str) -> int:
 def at_edge(verb: str, term: str, is_wanted: bool) -> Rule:
     """The response begins or ends with `term`, or does not."""
     if verb in ("begin", "start"):
-        return lambda text: bare(text).lstrip("\"'").startswith(term) == is_wanted
-    return lambda text: bare(text).rstrip("\"' .!").endswith(term.rstrip(" .!")) == is_wanted
+        return lambda text: strip_markup(text).lstrip("\"'").startswith(term) == is_wanted
+    return lambda text: strip_markup(text).rstrip("\"' .!").endswith(term.rstrip(" .!")) == is_wanted
 
 
 def share_of_script(text: str, script: str) -> float:

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 import polars as pl
 from pydantic import ValidationError
 
-from curate.backends.calls import Backend, Request
-from curate.backends.identity import call_key
-from curate.backends.recorder import Recorder
 from curate.generate.flaw_checks import CHECKS, Written
-from curate.generate.flaws import FLAWED_PAIR_SCHEMA, assigned_flaw, flaw_instruction, raw_row, unusable
-from curate.parts import Part, drop, part
+from curate.generate.flaws import FLAWED_PAIR_SCHEMA, assign_flaw, flaw_instruction, raw_row, unusable_reason
+from curate.ledger.entries import call_key
+from curate.ledger.recorder import Recorder
+from curate.store.store import Part, dropped_row, make_part
+from schemas.calls import Backend, Request
 from schemas.errors import ResponseError
 from schemas.ids import made_pair_id
 from schemas.names import UnpairedReason, WrittenFlaw
@@ -32,6 +32,8 @@ PAIR_SCHEMA = {
     "required": ["chosen", "rejected"],
     "additionalProperties": False,
 }
+
+AnyPair = TypeVar("AnyPair", bound=PairJSON)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ContrastConfig:
 
     def flaw(self, prompt_id: str) -> WrittenFlaw | None:
         """The flaw that is asked for at a prompt."""
-        return assigned_flaw(prompt_id, self.seed, self.flaws) if self.flaws else None
+        return assign_flaw(prompt_id, self.seed, self.flaws) if self.flaws else None
 
     def request(self, messages: list[dict[str, str]], flaw: WrittenFlaw | None = None) -> Request:
         sampling = {
@@ -67,7 +69,7 @@ class ContrastConfig:
         return Request("generate", asked, schema=FLAWED_PAIR_SCHEMA if flaw else PAIR_SCHEMA, sampling=sampling)
 
 
-def write_contrasts(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backend, recorder: Recorder) -> Part:
+def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backend, recorder: Recorder) -> Part:
     """One pair a prompt; a response that is not such a pair is dropped with its raw text.
 
     Where flaws are asked for, a pair is kept if the check of its flaw finds it, if its lengths fit and if its two
@@ -85,26 +87,26 @@ def write_contrasts(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Ba
         if answer.failure:
             error = answer.error or ""
             raw = raw_row(flaw, None, {"error": error}) if flaw else error
-            dropped.append(drop("write_contrasts", answer.failure, raw, prompt_id))
+            dropped.append(dropped_row("write_pairs", answer.failure, raw, prompt_id))
             continue
         text = answer.responses[0].text
         try:
             written = parse_pair(text, FlawedPairJSON if flaw else PairJSON)
         except ResponseError:
             raw = raw_row(flaw, None, {"text": text}) if flaw else text
-            dropped.append(drop("write_contrasts", "malformed_json", raw, prompt_id))
+            dropped.append(dropped_row("write_pairs", "malformed_json", raw, prompt_id))
             continue
         if flaw and isinstance(written, FlawedPairJSON):
-            reason, raw = verdict(flaw, written, prompt["messages"])
+            reason, raw = check_pair(flaw, written, prompt["messages"])
             if reason:
-                dropped.append(drop("write_contrasts", reason, raw, prompt_id))
+                dropped.append(dropped_row("write_pairs", reason, raw, prompt_id))
                 continue
         call_id = call_key(generator, request)
         rows.append(
             {
                 "pair_id": made_pair_id(prompt_id, prompt["messages"], written.chosen, written.rejected),
                 "prompt_id": prompt_id,
-                "group": prompt["group"],
+                "prompt_group": prompt["prompt_group"],
                 "messages": prompt["messages"],
                 "chosen": written.chosen,
                 "rejected": written.rejected,
@@ -115,10 +117,10 @@ def write_contrasts(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Ba
                 "rejected_call": call_id,
             }
         )
-    return part(Pair, rows, dropped)
+    return make_part(Pair, rows, dropped)
 
 
-def verdict(
+def check_pair(
     flaw: WrittenFlaw, pair: FlawedPairJSON, messages: list[dict[str, str]]
 ) -> tuple[UnpairedReason | None, str]:
     """Why a written pair cannot be used, if so, and what is then kept of it."""
@@ -127,7 +129,7 @@ def verdict(
     fired = CHECKS[flaw](written)
     kept = pair.model_dump() | {"named_flaw": pair.flaw}
     del kept["flaw"]
-    return unusable(flaw, pair.flaw, written, fired), raw_row(flaw, fired, kept)
+    return unusable_reason(flaw, pair.flaw, written, fired), raw_row(flaw, fired, kept)
 
 
 def transcript(messages: list[dict[str, str]]) -> str:
@@ -135,9 +137,6 @@ def transcript(messages: list[dict[str, str]]) -> str:
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
-
-
-AnyPair = TypeVar("AnyPair", bound=PairJSON)
 
 
 def parse_pair(text: str, form: type[AnyPair]) -> AnyPair:

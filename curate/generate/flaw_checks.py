@@ -9,23 +9,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from curate.generate.constraints import rules
+from curate.generate.constraints import constraint_rules
 from curate.generate.structure import LIST_ITEM, broken_form, is_cut
-from curate.generate.words import IS_UNSPACED, bare, content_words, share_in, stands, words
+from curate.generate.words import IS_UNSPACED, content_words, has_quote_text, share_in, strip_markup, words
 from schemas.names import WrittenFlaw
-
-
-@dataclass(frozen=True)
-class Written:
-    """What one call wrote for a prompt."""
-
-    prompt: str
-    """Every turn of the conversation."""
-    chosen: str
-    rejected: str
-    quote: str
-    constraint: str = ""
-
 
 NEW_IN_QUOTE = 0.3
 """Share of the words of what is left out that must be gone; the subject of the rest stays."""
@@ -87,9 +74,21 @@ SENTENCE_START = re.compile(r"(?:^|[.!?:…。！？]|\n)[\s\"'“‘(*_]*$")
 NO_NAMES = frozenset(("i", "i'm", "i've", "i'll", "i'd", "ai", "ok"))
 
 
+@dataclass(frozen=True)
+class Written:
+    """What one call wrote for a prompt."""
+
+    prompt: str
+    """Every turn of the conversation."""
+    chosen: str
+    rejected: str
+    quote: str
+    constraint: str = ""
+
+
 def has_quote(written: Written) -> bool:
     """The quoted span stands in the rejected response only."""
-    return stands(written.quote, written.rejected) and not stands(written.quote, written.chosen)
+    return has_quote_text(written.quote, written.rejected) and not has_quote_text(written.quote, written.chosen)
 
 
 def leaves_out(written: Written) -> bool:
@@ -97,8 +96,8 @@ def leaves_out(written: Written) -> bool:
     left_out = content_words(written.quote)
     rest = content_words(written.rejected)
     return (
-        stands(written.quote, written.chosen)
-        and not stands(written.quote, written.rejected)
+        has_quote_text(written.quote, written.chosen)
+        and not has_quote_text(written.quote, written.rejected)
         and 1 - share_in(left_out, rest) >= NEW_IN_QUOTE
         and share_in(content_words(written.chosen), rest) >= LEFT_OF_CHOSEN
         and not is_truncated(written)
@@ -111,9 +110,9 @@ def breaks_constraint(written: Written) -> bool:
 
     Where it can be counted the count decides; else the quoted span has to stand in the rejected response only.
     """
-    if not stands(written.constraint, written.prompt):
+    if not has_quote_text(written.constraint, written.prompt):
         return False
-    demands = list(rules(written.constraint))
+    demands = list(constraint_rules(written.constraint))
     of_chosen = [keeps(written.chosen) for keeps in demands]
     of_rejected = [keeps(written.rejected) for keeps in demands]
     if False in of_chosen or False in of_rejected:
@@ -160,7 +159,7 @@ def is_refusal(written: Written) -> bool:
 
 
 def refuses(text: str) -> bool:
-    return bool(REFUSAL.search(bare(text)[:OPENING]))
+    return bool(REFUSAL.search(strip_markup(text)[:OPENING]))
 
 
 def is_truncated(written: Written) -> bool:
@@ -175,7 +174,7 @@ def is_unsupported(written: Written) -> bool:
     known = f"{written.prompt}\n{written.chosen}"
     known_words = frozenset(words(known))
     return any(
-        not set(words(detail)) <= known_words if NAME.fullmatch(detail) else not stands(detail, known)
+        not set(words(detail)) <= known_words if NAME.fullmatch(detail) else not has_quote_text(detail, known)
         for detail in specifics(written.quote, written.rejected)
     )
 
@@ -195,7 +194,7 @@ def specifics(quote: str, text: str) -> list[str]:
 
 
 def stands_inside(word: str, text: str) -> bool:
-    """True where the capitalised word also stands after the first word of a sentence: it is a name."""
+    """True where the capitalized word also stands after the first word of a sentence: it is a name."""
     return any(
         not SENTENCE_START.search(text[: found.start()]) for found in re.finditer(rf"\b{re.escape(word)}\b", text)
     )

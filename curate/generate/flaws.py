@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 
 from curate.generate.flaw_checks import Written
-from curate.generate.words import are_similar, bare, words
+from curate.generate.words import are_similar, strip_markup, words
 from schemas.errors import UserError
-from schemas.ids import normalise
+from schemas.ids import normalize
 from schemas.names import WRITTEN_FLAWS, Severity, UnpairedReason, WrittenFlaw
 
 INSTRUCTION = """\
@@ -47,9 +47,11 @@ NOT_COMPARED: frozenset[WrittenFlaw] = frozenset(
 )
 """Flaws that a few signs can make: a wrong year, a wrong sign, a lost fence, a lost end, an invented name."""
 
-
 Shares = Sequence[tuple[WrittenFlaw, float]]
 """Flaws and the share of prompts that is asked for each; the shares sum to 1."""
+
+ASKED_FLAW = r'^\{"flaw": "(\w+)"'
+FIRED = r'^\{"flaw": "\w+", "fired": (true|false)'
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def parse_flaws(text: str) -> dict[WrittenFlaw, float]:
     return {name: given[name] / total for name in WRITTEN_FLAWS if given.get(name)}
 
 
-def assigned_flaw(prompt_id: str, seed: int, shares: Shares) -> WrittenFlaw:
+def assign_flaw(prompt_id: str, seed: int, shares: Shares) -> WrittenFlaw:
     """The flaw a prompt is asked for: chance by `shares`, decided by the prompt's id and the seed alone.
 
     What other prompts there are plays no part, so prompts that come later change no earlier one.
@@ -209,12 +211,12 @@ def flaw_instruction(flaw: WrittenFlaw) -> str:
     return INSTRUCTION.format(flaw=flaw, flawed=kind.flawed, quote=kind.quote, constraint=kind.constraint)
 
 
-def unusable(flaw: WrittenFlaw, named: str, written: Written, fired: bool) -> UnpairedReason | None:
+def unusable_reason(flaw: WrittenFlaw, named: str, written: Written, fired: bool) -> UnpairedReason | None:
     """Why a written pair is no pair with `flaw`, in the order the reasons are tried; None for one that is.
 
     A pair whose writer names another flaw than it was asked for is not trusted to have planted this one alone.
     """
-    if not (bare(written.chosen) and bare(written.rejected)):
+    if not (strip_markup(written.chosen) and strip_markup(written.rejected)):
         return "empty"
     if is_near_identical(flaw, written.chosen, written.rejected):
         return "near_identical"
@@ -234,7 +236,7 @@ def is_near_identical(flaw: WrittenFlaw, chosen: str, rejected: str) -> bool:
     if flaw in ("factual", "logic"):
         # "5 - 3" and "5 + 3" are the same words but not the same step.
         return without_stops(chosen) == without_stops(rejected)
-    if normalise(chosen) == normalise(rejected):
+    if normalize(chosen) == normalize(rejected):
         return True
     if flaw in NOT_COMPARED:
         return False
@@ -242,7 +244,7 @@ def is_near_identical(flaw: WrittenFlaw, chosen: str, rejected: str) -> bool:
 
 
 def without_stops(text: str) -> str:
-    return " ".join(re.sub(r"[.,;:!?'\"]", " ", bare(text)).split())
+    return " ".join(re.sub(r"[.,;:!?'\"]", " ", strip_markup(text)).split())
 
 
 def raw_row(flaw: WrittenFlaw, fired: bool | None, rest: Mapping[str, Any]) -> str:
@@ -251,18 +253,14 @@ def raw_row(flaw: WrittenFlaw, fired: bool | None, rest: Mapping[str, Any]) -> s
     return json.dumps({"flaw": flaw, "fired": fired} | dict(rest), ensure_ascii=False)
 
 
-ASKED_FLAW = r'^\{"flaw": "(\w+)"'
-FIRED = r'^\{"flaw": "\w+", "fired": (true|false)'
-
-
 def flaw_summary(pairs: pl.DataFrame, dropped: pl.DataFrame, shares: Shares) -> list[dict[str, Any]]:
-    """How each flaw came out, in the order of `shares`, from the pairs and the dropped rows of `write_contrasts`.
+    """How each flaw came out, in the order of `shares`, from the pairs and the dropped rows of `write_pairs`.
 
     `asked` counts prompts, `checked` the pairs that came back as JSON, `fired` those whose check found the flaw, and
     `written` those that became pairs. `check_rate` is fired over checked, `share` the part of all written pairs and
     `quota` the part that was wanted; a rate of nothing is null.
     """
-    lost = dropped.filter(pl.col("stage") == "write_contrasts").select(
+    lost = dropped.filter(pl.col("stage") == "write_pairs").select(
         flaw=pl.col("raw").str.extract(ASKED_FLAW),
         fired=pl.col("raw").str.extract(FIRED) == "true",
         written=pl.lit(False),

@@ -5,10 +5,10 @@ from typing import Any
 
 import polars as pl
 
-from curate.backends.calls import Backend, Request
-from curate.backends.identity import call_key
-from curate.backends.recorder import Recorder
-from curate.parts import Part, drop, part
+from curate.ledger.entries import call_key
+from curate.ledger.recorder import Recorder
+from curate.store.store import Part, dropped_row, make_part
+from schemas.calls import Backend, Request
 from schemas.ids import short_id
 from schemas.tables import Candidate
 
@@ -46,7 +46,7 @@ def sample_responses(prompts: pl.DataFrame, cfg: SampleConfig, *, generator: Bac
     dropped: list[dict[str, Any]] = []
     for prompt_id, request, answer in zip(prompts["prompt_id"], requests, answers, strict=True):
         if answer.failure:
-            dropped.append(drop("sample_responses", answer.failure, answer.error or "", prompt_id))
+            dropped.append(dropped_row("sample_responses", answer.failure, answer.error or "", prompt_id))
             continue
         call_id = call_key(generator, request)
         for index, response in enumerate(answer.responses):
@@ -63,4 +63,4 @@ def sample_responses(prompts: pl.DataFrame, cfg: SampleConfig, *, generator: Bac
                     "call_id": call_id,
                 }
             )
-    return part(Candidate, rows, dropped)
+    return make_part(Candidate, rows, dropped)

@@ -79,7 +79,7 @@ def is_cut(text: str, whole: str = "") -> bool:
     if items and last.endswith(items[-1]):
         # Items without full stops end a list as well as others do.
         return sum(ends_a_sentence(item) for item in items[:-1]) * 2 > len(items[:-1])
-    return len(spoken) >= SHORTEST_PROSE and ("\n" not in text.strip() or ends_a_sentence(before(text)))
+    return len(spoken) >= SHORTEST_PROSE and ("\n" not in text.strip() or ends_a_sentence(text_above(text)))
 
 
 def ends_a_sentence(text: str) -> bool:
@@ -94,7 +94,7 @@ def ends_a_sentence(text: str) -> bool:
     return is_symbol or (end > 0 and text[end - 1] in ENDS)
 
 
-def before(text: str) -> str:
+def text_above(text: str) -> str:
     """The text above its last line, without blank lines."""
     return text.rstrip().rpartition("\n")[0].rstrip()
 
@@ -116,7 +116,7 @@ def is_json(text: str) -> bool:
     return True
 
 
-def broken(text: str) -> set[str]:
+def find_broken(text: str) -> set[str]:
     """What is malformed in `text` by itself."""
     prose = without_code(text)
     tags = Counter((name.lower(), bool(closes)) for closes, name in TAG.findall(text))
@@ -147,7 +147,7 @@ def is_table(rows: list[str]) -> bool:
     return len(rows) > 1 and bool(TABLE_RULE.fullmatch(rows[1])) and len(cells) == 1
 
 
-def built_of(text: str) -> set[str]:
+def list_forms(text: str) -> set[str]:
     """The forms that carry the content of `text`."""
     prose = without_code(text)
     lines = [line for line in text.splitlines() if line.strip()]
@@ -165,9 +165,9 @@ def built_of(text: str) -> set[str]:
 
 def broken_form(chosen: str, rejected: str) -> bool:
     """True if only the rejected response is malformed, or if it has lost the form of the same content."""
-    if broken(rejected) - broken(chosen):
+    if find_broken(rejected) - find_broken(chosen):
         return True
-    had, has = built_of(chosen), built_of(rejected)
+    had, has = list_forms(chosen), list_forms(rejected)
     if "json" in had and "json" not in has:
         return True
     # Content that is spread over lines in any way has kept its lines.

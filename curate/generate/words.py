@@ -37,16 +37,16 @@ ELLIPSIS = re.compile(r"\s*\[?\.{3,}\]?\s*")
 NUMBER_ENDS = (r"(?<!\d[.,])", r"(?![.,]\d)")
 
 
-def bare(text: str) -> str:
+def strip_markup(text: str) -> str:
     """`text` without what copying changes: case, kinds of quotes and dashes, Markdown signs, line breaks."""
     text = EMPHASIS.sub("", LINE_MARKER.sub("", INVISIBLE.sub("", text)))
     text = unicodedata.normalize("NFKC", text.translate(SAME_SIGNS)).replace("\\n", " ")
     return " ".join(text.casefold().split())
 
 
-def stands(quote: str, text: str) -> bool:
+def has_quote_text(quote: str, text: str) -> bool:
     """True if `quote` stands in `text` as whole words; `...` in it may leave something out."""
-    sought, within = bare(quote).strip(QUOTE_ENDS), bare(text)
+    sought, within = strip_markup(quote).strip(QUOTE_ENDS), strip_markup(text)
     if not sought:
         return False
     if whole_words(sought).search(within):
@@ -72,7 +72,7 @@ def whole_words(text: str) -> re.Pattern[str]:
 
 
 def words(text: str) -> list[str]:
-    """The words in order, lower case; pairs of neighbours for scripts without blanks."""
+    """The words in order, lower case; pairs of neighbors for scripts without blanks."""
     text = unicodedata.normalize("NFKC", INVISIBLE.sub("", text).translate(SAME_SIGNS)).casefold()
     found: list[str] = []
     for word in WORD.findall(text):

@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
 
 from schemas.names import BETTER, FLAWS
-from schemas.tables import Answer
+from schemas.tables import Annotation
 
 KEY = ("record_id", "reviewer", "answered_at")
 SUREST = 3
@@ -48,10 +48,10 @@ def answer_row(
 
 def answer_table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
     """Rows of `answer_row` as a frame."""
-    return pl.DataFrame(list(rows), schema=Answer.create_empty().schema)
+    return pl.DataFrame(list(rows), schema=Annotation.create_empty().schema)
 
 
-def merged(history: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+def merge_answers(history: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     """Both as one history, sorted; what is known already adds nothing.
 
     Of two versions of one reviewer, record and time, which only a correction by hand can give, the later in `new`
@@ -60,6 +60,25 @@ def merged(history: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([history, new]).unique(KEY, keep="last", maintain_order=True).sort(KEY)
 
 
-def latest(answers: pl.DataFrame) -> pl.DataFrame:
+def latest_answers(answers: pl.DataFrame) -> pl.DataFrame:
     """The last version of every answer."""
     return answers.sort("answered_at").unique(KEY[:2], keep="last", maintain_order=True)
+
+
+def withdrawn(history: pl.DataFrame, taken_back: pl.DataFrame) -> pl.DataFrame:
+    """A row of `Answer` without content for each answer of `history` that stands no more.
+
+    `taken_back` has `record_id`, `reviewer` and `answered_at`, which is null where nobody knows when: the moment
+    after the answer is taken, which is the same at every pull. What was never submitted, or is withdrawn already,
+    leaves no row.
+    """
+    known = latest_answers(history).select("record_id", "reviewer", "status", last=pl.col("answered_at"))
+    standing = known.filter(pl.col("status") != "withdrawn").join(taken_back, on=KEY[:2], how="inner")
+    moment = pl.coalesce("answered_at", pl.col("last") + timedelta(microseconds=1))
+    rows = standing.with_columns(answered_at=moment).filter(pl.col("answered_at") > pl.col("last")).select(KEY)
+    empty = answer_table([])
+    absent = [pl.lit(None, dtype).alias(name) for name, dtype in empty.schema.items() if name not in KEY]
+    filled = rows.with_columns(absent).with_columns(
+        status=pl.lit("withdrawn").cast(empty.schema["status"]), wrong=pl.lit([]).cast(empty.schema["wrong"])
+    )
+    return filled.select(empty.columns)

@@ -4,12 +4,13 @@ import logging
 from pathlib import Path
 
 from curate.config import ScreenConfig
-from curate.rescreen import rescreen, thresholds_of
-from curate.review.folder import read_asked
-from curate.review.judged import all_verdicts, are_applied, verdicts_on
-from curate.saved import build_names, pairs_stage, read_build
-from curate.store import open_table
+from curate.pipeline.rescreen import last_thresholds, rescreen
+from curate.screen.human import all_verdicts, are_applied, verdicts_on
+from curate.store.reviews import read_asked
+from curate.store.store import open_table
+from curate.store.workspace import build_names, read_build
 from schemas.errors import UserError
+from schemas.stages import pairs_stage
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,10 @@ def apply_verdicts(data: Path, name: str) -> list[str]:
             continue
         tables = {stage: open_table(data, stage, key) for stage, key in read_build(data, build)["tables"].items()}
         on_pairs = verdicts_on(tables[pairs_stage(tables)].scan(), verdicts)
-        if are_applied(on_pairs, tables.get("judge_pairs")):
+        if are_applied(on_pairs, tables.get("collect_human_verdicts")):
             continue
         try:
-            screened = rescreen(ScreenConfig(name=build, data=data, **thresholds_of(data, build)))
+            screened = rescreen(ScreenConfig(name=build, data=data, **last_thresholds(data, build)))
         except UserError as error:
             # The answers are saved; a mix of the build is refused until it is screened by them.
             log.warning("build '%s' is not screened by the verdicts yet: %s", build, error)

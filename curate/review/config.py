@@ -35,9 +35,9 @@ class ChoiceConfig:
 
     records: int = 200
     """Records to add, the most there will be; those with known answers come on top."""
-    audit: float = 0.4
+    random_share: float = 0.4
     """Share drawn by chance, from every source and margin band: what is said of the whole dataset goes by these."""
-    learning: float = 0.2
+    diverse_share: float = 0.2
     """Share that is unlike the rest and of small margin; the remaining share are the most suspicious pairs."""
     only_flagged: bool = False
     """Only pairs with a flag. Nothing can be said of the whole dataset then."""

@@ -4,13 +4,28 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.review.suspicion import margin_share
+from schemas.names import PERSONAL_DATA
 
 SMALL_SHARE = 0.5
 POOL_FACTOR = 10
 POOL_MOST = 5_000
 """Prompts that may have to be embedded."""
 ROWS_PER_BLOCK = 1024
+
+WEIGHTS: dict[str, float] = {
+    "needs_review": 3.0,
+    "scorer_unreliable": 1.5,
+    "refusal_chosen": 1.0,
+    "refusal_rejected": 0.5,
+    "maybe_truncated": 0.5,
+    "near_evaluation": 0.5,
+    **dict.fromkeys(PERSONAL_DATA, 0.5),
+}
+"""Flag -> what it adds. A judgment, not a measurement: 1 is as much as a margin rank 2.7 times smaller."""
+DISPUTED = 1.5
+"""What it adds that another scorer prefers the other response."""
+UNKNOWN = 0.5
+"""Stands for the margin rank of a pair without margin."""
 
 
 def has_small_margin() -> pl.Expr:
@@ -30,7 +45,11 @@ def pool(rows: pl.DataFrame, records: int) -> pl.DataFrame:
 
 def spread_over_groups(rows: pl.DataFrame, records: int) -> pl.DataFrame:
     """The first pair of every prompt group, then the second ones, as far as `records` reach; in the order of rows."""
-    return rows.with_columns(turn=pl.int_range(pl.len()).over("group")).sort("turn", maintain_order=True).head(records)
+    return (
+        rows.with_columns(turn=pl.int_range(pl.len()).over("prompt_group"))
+        .sort("turn", maintain_order=True)
+        .head(records)
+    )
 
 
 def farthest_first(vectors: NDArray[np.float32], taken: NDArray[np.float32], records: int) -> NDArray[np.int64]:
@@ -54,3 +73,20 @@ def farthest_first(vectors: NDArray[np.float32], taken: NDArray[np.float32], rec
         nearest = np.maximum(nearest, known @ known[place])
         nearest[place] = 3
     return chosen
+
+
+def margin_share() -> pl.Expr:
+    """Share of the pairs of the same source with no larger margin, above 0 and at most 1; ties have their mean."""
+    return pl.col("margin").rank("average").over("source") / pl.col("margin").count().over("source")
+
+
+def suspicion() -> pl.Expr:
+    """How suspicious each pair is, over a frame of all pairs: `source`, `margin`, `flags` and `is_disputed`.
+
+    Minus the logarithm of `margin_share`, plus the weights of its flags: were the logarithms of likelihood ratios
+    known, they would be added like this. A negative margin, where the scorer finds the rejected response better, is a
+    small one.
+    """
+    of_flags = pl.col("flags").list.eval(pl.element().cast(pl.String).replace_strict(WEIGHTS, return_dtype=pl.Float64))
+    of_margin = -margin_share().fill_null(UNKNOWN).log()
+    return of_margin + of_flags.list.sum() + DISPUTED * pl.col("is_disputed").cast(pl.Float64)

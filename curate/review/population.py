@@ -6,14 +6,17 @@ from typing import Any
 
 import polars as pl
 
-from curate.mix import pinned_table, read_lock
-from curate.review.judged import text_key
-from curate.saved import build_names, labelled_stage, mix_names, nearest, read_build
-from curate.store import Table, load_table, open_table
+from curate.files import nearest_hint
+from curate.screen.human import text_key
+from curate.store.store import Table, load_table, open_table
+from curate.store.workspace import build_names, mix_names, pinned_table, read_build, read_lock
 from schemas.errors import UserError
 from schemas.names import FLAGS
+from schemas.stages import labeled_stage
 
-COLUMNS = ("pair_id", "key", "source", "group", "margin", "flags", "is_disputed", "is_swapped")
+COLUMNS = ("pair_id", "key", "source", "prompt_group", "margin", "flags", "is_disputed", "is_swapped")
+
+TEXTS = ("pair_id", "messages", "chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -42,69 +45,66 @@ def population(data: Path, name: str, include_dropped: bool) -> Population:
     """The pairs of a build or mix. Raises UserError for a name that is neither, with the nearest one."""
     builds, mixes = build_names(data), mix_names(data)
     if name in builds:
-        return of_build(data, name, include_dropped)
+        return build_population(data, name, include_dropped)
     if name in mixes:
         if include_dropped:
             raise UserError(f"--include-dropped: mix '{name}' holds no pair that a rule dropped; review its builds")
-        return of_mix(data, name)
-    raise UserError(f"no build or mix '{name}' in {data}{nearest(name, [*builds, *mixes])}")
+        return mix_population(data, name)
+    raise UserError(f"no build or mix '{name}' in {data}{nearest_hint(name, [*builds, *mixes])}")
 
 
-def of_build(data: Path, name: str, include_dropped: bool) -> Population:
+def build_population(data: Path, name: str, include_dropped: bool) -> Population:
     """The pairs that no rule dropped, or all.
 
-    What people said changes neither which pairs these are nor how they are labelled, for else an audit would no
+    What people said changes neither which pairs these are nor how they are labeled, for else an audit would no
     longer speak of the labels that the build was made with.
     """
     built = read_build(data, name)
     tables = {stage: open_table(data, stage, key) for stage, key in built["tables"].items()}
-    pairs = tables[labelled_stage(tables)].scan()
-    verdicts = screened(tables["screen_pairs"])
+    pairs = tables[labeled_stage(tables)].scan()
+    verdicts = screening_rows(tables["screen_pairs"])
     if not include_dropped:
         # Swapped pairs have no margin any more, and another rule may have met them for it.
         was_kept = pl.col("dropped_by").is_null() | (pl.col("dropped_by") == "human_reject")
         verdicts = verdicts.filter(was_kept | pl.col("pair_id").is_in(swapped_ids(tables)))
     margin = pl.col("score_chosen") - pl.col("score_rejected")
     rows = verdicts.join(
-        pairs.select("pair_id", "group", "scorer", margin=margin), on="pair_id", maintain_order="left"
+        pairs.select("pair_id", "prompt_group", "scorer", margin=margin), on="pair_id", maintain_order="left"
     ).collect()
     added = [text_key().alias("key"), pl.lit(name).alias("source"), pl.lit(False).alias("is_swapped")]
-    is_embedded = "near_evaluation" in tables
+    is_embedded = "measure_eval_proximity" in tables
     if include_dropped:
-        every = with_disputes(rows.with_columns(added), data).with_columns(key="pair_id")
+        every = add_disputes(rows.with_columns(added), data).with_columns(key="pair_id")
         return Population("build", every, pairs.select(TEXTS), is_embedded)
     kept_first = rows.sort(pl.col("dropped_by").is_not_null(), maintain_order=True)
     unique = kept_first.with_columns(added).unique("key", keep="first", maintain_order=True)
-    return Population("build", with_disputes(unique, data), pairs.select(TEXTS), is_embedded)
+    return Population("build", add_disputes(unique, data), pairs.select(TEXTS), is_embedded)
 
 
-TEXTS = ("pair_id", "messages", "chosen", "rejected")
-
-
-def of_mix(data: Path, name: str) -> Population:
-    """The rows of a mix, as they are labelled there."""
+def mix_population(data: Path, name: str) -> Population:
+    """The rows of a mix, as they are labeled there."""
     lock = read_lock(data / "mixes" / f"{name}.lock.json")
     path = data / "mixes" / f"{name}.parquet"
     if not path.exists():
         raise UserError(f"{path} is missing; make it again with: curate mix {name}")
     mixed = pl.scan_parquet(path)
-    of_sources = [in_source(data, source) for source in lock["sources"]]
-    facts = mixed.select("pair_id", "source", "group", "scorer", "margin")
+    of_sources = [read_source_rows(data, source) for source in lock["sources"]]
+    facts = mixed.select("pair_id", "source", "prompt_group", "scorer", "margin")
     rows = facts.join(pl.concat(of_sources), on=["source", "pair_id"], how="left", maintain_order="left").collect()
     is_embedded = all(source.get("embedded") for source in lock["sources"])
-    return Population("mix", with_disputes(rows.with_columns(key=text_key()), data), mixed.select(TEXTS), is_embedded)
+    return Population("mix", add_disputes(rows.with_columns(key=text_key()), data), mixed.select(TEXTS), is_embedded)
 
 
-def in_source(data: Path, source: dict[str, Any]) -> pl.LazyFrame:
+def read_source_rows(data: Path, source: dict[str, Any]) -> pl.LazyFrame:
     """What a source of a mix says of its pairs: `source`, `pair_id`, `flags` and `is_swapped`."""
     stage, _ = source["pairs"]
     swapped = swapped_ids({stage: pinned_table(data, source["pairs"])})
-    return screened(pinned_table(data, source["screened"])).select(
+    return screening_rows(pinned_table(data, source["screened"])).select(
         pl.lit(source["build"]).alias("source"), "pair_id", "flags", is_swapped=pl.col("pair_id").is_in(swapped)
     )
 
 
-def screened(table: Table) -> pl.LazyFrame:
+def screening_rows(table: Table) -> pl.LazyFrame:
     """The verdicts of screening; builds of earlier versions have no flags."""
     verdicts = table.scan()
     if "flags" in verdicts.collect_schema():
@@ -119,7 +119,7 @@ def swapped_ids(tables: dict[str, Table]) -> list[str]:
     return [pair_id for pair_id, _ in tables["swap_pairs"].manifest.config["swaps"]]
 
 
-def with_disputes(rows: pl.DataFrame, data: Path) -> pl.DataFrame:
+def add_disputes(rows: pl.DataFrame, data: Path) -> pl.DataFrame:
     """The rows with `is_disputed`: a build of the data folder has the same texts, and a margin of the opposite sign
     from another scorer.
     """
@@ -127,7 +127,7 @@ def with_disputes(rows: pl.DataFrame, data: Path) -> pl.DataFrame:
     found = [pl.LazyFrame(schema={"key": pl.String})]
     for name in build_names(data):
         keys = read_build(data, name)["tables"]
-        stage = labelled_stage(keys)
+        stage = labeled_stage(keys)
         # Another build that lost its tables is no reason to stop.
         if pairs := load_table(data / "tables" / stage / keys[stage]):
             theirs = pairs.scan().select(

@@ -10,26 +10,29 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.backends.minilm import minilm_encoder
-from curate.mix import hashes
+from curate.models.encoder import minilm_encoder
 from curate.review.config import ChoiceConfig, ExportConfig, PushConfig
-from curate.review.diverse import farthest_first, has_small_margin, pool, spread_over_groups
-from curate.review.folder import Review, Stratum, read_answers, read_asked, read_review, save_asked, save_review
-from curate.review.judged import text_key
-from curate.review.known import known_pairs, refuse_pairs_of
+from curate.review.diverse import farthest_first, has_small_margin, pool, spread_over_groups, suspicion
 from curate.review.population import Population, population
-from curate.review.strata import NO_MARGIN, band_edges, drawn, in_turn, strata_of, with_bands
-from curate.review.suspicion import suspicion
-from curate.screen.nearness import prompt_texts
-from curate.screening import embedded_by
+from curate.review.strata import NO_MARGIN, band_edges, drawn, make_strata, ranked, with_bands
+from curate.screen.human import text_key
+from curate.screen.similar.embeddings import make_embed
+from curate.screen.similar.semantic import prompt_texts
+from curate.sources.pairs import EXAMPLE, read_pairs
+from curate.sources.rows import rows_config
+from curate.store.reviews import Review, Stratum, read_answers, read_asked, read_review, save_asked, save_review
+from curate.store.workspace import hash_ids
 from schemas.errors import UserError
+from schemas.ids import pair_key
 from schemas.names import FLAGS, SAMPLERS
-from schemas.tables import Asked
+from schemas.tables import ReviewRecord
 
 log = logging.getLogger(__name__)
 
 Unlike = Callable[[pl.DataFrame, pl.DataFrame, int], pl.DataFrame]
 """Rows to choose among, rows that are chosen already and how many are wanted, to rows unlike each other."""
+
+ROUNDING = 1e-9
 
 
 def choose_records(cfg: PushConfig | ExportConfig, name: str) -> pl.DataFrame:
@@ -39,7 +42,7 @@ def choose_records(cfg: PushConfig | ExportConfig, name: str) -> pl.DataFrame:
     picked for another reason become part of it, and probabilities rise. Raises UserError for flags that no choice can
     mean or that contradict how the review was begun, and where there has never been a pair to ask about.
     """
-    check(cfg)
+    check_choice(cfg)
     review, asked = read_review(cfg.data, name), read_asked(cfg.data, name)
     if review is None and read_answers(cfg.data, name).is_empty():
         # Records whose review was never saved: nobody has seen them, and the same ones are chosen again.
@@ -47,41 +50,42 @@ def choose_records(cfg: PushConfig | ExportConfig, name: str) -> pl.DataFrame:
     pairs = population(cfg.data, name, cfg.include_dropped)
     # As `Population.rows` has it.
     key = pl.col("record_id") if cfg.include_dropped else text_key("record_id")
-    review = continued(review, Review(name, pairs.kind, cfg.seed, cfg.min_submitted))
+    review = continue_review(review, Review(name, pairs.kind, cfg.seed, cfg.min_submitted))
     review = replace(review, edges=band_edges(pairs.rows) | review.edges)
-    rows = with_facts(with_bands(pairs.rows, review.edges), asked, review, key)
+    rows = add_facts(with_bands(pairs.rows, review.edges), asked, review, key)
 
     def by_prompt(among: pl.DataFrame, taken: pl.DataFrame, records: int) -> pl.DataFrame:
         return unlike_prompts(among, taken, records, pairs, cfg.data)
 
-    audit, strata = extended_audit(rows, cfg)
-    picked = picked_rows(rows, audit, cfg, by_prompt)
+    audit, strata = extend_audit(rows, cfg)
+    picked = pick_rows(rows, audit, cfg, by_prompt)
     if strata is not None:
-        asked = with_audit(asked, audit, key)
+        asked = update_audit(asked, audit, key)
         review = replace(review, strata=tuple(Stratum(**row) for row in strata.iter_rows(named=True)))
-    batch = with_texts(picked, pairs)
+    batch = add_texts(picked, pairs)
     if cfg.gold:
         batch = pl.concat([batch, known_records(cfg.gold, name, cfg.seed, pairs, asked)])
     if batch.is_empty() and asked.is_empty():
         raise nothing_to_ask(name, cfg)
-    asked = pl.concat([asked, arranged(batch, asked, review, cfg.overlap)])
+    asked = pl.concat([asked, arrange_batch(batch, asked, review, cfg.overlap)])
     save_asked(cfg.data, name, asked)
     save_review(cfg.data, review)
-    told(name, batch, cfg)
+    log_choice(name, batch, cfg)
     return asked
 
 
-def check(cfg: ChoiceConfig) -> None:
+def check_choice(cfg: ChoiceConfig) -> None:
     """Raises UserError for flags that no choice can mean."""
     if cfg.records < 1:
         raise UserError(f"--records {cfg.records} must be at least 1")
-    for share in ("audit", "learning", "overlap"):
+    for share in ("random_share", "diverse_share", "overlap"):
         # Not `value < 0 or value > 1`, which is false of nan.
         if not 0 <= (value := getattr(cfg, share)) <= 1:
-            raise UserError(f"--{share} {value:g} is a share of the records, from 0 to 1")
-    if cfg.audit + cfg.learning > 1 + ROUNDING:
+            raise UserError(f"--{share.replace('_', '-')} {value:g} is a share of the records, from 0 to 1")
+    if cfg.random_share + cfg.diverse_share > 1 + ROUNDING:
         raise UserError(
-            f"--audit {cfg.audit:g} and --learning {cfg.learning:g} are more than all records together; lower either"
+            f"--random-share {cfg.random_share:g} and --diverse-share {cfg.diverse_share:g} are more than all records "
+            "together; lower either"
         )
     if cfg.min_submitted < 1:
         raise UserError(f"--min-submitted {cfg.min_submitted} must be at least 1")
@@ -89,10 +93,7 @@ def check(cfg: ChoiceConfig) -> None:
         raise UserError(f"--seed {cfg.seed} must be at least 0")
 
 
-ROUNDING = 1e-9
-
-
-def continued(review: Review | None, asked_for: Review) -> Review:
+def continue_review(review: Review | None, asked_for: Review) -> Review:
     """The review as it was begun, if it was. Raises UserError for flags that would make it another one."""
     if review is None:
         return asked_for
@@ -108,7 +109,7 @@ def continued(review: Review | None, asked_for: Review) -> Review:
     return review
 
 
-def with_facts(rows: pl.DataFrame, asked: pl.DataFrame, review: Review, key: pl.Expr) -> pl.DataFrame:
+def add_facts(rows: pl.DataFrame, asked: pl.DataFrame, review: Review, key: pl.Expr) -> pl.DataFrame:
     """What is chosen by, for each pair: `number`, `suspicion`, `is_small`, `is_asked` and `was_audit`.
 
     `key` is what the records that were asked are known by among the pairs.
@@ -116,26 +117,26 @@ def with_facts(rows: pl.DataFrame, asked: pl.DataFrame, review: Review, key: pl.
     Pairs that were asked as known answers are left out: nothing is to be learned from them.
     """
     earlier = asked.select("sampler", key=key)
-    keys_of = {sampler: earlier.filter(pl.col("sampler") == sampler)["key"].implode() for sampler in ("audit", "gold")}
+    keys_of = {sampler: earlier.filter(pl.col("sampler") == sampler)["key"].implode() for sampler in ("random", "gold")}
     return rows.with_columns(
         suspicion().alias("suspicion"),
         has_small_margin().alias("is_small"),
-        hashes(rows["key"], review.seed, f"audit of {review.name}").alias("number"),
+        hash_ids(rows["key"], review.seed, f"audit of {review.name}").alias("number"),
         is_asked=pl.col("key").is_in(earlier["key"].implode()),
-        was_audit=pl.col("key").is_in(keys_of["audit"]),
+        was_audit=pl.col("key").is_in(keys_of["random"]),
     ).filter(~pl.col("key").is_in(keys_of["gold"]))
 
 
-def extended_audit(rows: pl.DataFrame, cfg: ChoiceConfig) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+def extend_audit(rows: pl.DataFrame, cfg: ChoiceConfig) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """The pairs of the audit, those asked before included, with `probability`; and its strata.
 
-    `rows` are all pairs as `with_facts` gives them. It is `--audit` of the new records larger than it was, and of all
-    pairs where all that are left are asked. No pairs and no strata where it is not to be extended.
+    `rows` are all pairs as `add_facts` gives them. It is `--random-share` of the new records larger than it was, and
+    of all pairs where all that are left are asked. No pairs and no strata where it is not to be extended.
     """
-    share = 0.0 if cfg.only_flagged else cfg.audit
+    share = 0.0 if cfg.only_flagged else cfg.random_share
     if share == 0:
         return rows.clear().with_columns(probability=pl.lit(1.0)), None
-    turns = in_turn(rows)
+    turns = ranked(rows)
     new = turns.filter(~pl.col("is_asked"))["turn"]
     if len(new) <= cfg.records:
         size = turns.height
@@ -143,10 +144,10 @@ def extended_audit(rows: pl.DataFrame, cfg: ChoiceConfig) -> tuple[pl.DataFrame,
         size = int(turns["was_audit"].sum()) + math.ceil(share * cfg.records - ROUNDING)
         # Of a dataset that has changed, much of what was asked may not be drawn any more.
         size = min(size, int(new[cfg.records]))
-    return drawn(turns, size), strata_of(turns, size)
+    return drawn(turns, size), make_strata(turns, size)
 
 
-def picked_rows(rows: pl.DataFrame, audit: pl.DataFrame, cfg: ChoiceConfig, unlike: Unlike) -> pl.DataFrame:
+def pick_rows(rows: pl.DataFrame, audit: pl.DataFrame, cfg: ChoiceConfig, unlike: Unlike) -> pl.DataFrame:
     """The new records, as rows with `sampler` and `probability`.
 
     Of the records that the audit leaves the share for learning is chosen last, among what is not suspicious enough.
@@ -156,7 +157,7 @@ def picked_rows(rows: pl.DataFrame, audit: pl.DataFrame, cfg: ChoiceConfig, unli
     if cfg.only_flagged:
         left = left.filter(pl.col("flags").list.len() > 0)
     room = cfg.records - of_audit.height
-    for_learning = 0 if cfg.only_flagged else min(room, round(cfg.learning * cfg.records))
+    for_learning = 0 if cfg.only_flagged else min(room, round(cfg.diverse_share * cfg.records))
     for_cleaning = room - for_learning
     left = left.sort("suspicion", "number", descending=[True, False])
     of_cleaning, left = left.head(for_cleaning), left.slice(for_cleaning)
@@ -165,9 +166,9 @@ def picked_rows(rows: pl.DataFrame, audit: pl.DataFrame, cfg: ChoiceConfig, unli
     columns = ["pair_id", "source", "band", "margin", "flags", "is_swapped"]
     return pl.concat(
         [
-            of_audit.select(*columns, "probability", sampler=pl.lit("audit")),
-            of_cleaning.select(*columns, probability=pl.lit(1.0), sampler=pl.lit("cleaning")),
-            of_learning.select(*columns, probability=pl.lit(1.0), sampler=pl.lit("learning")),
+            of_audit.select(*columns, "probability", sampler=pl.lit("random")),
+            of_cleaning.select(*columns, probability=pl.lit(1.0), sampler=pl.lit("suspicious")),
+            of_learning.select(*columns, probability=pl.lit(1.0), sampler=pl.lit("diverse")),
         ]
     )
 
@@ -182,7 +183,7 @@ def unlike_prompts(
         return spread_over_groups(candidates, records)
     if candidates.height <= records:
         return candidates
-    embed = embedded_by(minilm_encoder(), data)
+    embed = make_embed(minilm_encoder(), data)
 
     def vectors(rows: pl.DataFrame) -> NDArray[np.float32]:
         texts = pairs.texts_of(rows["pair_id"]).lazy()
@@ -191,7 +192,7 @@ def unlike_prompts(
     return candidates[farthest_first(vectors(candidates), vectors(taken), records)]
 
 
-def with_audit(asked: pl.DataFrame, audit: pl.DataFrame, key: pl.Expr) -> pl.DataFrame:
+def update_audit(asked: pl.DataFrame, audit: pl.DataFrame, key: pl.Expr) -> pl.DataFrame:
     """The earlier records with what they stand for now.
 
     A record whose pair is not in the audit any more, since the dataset has changed, counts as one of cleaning.
@@ -199,25 +200,25 @@ def with_audit(asked: pl.DataFrame, audit: pl.DataFrame, key: pl.Expr) -> pl.Dat
     now = audit.select("key", "source", "band", "margin", "probability", is_audit=pl.lit(True))
     found = asked.with_columns(key=key).join(now, on="key", how="left", maintain_order="left", suffix="_now")
     is_audit = pl.col("is_audit").fill_null(False)
-    if lost := found.filter((pl.col("sampler") == "audit") & ~is_audit).height:
+    if lost := found.filter((pl.col("sampler") == "random") & ~is_audit).height:
         log.info("%d records are not in the audit any more, for the dataset has changed since they were drawn", lost)
     sampler = pl.col("sampler").cast(pl.String)
-    without = pl.when(sampler == "audit").then(pl.lit("cleaning")).otherwise(sampler)
+    without = pl.when(sampler == "random").then(pl.lit("suspicious")).otherwise(sampler)
     return found.with_columns(
         *[
             pl.when(is_audit).then(f"{column}_now").otherwise(column).alias(column)
             for column in ("source", "band", "margin")
         ],
-        sampler=pl.when(is_audit).then(pl.lit("audit")).otherwise(without),
+        sampler=pl.when(is_audit).then(pl.lit("random")).otherwise(without),
         probability=pl.when(is_audit).then("probability_now").otherwise(1.0),
-    ).pipe(Asked.cast)
+    ).pipe(ReviewRecord.cast)
 
 
 def known_records(path: Path, name: str, seed: int, pairs: Population, asked: pl.DataFrame) -> pl.DataFrame:
-    """The pairs of a file as `with_texts` gives those of the dataset, but for those asked before."""
-    known = known_pairs(path, seed)
+    """The pairs of a file as `add_texts` gives those of the dataset, but for those asked before."""
+    known = read_known_pairs(path, seed)
     new = known.join(asked, left_on="pair_id", right_on="record_id", how="anti", maintain_order="left")
-    refuse_pairs_of(name, pairs.rows["key"], new, path)
+    refuse_known_in_dataset(name, pairs.rows["key"], new, path)
     return new.select(
         "pair_id",
         source=pl.lit("gold"),
@@ -233,13 +234,13 @@ def known_records(path: Path, name: str, seed: int, pairs: Population, asked: pl
     )
 
 
-def with_texts(picked: pl.DataFrame, pairs: Population) -> pl.DataFrame:
+def add_texts(picked: pl.DataFrame, pairs: Population) -> pl.DataFrame:
     """Picked rows with the prompt and both responses."""
     texts = pairs.texts_of(picked["pair_id"])
     return pl.concat([picked, texts.drop("pair_id")], how="horizontal")
 
 
-def arranged(batch: pl.DataFrame, asked: pl.DataFrame, review: Review, overlap: float) -> pl.DataFrame:
+def arrange_batch(batch: pl.DataFrame, asked: pl.DataFrame, review: Review, overlap: float) -> pl.DataFrame:
     """A batch as rows of `Asked`: which response is shown first, and which records two reviewers judge, go by hashes.
 
     By their ids, which are hashes, the records are in no order that tells of them: whoever stops early has judged a
@@ -248,8 +249,8 @@ def arranged(batch: pl.DataFrame, asked: pl.DataFrame, review: Review, overlap: 
     ordered = batch.rename({"pair_id": "record_id"}).sort("record_id")
     ids = ordered["record_id"]
     twice = round(overlap * len(ids)) if review.min_submitted == 1 else 0
-    first = hashes(ids, review.seed, "response order") < 2**63
-    numbers = hashes(ids, review.seed, f"overlap of {review.name}")
+    first = hash_ids(ids, review.seed, "response order") < 2**63
+    numbers = hash_ids(ids, review.seed, f"overlap of {review.name}")
     return (
         ordered.with_columns(
             a_is_chosen=first,
@@ -260,8 +261,8 @@ def arranged(batch: pl.DataFrame, asked: pl.DataFrame, review: Review, overlap: 
             response_a=pl.when("a_is_chosen").then("chosen").otherwise("rejected"),
             response_b=pl.when("a_is_chosen").then("rejected").otherwise("chosen"),
         )
-        .select(Asked.column_names())
-        .pipe(Asked.cast)
+        .select(ReviewRecord.column_names())
+        .pipe(ReviewRecord.cast)
     )
 
 
@@ -273,7 +274,7 @@ def nothing_to_ask(name: str, cfg: ChoiceConfig) -> UserError:
     return UserError(f"'{name}' has no pair{hint}; there is nothing to put before people")
 
 
-def told(name: str, batch: pl.DataFrame, cfg: ChoiceConfig) -> None:
+def log_choice(name: str, batch: pl.DataFrame, cfg: ChoiceConfig) -> None:
     """Log what was chosen."""
     if batch.is_empty():
         kind = "pair with a flag" if cfg.only_flagged else "pair"
@@ -286,3 +287,43 @@ def told(name: str, batch: pl.DataFrame, cfg: ChoiceConfig) -> None:
         log.info("review '%s': %d records were asked for, and no more than %d are left", name, cfg.records, found)
     if cfg.only_flagged:
         log.info("review '%s': flagged pairs say nothing of the whole dataset; no rate is told from them", name)
+
+
+def read_known_pairs(path: Path, seed: int) -> pl.DataFrame:
+    """`pair_id`, `messages`, `chosen` and `rejected` of each pair of a file, each once, in an order by the seed.
+
+    `opposite_id` is the id of the pair the other way round. Raises UserError for a file that cannot be read, and for a
+    row that is no pair or whose two responses are the same.
+    """
+    if not path.is_file():
+        raise UserError(f"--gold {path}: there is no such file; it holds rows like {EXAMPLE}")
+    try:
+        parts = list(read_pairs(rows_config(str(path), None, seed)))
+    except UserError as error:
+        raise UserError(f"--gold: {error}") from error
+    if bad := next((row for part in parts for row in part.dropped.iter_rows(named=True)), None):
+        raise UserError(f"--gold {path}: {bad['reason']} in row {bad['raw'][:200]!r}; a row should look like {EXAMPLE}")
+    pairs = pl.concat([part.rows for part in parts]).select("messages", "chosen", "rejected")
+    undecided = pairs.filter(pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars())
+    if undecided.height:
+        raise UserError(
+            f"--gold {path}: both responses are the same in {undecided.height} rows, the first on "
+            f"{undecided['messages'][0][-1]['content'][:80]!r}; neither can be known to be better"
+        )
+    ids = [
+        (pair_key(messages, chosen, rejected), pair_key(messages, rejected, chosen))
+        for messages, chosen, rejected in pairs.iter_rows()
+    ]
+    named = pairs.hstack(pl.DataFrame(ids, schema={"pair_id": pl.String, "opposite_id": pl.String}, orient="row"))
+    return named.unique("pair_id", keep="first", maintain_order=True)
+
+
+def refuse_known_in_dataset(dataset: str, keys: pl.Series, known: pl.DataFrame, path: Path) -> None:
+    """Raises UserError where a known pair is, either way round, one of the dataset: people would be asked it twice."""
+    of_dataset = pl.col("pair_id").is_in(keys.implode()) | pl.col("opposite_id").is_in(keys.implode())
+    if (found := known.filter(of_dataset)).height:
+        prompt = found["messages"][0][-1]["content"]
+        raise UserError(
+            f"--gold {path}: {found.height} rows are pairs of '{dataset}' itself, the first on {prompt[:80]!r}; take "
+            "known answers from elsewhere"
+        )

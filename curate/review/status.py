@@ -5,17 +5,17 @@ from typing import Any
 
 import polars as pl
 
-from curate.review.agreement import krippendorff_alpha, pairwise_kappa, scorer_agreement
+from curate.review.argilla.push import OVERLAP_REVIEWERS
 from curate.review.config import StatusConfig
-from curate.review.folder import Review, begun_review, read_answers, read_asked
-from curate.review.gold import corrected, gold_answers
+from curate.review.estimate.agreement import krippendorff_alpha, pairwise_kappa, scorer_agreement
+from curate.review.estimate.gold import correct_rate, gold_answers
+from curate.review.estimate.ppi import predicted_rate
+from curate.review.estimate.rates import Estimate, agreement_rates, audited_records, reviews_needed
+from curate.review.estimate.reviewers import answers_per_hour, reviewer_facts
 from curate.review.population import population
-from curate.review.predicted import predicted_rate
-from curate.review.push import OVERLAP_REVIEWERS
-from curate.review.rates import Rate, agreement_rates, audited, reviews_needed
-from curate.review.reviewers import pace, reviewer_facts
 from curate.review.strata import with_bands
-from curate.review.verdicts import named, verdicts
+from curate.screen.human import named_answers, verdicts
+from curate.store.reviews import Review, begun_review, read_answers, read_asked
 from schemas.errors import UserError
 from schemas.names import SAMPLERS, VERDICTS
 
@@ -30,12 +30,12 @@ def status(cfg: StatusConfig) -> dict[str, Any]:
     """
     review = begun_review(cfg.data, cfg.name)
     asked, answers = read_asked(cfg.data, cfg.name), read_answers(cfg.data, cfg.name)
-    said = named(answers, asked)
+    said = named_answers(answers, asked)
     found = verdicts(answers, asked.with_columns(pair_id="record_id"))
     by_verdict = dict(found.group_by("verdict").len().iter_rows())
     by_sampler = dict(asked["sampler"].value_counts().iter_rows())
     wanted, missing = answers_wanted(review, asked, said)
-    an_hour = pace(said)
+    an_hour = answers_per_hour(said)
     labels = said.select("record_id", "reviewer", label="named")
     return {
         "name": cfg.name,
@@ -78,8 +78,8 @@ def estimates(cfg: StatusConfig, review: Review, asked: pl.DataFrame, said: pl.D
         [asdict(stratum) for stratum in review.strata],
         schema={"source": pl.String, "band": pl.String, "pairs": pl.Int64, "drawn": pl.Int64},
     )
-    records = audited(said)
-    rates = agreement_rates(audited(said.with_columns(in_batch())), strata_by_batch(strata, asked))
+    records = audited_records(said)
+    rates = agreement_rates(audited_records(said.with_columns(batch_bands())), strata_by_batch(strata, asked))
     overall = rates.overall
     gold = gold_answers(said)
     return {
@@ -87,27 +87,27 @@ def estimates(cfg: StatusConfig, review: Review, asked: pl.DataFrame, said: pl.D
         "by_source": {source: rate_json(rate) for source, rate in rates.by_source.items()},
         "borrowed": [{"source": source, "band": band, "from": other} for source, band, other in rates.borrowed],
         "unanswered": list(rates.unanswered),
-        "corrected": asdict(corrected(overall, gold)) if overall and gold.height else None,
+        "corrected": asdict(correct_rate(overall, gold)) if overall and gold.height else None,
         "predicted": predicted_json(cfg, review, records, strata),
         "more_records": {f"{width:g}": reviews_needed(overall, width) for width in HALF_WIDTHS} if overall else None,
     }
 
 
-def in_batch() -> pl.Expr:
+def batch_bands() -> pl.Expr:
     """The band with the batch that a record came with."""
     return pl.format("{}, batch {}", "band", "batch").alias("band")
 
 
 def strata_by_batch(strata: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     """The strata, each parted by the batches of its audit; one that no record is of stays whole."""
-    counted = asked.filter(pl.col("sampler") == "audit").group_by("source", "band", "batch").agg(records=pl.len())
+    counted = asked.filter(pl.col("sampler") == "random").group_by("source", "band", "batch").agg(records=pl.len())
     parted = strata.join(counted.sort("batch"), on=["source", "band"], how="left", maintain_order="left_right")
     parted = parted.with_columns(pl.col("batch").fill_null(0), pl.col("records").fill_null(1))
     share = pl.col("records") / pl.col("records").sum().over("source", "band")
-    return parted.select("source", in_batch(), pairs=pl.col("pairs") * share)
+    return parted.select("source", batch_bands(), pairs=pl.col("pairs") * share)
 
 
-def rate_json(rate: Rate | None) -> dict[str, Any] | None:
+def rate_json(rate: Estimate | None) -> dict[str, Any] | None:
     return asdict(rate) if rate else None
 
 
@@ -143,13 +143,13 @@ def progress_line(found: dict[str, Any]) -> str:
     line = f"{found['answers']} answers, {found['missing']} of {found['wanted']} to go"
     if found["answers_an_hour"]:
         line += f"; {found['answers_an_hour']:.0f} an hour for one at work"
-        line += f", {shown_hours(found['hours_left'])} left" if found["missing"] else ""
+        line += f", {format_hours(found['hours_left'])} left" if found["missing"] else ""
     if found["unreadable"]:
         line += f"; {found['unreadable']} answers hold labels that are not ours and do not count"
     return line
 
 
-def shown_hours(hours: float) -> str:
+def format_hours(hours: float) -> str:
     return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
 
 
@@ -158,10 +158,12 @@ def rate_lines(found: dict[str, Any]) -> list[str]:
     rate = found["agreement"]
     if rate is None:
         return ["people agree with the labels: nothing to tell yet, for no record of the audit was judged"]
-    lines = [f"people agree with {interval(rate)} of the labels, by {rate['records']} records of the audit"]
+    lines = [f"people agree with {format_interval(rate)} of the labels, by {rate['records']} records of the audit"]
     if len(found["by_source"]) > 1:
         for source, part in found["by_source"].items():
-            lines.append(f"  {source:16} {interval(part)}, {part['records']} records" if part else f"  {source:16} -")
+            lines.append(
+                f"  {source:16} {format_interval(part)}, {part['records']} records" if part else f"  {source:16} -"
+            )
     if found["unanswered"]:
         lines.append(f"  without an answer, and not part of it: {', '.join(found['unanswered'])}")
     if found["borrowed"]:
@@ -169,12 +171,14 @@ def rate_lines(found: dict[str, Any]) -> list[str]:
             f"  {len(found['borrowed'])} margin bands or batches without an answer are taken to be like the next"
         )
     if part := found["predicted"]:
-        lines.append(f"with the margins of all pairs: {interval(part)}, worth {part['gain']:.2f} times the records")
+        lines.append(
+            f"with the margins of all pairs: {format_interval(part)}, worth {part['gain']:.2f} times the records"
+        )
     if part := found["corrected"]:
         known = f"by {part['gold']} answers on records with a known answer"
         lines.append(
             f"labels that are right, corrected for the errors of reviewers {known}: "
-            + (part["reason"] if part["estimate"] is None else interval(part))
+            + (part["reason"] if part["estimate"] is None else format_interval(part))
         )
     needed = [f"{count} for {float(width):.0%}" for width, count in found["more_records"].items() if count]
     if needed:
@@ -182,7 +186,7 @@ def rate_lines(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def interval(rate: dict[str, Any]) -> str:
+def format_interval(rate: dict[str, Any]) -> str:
     return f"{rate['estimate']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
 
 

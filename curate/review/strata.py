@@ -66,7 +66,7 @@ def with_bands(rows: pl.DataFrame, edges: Mapping[str, Sequence[float]]) -> pl.D
     return placed.join(names, on=["source", "place"], how="left", maintain_order="left")
 
 
-def in_turn(rows: pl.DataFrame) -> pl.DataFrame:
+def ranked(rows: pl.DataFrame) -> pl.DataFrame:
     """The pairs in the order in which they come into the audit, with `turn` from 0: the first n are one of n records.
 
     `rows` are all pairs with `source`, `band`, `place` and `number`, their random number. Every stratum gives its
@@ -83,10 +83,10 @@ def in_turn(rows: pl.DataFrame) -> pl.DataFrame:
     return seats.sort(by).drop("seat", "claim").with_row_index("turn")
 
 
-def strata_of(turns: pl.DataFrame, records: int) -> pl.DataFrame:
+def make_strata(turns: pl.DataFrame, records: int) -> pl.DataFrame:
     """The strata of an audit of so many records, `source`, `band`, `pairs` and `drawn`: by source, then by margin.
 
-    `turns` is what `in_turn` returns.
+    `turns` is what `ranked` returns.
     """
     counts = turns.group_by("source", "place", "band").agg(
         pairs=pl.len().cast(pl.Int64), drawn=(pl.col("turn") < records).sum().cast(pl.Int64)
@@ -97,7 +97,7 @@ def strata_of(turns: pl.DataFrame, records: int) -> pl.DataFrame:
 def drawn(turns: pl.DataFrame, records: int) -> pl.DataFrame:
     """The pairs of an audit of so many records, with `probability`: the share of its stratum that is drawn.
 
-    `turns` is what `in_turn` returns.
+    `turns` is what `ranked` returns.
     """
     share = (pl.col("turn") < records).mean().over("source", "place")
     return turns.with_columns(probability=share).filter(pl.col("turn") < records)

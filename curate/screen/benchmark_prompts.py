@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.assets import asset
+from curate.files import asset
 from curate.sources.messages import UnusableRow, is_text
 from curate.sources.pairs import FORMATS
 from curate.sources.prompts import COLUMNS, prompt_column, read_prompt
-from curate.sources.rows import BadRow, Row, raw_rows, raw_text, rows_config, shuffled
+from curate.sources.rows import BadRow, Row, raw_rows, raw_text, rows_config, shuffle_rows
 from schemas.errors import UserError
-from schemas.ids import normalise
+from schemas.ids import normalize
 
 WORDS_OF_A_LATER_TURN = 8
 """A later turn with fewer words ("Now make it shorter.") is said in any conversation."""
@@ -49,9 +49,9 @@ def read_benchmark(spec: str) -> Benchmark:
     cfg = rows_config(spec, None, 0)
     rows = list(raw_rows(cfg))
     prompts: dict[str, tuple[str, int]] = {}
-    for place, row in sorted(zip(shuffled(cfg, len(rows)), rows, strict=True), key=lambda placed: placed[0]):
+    for place, row in sorted(zip(shuffle_rows(cfg, len(rows)), rows, strict=True), key=lambda placed: placed[0]):
         for text in asked_in(row):
-            prompts.setdefault(normalise(text) or text, (text, place))
+            prompts.setdefault(normalize(text) or text, (text, place))
     if not prompts:
         raise without_prompts(spec, rows)
     texts, places = zip(*prompts.values(), strict=True)
@@ -68,7 +68,7 @@ def asked_in(row: Row | BadRow) -> list[str]:
         first, *later = next((read(row) for holds, read in READERS if holds(row)), []) or [""]
     except UnusableRow:
         return []
-    telling = [turn for turn in later if len(normalise(turn).split()) >= WORDS_OF_A_LATER_TURN]
+    telling = [turn for turn in later if len(normalize(turn).split()) >= WORDS_OF_A_LATER_TURN]
     return [turn for turn in (first, *telling) if turn.strip()]
 
 
@@ -91,7 +91,7 @@ def user_turns(row: Row) -> list[str]:
 
 def pair_turns(row: Row) -> list[str]:
     """The user turns before the two responses of a ready pair."""
-    parse = next(form.parse for form in FORMATS.values() if form.recognise(row))
+    parse = next(form.parse for form in FORMATS.values() if form.recognize(row))
     return [message["content"] for message in parse(row).messages if message["role"] == "user"]
 
 
@@ -105,7 +105,7 @@ READERS: tuple[tuple[Callable[[Row], bool], Callable[[Row], list[str]]], ...] = 
     (lambda row: prompt_column(row) == "turns", all_turns),
     (has_instances, instance_prompts),
     (lambda row: prompt_column(row) is not None, user_turns),
-    (lambda row: any(form.recognise(row) for form in FORMATS.values()), pair_turns),
+    (lambda row: any(form.recognize(row) for form in FORMATS.values()), pair_turns),
 )
 """What a row shows -> how its turns are read; the first that fits."""
 
@@ -116,5 +116,5 @@ def without_prompts(spec: str, rows: list[Any]) -> UserError:
     found = f"columns {', '.join(columns)}" if columns else f"no JSON object, first {raw_text(rows[0])[:80]!r}"
     return UserError(
         f"{spec} holds no evaluation prompt in its {len(rows)} rows: found {found}; expected a text in one of "
-        f"{', '.join(COLUMNS)}, or pairs; name another file with --against"
+        f"{', '.join(COLUMNS)}, or pairs; name another file with --decontaminate"
     )

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.screen.benchmark_prompts import Benchmark
-from curate.screen.ngrams import MULTIPLIER, Hashed, Hashes, hashed_words
+from curate.screen.text.ngrams import MULTIPLIER, HashedWords, Hashes, hash_words
 from schemas.tables import Contaminated
 
 Places = NDArray[np.int64]
@@ -48,7 +48,7 @@ def find_contamination(
     same, so a million copies take no more room than one.
     """
     runs = benchmark_runs(benchmarks)
-    found = found_sets(pairs, runs)
+    found = find_sets(pairs, runs)
     best = best_prompts(found, runs)
     order = pl.DataFrame({"name": range(len(benchmarks)), "against": [benchmark.name for benchmark in benchmarks]})
     return (
@@ -60,7 +60,7 @@ def find_contamination(
 
 
 @dataclass(frozen=True)
-class Runs:
+class BenchmarkRuns:
     """All runs of words to look for; the place of a run in `table.run` is its number."""
 
     short: Hashes
@@ -75,10 +75,10 @@ class Runs:
     """prompt (its number), name (of its file), place in the file, total: distinct 8-grams."""
 
 
-def benchmark_runs(benchmarks: Sequence[Benchmark]) -> Runs:
+def benchmark_runs(benchmarks: Sequence[Benchmark]) -> BenchmarkRuns:
     """The runs of all prompts but those that several prompts of one file share."""
     texts = pl.Series([text for benchmark in benchmarks for text in benchmark.prompts], dtype=pl.String)
-    words = hashed_words(texts)
+    words = hash_words(texts)
     prompts = pl.DataFrame(
         {
             "name": [name for name, benchmark in enumerate(benchmarks) for _ in benchmark.prompts],
@@ -105,10 +105,10 @@ def benchmark_runs(benchmarks: Sequence[Benchmark]) -> Runs:
     counted = prompts.join(totals, on="prompt", how="left", maintain_order="left").with_columns(
         pl.col("total").fill_null(0)
     )
-    return Runs(hashes[0], hashes[1], hashes[2], pl.concat(parts), counted)
+    return BenchmarkRuns(hashes[0], hashes[1], hashes[2], pl.concat(parts), counted)
 
 
-def whole_texts(words: Hashed) -> Hashed:
+def whole_texts(words: HashedWords) -> HashedWords:
     """One hash a text with words: of all of them in their order."""
     counts = words.counts
     powers = np.ones(int(counts.max(initial=0)) + 1, dtype=np.uint64)
@@ -117,11 +117,11 @@ def whole_texts(words: Hashed) -> Hashed:
     sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(words.hashes * powers[within], dtype=np.uint64)])
     hashes = sums[words.starts[1:]] - sums[words.starts[:-1]]
     has_words = counts > 0
-    return Hashed(hashes[has_words], np.concatenate([[0], np.cumsum(has_words)]))
+    return HashedWords(hashes[has_words], np.concatenate([[0], np.cumsum(has_words)]))
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRuns:
     """What the pairs hold of the runs."""
 
     pairs: pl.DataFrame
@@ -130,13 +130,13 @@ class Found:
     """set and run; equal sets once."""
 
 
-def found_sets(pairs: pl.LazyFrame, runs: Runs) -> Found:
+def find_sets(pairs: pl.LazyFrame, runs: BenchmarkRuns) -> FoundRuns:
     """The runs that each pair holds."""
     filter_bits = Bits(runs.short)
     rows: list[pl.DataFrame] = []
     sets: list[pl.DataFrame] = []
     known = pl.Series([], dtype=pl.UInt64)
-    columns = pairs.select("pair_id", "group", "messages", "chosen", "rejected")
+    columns = pairs.select("pair_id", "prompt_group", "messages", "chosen", "rejected")
     for block in columns.collect_batches(chunk_size=PAIRS_PER_BLOCK, maintain_order=True):
         hits = block_hits(block, runs, filter_bits)
         if not hits.height:
@@ -144,13 +144,13 @@ def found_sets(pairs: pl.LazyFrame, runs: Runs) -> Found:
         # A set is told by the sum of its mixed numbers, which needs no order.
         mixed = hits.with_columns(mixed=pl.col("run").hash(seed=1))
         told = mixed.group_by("row").agg(set=pl.col("mixed").sum()).sort("row")
-        rows.append(block[told["row"].cast(pl.Int64)].select("pair_id", "group").with_columns(told["set"]))
+        rows.append(block[told["row"].cast(pl.Int64)].select("pair_id", "prompt_group").with_columns(told["set"]))
         new = told.unique("set", keep="first").filter(~pl.col("set").is_in(known.implode()))
         known = pl.concat([known, new["set"]])
         sets.append(hits.join(new, on="row").select("set", "run"))
-    none = pl.DataFrame(schema={"pair_id": pl.String, "group": pl.String, "set": pl.UInt64})
+    none = pl.DataFrame(schema={"pair_id": pl.String, "prompt_group": pl.String, "set": pl.UInt64})
     no_sets = pl.DataFrame(schema={"set": pl.UInt64, "run": pl.UInt32})
-    return Found(pl.concat([none, *rows]), pl.concat([no_sets, *sets]))
+    return FoundRuns(pl.concat([none, *rows]), pl.concat([no_sets, *sets]))
 
 
 class Bits:
@@ -176,12 +176,12 @@ def is_among(known: Hashes, hashes: Hashes) -> NDArray[np.bool_]:
     return np.asarray(known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)] == hashes)
 
 
-def block_hits(block: pl.DataFrame, runs: Runs, filter_bits: Bits) -> pl.DataFrame:
+def block_hits(block: pl.DataFrame, runs: BenchmarkRuns, filter_bits: Bits) -> pl.DataFrame:
     """row (of the block) and run, each once."""
     turns = block.select("messages").with_row_index("row").explode("messages").unnest("messages")
     rows = np.concatenate([turns["row"].to_numpy(), *[np.arange(block.height, dtype=np.uint32)] * 2])
     texts = pl.concat([turns["content"], block["chosen"], block["rejected"]], rechunk=True)
-    words = hashed_words(texts)
+    words = hash_words(texts)
     grams = words.ngrams(SHORT)
     short_at = filter_bits.find(grams.hashes)
     # Text, and place of the run in the words, of each hit.
@@ -207,8 +207,8 @@ def block_hits(block: pl.DataFrame, runs: Runs, filter_bits: Bits) -> pl.DataFra
     return pl.DataFrame(held, schema={"row": pl.UInt32, "run": pl.UInt32}).unique()
 
 
-def best_prompts(found: Found, runs: Runs) -> pl.DataFrame:
-    """set, and the prompt it shares most with: name, prompt (place in its file), longest, coverage."""
+def best_prompts(found: FoundRuns, runs: BenchmarkRuns) -> pl.DataFrame:
+    """set, and the prompt it shares most with: name, prompt (place in its file), has_13gram, coverage."""
     common = common_runs(found)
     shared = (
         found.sets.join(runs.table, on="run")
@@ -230,21 +230,21 @@ def best_prompts(found: Found, runs: Runs) -> pl.DataFrame:
     return (
         shared.with_columns(
             coverage=pl.when("is_whole").then(1.0).otherwise(counted).cast(pl.Float32),
-            longest=pl.when(is_long).then(LONG).otherwise(0).cast(pl.UInt8),
+            has_13gram=is_long,
         )
-        .filter((pl.col("longest") > 0) | (pl.col("coverage") >= KEPT_COVERAGE))
-        .with_columns(is_hit=(pl.col("longest") > 0) | (pl.col("coverage") >= DROPPED_COVERAGE))
-        .sort("is_hit", "coverage", "longest", "prompt", descending=[True, True, True, False])
+        .filter(pl.col("has_13gram") | (pl.col("coverage") >= KEPT_COVERAGE))
+        .with_columns(is_hit=pl.col("has_13gram") | (pl.col("coverage") >= DROPPED_COVERAGE))
+        .sort("is_hit", "coverage", "has_13gram", "prompt", descending=[True, True, True, False])
         .unique("set", keep="first", maintain_order=True)
-        .select("set", "name", "longest", "coverage", prompt="place")
+        .select("set", "name", "has_13gram", "coverage", prompt="place")
     )
 
 
-def common_runs(found: Found) -> pl.Series:
+def common_runs(found: FoundRuns) -> pl.Series:
     """The runs that stand in many prompt groups of the build."""
-    held = found.pairs.select("group", "set").unique()
+    held = found.pairs.select("prompt_group", "set").unique()
     # Groups that hold the same sets are counted together, so that nothing is as long as groups times runs.
-    together = held.group_by("group").agg(pl.col("set").sort()).group_by("set").agg(groups=pl.len())
+    together = held.group_by("prompt_group").agg(pl.col("set").sort()).group_by("set").agg(groups=pl.len())
     runs = together.with_row_index("sets").explode("set").join(found.sets, on="set")
     groups = runs.unique(["sets", "run"]).group_by("run").agg(pl.col("groups").sum())
     return groups.filter(pl.col("groups") >= MANY_GROUPS)["run"]

@@ -4,13 +4,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.probes import unreliable
-from curate.screen.duplicates import kept_rows
-from curate.screen.rules import RulesConfig, first_match, flag_rules, row_rules
+from curate.screen.rules import RulesConfig, first_match, flag_rules, row_rules, unreliable_scores
+from curate.screen.similar.greedy import kept_rows
 from schemas.names import FLAGS
 from schemas.tables import Screened
 
-KINDS = {"near_copy": "text", "near_duplicate_prompt": "prompt", "near_duplicate_pair": "pair"}
+KINDS = {"lexical_duplicate": "text", "semantic_duplicate_prompt": "prompt", "semantic_duplicate_pair": "pair"}
 """Rule -> kind of `Alike` that it goes by."""
 
 
@@ -18,7 +17,7 @@ def screen_pairs(
     measured: pl.LazyFrame,
     contaminated: pl.LazyFrame,
     copies: pl.LazyFrame,
-    neighbours: pl.LazyFrame,
+    neighbors: pl.LazyFrame,
     placed: pl.LazyFrame,
     near: pl.LazyFrame,
     probed: pl.LazyFrame,
@@ -26,30 +25,30 @@ def screen_pairs(
     cfg: RulesConfig,
 ) -> pl.DataFrame:
     """One verdict a pair, in the order of the pairs; pairs without scores pass the rules about scores."""
-    rows = together(measured, contaminated, placed, near, probed, judged)
-    alike = pl.concat([copies, neighbours])
+    rows = join_features(measured, contaminated, placed, near, probed, judged)
+    alike = pl.concat([copies, neighbors])
     verdicts = rows.select(first_match(row_rules(cfg, rows)).cast(pl.String)).to_series().alias("dropped_by")
     rank = keep_order(rows)
-    verdicts = with_repeats(rows, verdicts, rank, cfg)
+    verdicts = drop_exact_duplicates(rows, verdicts, rank, cfg)
     for rule in KINDS:
-        if rule not in cfg.skip:
-            verdicts = with_near(rule, rows, verdicts, rank, alike, cfg)
+        if rule not in cfg.skip_rule:
+            verdicts = drop_near_duplicates(rule, rows, verdicts, rank, alike, cfg)
     final = rows.with_columns(verdicts)
     is_surplus = pl.lit(False)
     if cfg.keep is not None:
-        first_ids = first(final.filter(pl.col("dropped_by").is_null()), cfg)
+        first_ids = take_by_quota(final.filter(pl.col("dropped_by").is_null()), cfg)
         is_surplus = pl.col("dropped_by").is_null() & ~pl.col("pair_id").is_in(first_ids.implode())
     flags = [pl.when(rule.fill_null(False)).then(pl.lit(flag)) for flag, rule in flag_rules().items()]
     return final.select(
         "pair_id",
-        dropped_by=pl.when(is_surplus).then(pl.lit("surplus")).otherwise("dropped_by"),
+        dropped_by=pl.when(is_surplus).then(pl.lit("over_quota")).otherwise("dropped_by"),
         flags=pl.concat_list(pl.concat_list(flags).list.drop_nulls(), pl.col("personal").cast(pl.List(pl.String))).cast(
             pl.List(pl.Enum(FLAGS))
         ),
     ).pipe(Screened.cast)
 
 
-def together(
+def join_features(
     measured: pl.LazyFrame,
     contaminated: pl.LazyFrame,
     placed: pl.LazyFrame,
@@ -60,11 +59,11 @@ def together(
     """What is known of each pair, in the order of the pairs; null where a table has no row for it."""
     rows = measured
     people = judged.select("pair_id", "verdict", "answers")
-    for other in (contaminated.select("pair_id", "longest", "coverage"), placed, near, people):
+    for other in (contaminated.select("pair_id", "has_13gram", "coverage"), placed, near, people):
         rows = rows.join(other, on="pair_id", how="left", maintain_order="left")
     found = rows.collect()
     return found.join(
-        unreliable(probed.collect(), found), on="pair_id", how="left", maintain_order="left"
+        unreliable_scores(probed.collect(), found), on="pair_id", how="left", maintain_order="left"
     ).with_row_index("row")
 
 
@@ -81,23 +80,25 @@ def keep_order(rows: pl.DataFrame) -> NDArray[np.int64]:
     return places
 
 
-def with_repeats(rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64], cfg: RulesConfig) -> pl.Series:
+def drop_exact_duplicates(
+    rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64], cfg: RulesConfig
+) -> pl.Series:
     """The verdicts with `duplicate_pair` in its place among the rules: the same texts as a better pair has.
 
     What the rules before it have dropped is left out. Of equal texts one that no other rule drops comes first, for a
     finish reason or a margin may tell them apart.
     """
-    if "duplicate_pair" in cfg.skip:
+    if "duplicate_pair" in cfg.skip_rule:
         return verdicts
     before = ["human_reject", "failed_score", "empty", "tie", "identical"]
     places = rank + rows.height * verdicts.is_not_null().to_numpy()
     left = rows.select("row", "pair_hash", place=pl.Series(places)).filter(verdicts.is_null() | ~verdicts.is_in(before))
     several = left.filter(pl.col("pair_hash").is_duplicated())
     again = several.filter(pl.col("place") > pl.col("place").min().over("pair_hash"))
-    return named(verdicts, again["row"].to_numpy(), "duplicate_pair")
+    return set_reason(verdicts, again["row"].to_numpy(), "duplicate_pair")
 
 
-def with_near(
+def drop_near_duplicates(
     rule: str, rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64], alike: pl.LazyFrame, cfg: RulesConfig
 ) -> pl.Series:
     """The verdicts with those of a rule that holds pairs against each other; only pairs not dropped yet take part.
@@ -123,7 +124,7 @@ def with_near(
     edges = class_edges(rows, alike, texts, kind, of_text, cfg)
     kept = kept_rows(np.arange(nodes.height), classes.astype(np.int64), edges, cfg.keep_per_cluster)
     fallen = left.join(nodes.filter(~pl.Series(kept, dtype=pl.Boolean)), on="node", how="semi")
-    return named(verdicts, fallen["row"].to_numpy(), rule)
+    return set_reason(verdicts, fallen["row"].to_numpy(), rule)
 
 
 def class_edges(
@@ -131,7 +132,7 @@ def class_edges(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of classes whose texts are alike enough, among the classes of `texts`."""
     least = cfg.max_jaccard if kind == "text" else cfg.max_cosine
-    found = alike.filter((pl.col("kind") == kind) & (pl.col("similarity") >= round_like(least))).collect()
+    found = alike.filter((pl.col("kind") == kind) & (pl.col("similarity") >= round_threshold(least))).collect()
     ends = []
     for side in ("left", "right"):
         ends.append(
@@ -150,17 +151,17 @@ def class_edges(
     return left, right
 
 
-def round_like(threshold: float) -> float:
+def round_threshold(threshold: float) -> float:
     """A threshold as similarities are kept, so that one which is equal to it reaches it."""
     return float(np.float32(round(threshold, 4)))
 
 
-def named(verdicts: pl.Series, rows: NDArray[np.uint32], reason: str) -> pl.Series:
+def set_reason(verdicts: pl.Series, rows: NDArray[np.uint32], reason: str) -> pl.Series:
     """The verdicts with `reason` for these rows."""
     return verdicts.scatter(rows, reason)
 
 
-def first(accepted: pl.DataFrame, cfg: RulesConfig) -> pl.Series:
+def take_by_quota(accepted: pl.DataFrame, cfg: RulesConfig) -> pl.Series:
     """The ids of the pairs to keep: the first of each flaw up to its quota, then the first of the others."""
     quota = pl.col("flaw").cast(pl.String).replace_strict(dict(cfg.quotas), default=0, return_dtype=pl.Int64)
     place = pl.int_range(pl.len(), dtype=pl.Int64).over("flaw")

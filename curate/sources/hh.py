@@ -6,7 +6,7 @@ from curate.sources.rows import Row
 COLUMNS = 'chosen, rejected (text with "\\n\\nHuman: " and "\\n\\nAssistant: " turns)'
 
 
-def recognise(row: Row) -> bool:
+def recognize(row: Row) -> bool:
     """True for a row without a prompt in which either side is a dialogue."""
     sides = (row.get("chosen"), row.get("rejected"))
     return "prompt" not in row and any(isinstance(side, str) and side.startswith(HH_START) for side in sides)

@@ -6,10 +6,10 @@ from decimal import Decimal
 from itertools import chain
 from typing import Any, NamedTuple
 
-from curate.parts import Part, drop, part
 from curate.sources import hh, sharegpt, ultrafeedback
 from curate.sources.messages import PairText, UnusableRow
 from curate.sources.rows import BadRow, Row, RowsConfig, raw_rows, raw_text
+from curate.store.store import Part, dropped_row, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
 from schemas.names import FLAWS
@@ -20,31 +20,30 @@ EXAMPLE = '{"prompt": "Why is the sky blue?", "chosen": "Air scatters blue light
 
 Parse = Callable[[Row], PairText]
 
+PAIRS_PER_PART = 4096
+"""More than prompts, for nothing has to be generated: a million pairs are a few hundred files."""
+
 
 class Format(NamedTuple):
     """One way of writing pairs down."""
 
-    recognise: Callable[[Row], bool]
+    recognize: Callable[[Row], bool]
     parse: Parse
     columns: str
     """Its columns, in words."""
 
 
 FORMATS = {
-    "sharegpt": Format(sharegpt.recognise, sharegpt.parse, sharegpt.COLUMNS),
-    "ultrafeedback": Format(ultrafeedback.recognise, ultrafeedback.parse, ultrafeedback.COLUMNS),
-    "hh": Format(hh.recognise, hh.parse, hh.COLUMNS),
+    "sharegpt": Format(sharegpt.recognize, sharegpt.parse, sharegpt.COLUMNS),
+    "ultrafeedback": Format(ultrafeedback.recognize, ultrafeedback.parse, ultrafeedback.COLUMNS),
+    "hh": Format(hh.recognize, hh.parse, hh.COLUMNS),
 }
 """In the order they are tried."""
 
 
-PAIRS_PER_PART = 4096
-"""More than prompts, for nothing has to be generated: a million pairs are a few hundred files."""
-
-
 def read_pairs(cfg: RowsConfig) -> Iterator[Part]:
     """Parts of `PAIRS_PER_PART` pairs, the last one shorter; unusable rows come with the pairs they lie among."""
-    parse, source = recognised(cfg)
+    parse, source = detect_format(cfg)
     ids = Occurrences()
     is_any_usable = False
     rows: list[dict[str, Any]] = []
@@ -53,17 +52,17 @@ def read_pairs(cfg: RowsConfig) -> Iterator[Part]:
         try:
             rows.append(pair_row(row, parse, ids))
         except UnusableRow as error:
-            dropped.append(drop(STAGE, error.reason, raw_text(row)))
+            dropped.append(dropped_row(STAGE, error.reason, raw_text(row)))
         if len(rows) == PAIRS_PER_PART:
-            yield part(Pair, rows, dropped)
+            yield make_part(Pair, rows, dropped)
             is_any_usable, rows, dropped = True, [], []
     if not rows and not is_any_usable:
         raise none_usable(cfg, len(dropped), dropped[0]["raw"])
     if rows or dropped:
-        yield part(Pair, rows, dropped)
+        yield make_part(Pair, rows, dropped)
 
 
-def recognised(cfg: RowsConfig) -> tuple[Parse, Iterator[Row | BadRow]]:
+def detect_format(cfg: RowsConfig) -> tuple[Parse, Iterator[Row | BadRow]]:
     """The parser of the first row that shows a format, and all rows, those before it included."""
     rows = raw_rows(cfg)
     passed: list[Row | BadRow] = []
@@ -71,7 +70,7 @@ def recognised(cfg: RowsConfig) -> tuple[Parse, Iterator[Row | BadRow]]:
         passed.append(row)
         if isinstance(row, dict):
             for form in FORMATS.values():
-                if form.recognise(row):
+                if form.recognize(row):
                     return form.parse, chain(passed, rows)
     columns = next((list(row) for row in passed if isinstance(row, dict)), None)
     if columns is None:
@@ -92,7 +91,7 @@ def pair_row(row: Row | BadRow, parse: Parse, ids: Occurrences) -> dict[str, Any
     return {
         "pair_id": ids.unique(pair_key(messages, chosen, rejected)),
         "prompt_id": prompt_key(messages),
-        "group": prompt_group(messages),
+        "prompt_group": prompt_group(messages),
         "messages": messages,
         "chosen": chosen,
         "rejected": rejected,

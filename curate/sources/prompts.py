@@ -1,11 +1,11 @@
-"""Prompts of a file or a hub dataset, recognised row by row by the name of a column."""
+"""Prompts of a file or a hub dataset, recognized row by row by the name of a column."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from curate.parts import PROMPTS_PER_PART, Part, drop, part
 from curate.sources.messages import Messages, UnusableRow, conversation, is_text, prompt_messages, up_to_last_user
 from curate.sources.rows import BadRow, Row, RowsConfig, raw_rows, raw_text
+from curate.store.store import PROMPTS_PER_PART, Part, dropped_row, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, prompt_group, prompt_key
 from schemas.tables import Prompt
@@ -18,21 +18,21 @@ def read_prompts(cfg: RowsConfig) -> Iterator[Part]:
     """Parts of `PROMPTS_PER_PART` prompts, the last one shorter; unusable rows come with the prompts they lie among."""
     ids = Occurrences()
     columns: list[str] = []
-    is_recognised = is_any_usable = False
+    is_recognized = is_any_usable = False
     rows: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     for row in raw_rows(cfg):
         if isinstance(row, dict):
             columns = columns or list(row)
-            is_recognised = is_recognised or prompt_column(row) is not None
+            is_recognized = is_recognized or prompt_column(row) is not None
         try:
             rows.append(prompt_row(read_prompt(row), ids))
         except UnusableRow as error:
-            dropped.append(drop(STAGE, error.reason, raw_text(row)))
+            dropped.append(dropped_row(STAGE, error.reason, raw_text(row)))
         if len(rows) == PROMPTS_PER_PART:
-            yield part(Prompt, rows, dropped)
+            yield make_part(Prompt, rows, dropped)
             is_any_usable, rows, dropped = True, [], []
-    if columns and not is_recognised:
+    if columns and not is_recognized:
         raise UserError(
             f"{cfg.path} has no column to take a prompt from: found {', '.join(columns)}; expected {', '.join(COLUMNS)}"
         )
@@ -42,7 +42,7 @@ def read_prompts(cfg: RowsConfig) -> Iterator[Part]:
             f"the first is {dropped[0]['raw'][:200]!r}; a row should look like {EXAMPLE}"
         )
     if rows or dropped:
-        yield part(Prompt, rows, dropped)
+        yield make_part(Prompt, rows, dropped)
 
 
 def read_prompt(row: Row | BadRow) -> Messages:
@@ -60,16 +60,16 @@ def prompt_column(row: Row) -> str | None:
 def prompt_row(messages: Messages, ids: Occurrences) -> dict[str, Any]:
     """One row of `Prompt`."""
     prompt_id = ids.unique(prompt_key(messages))
-    return {"prompt_id": prompt_id, "messages": messages, "group": prompt_group(messages)}
+    return {"prompt_id": prompt_id, "messages": messages, "prompt_group": prompt_group(messages)}
 
 
-def asked(value: Any) -> Any:
+def up_to_question(value: Any) -> Any:
     """A conversation up to its last user turn, for one that goes on to the answer."""
     messages = conversation(value)
     return None if messages is None else up_to_last_user(messages)
 
 
-def instruction(row: Row) -> Any:
+def read_instruction(row: Row) -> Any:
     """An instruction, and its input after a blank line where it has one."""
     text, given = row["instruction"], row.get("input")
     if given is None or given == "":
@@ -85,9 +85,9 @@ def first_turn(row: Row) -> Any:
 
 COLUMNS: dict[str, Callable[[Row], Any]] = {
     "prompt": lambda row: row["prompt"],
-    "messages": lambda row: asked(row["messages"]),
-    "conversations": lambda row: asked(row["conversations"]),
-    "instruction": instruction,
+    "messages": lambda row: up_to_question(row["messages"]),
+    "conversations": lambda row: up_to_question(row["conversations"]),
+    "instruction": read_instruction,
     "question": lambda row: row["question"],
     "turns": first_turn,
 }

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from curate.models import file_sha256
+from curate.files import file_sha256
 from schemas.errors import UserError
 
 Row = dict[str, Any]
@@ -61,12 +61,12 @@ def rows_config(spec: str, num_rows: int | None, seed: int) -> RowsConfig:
         raise UserError("a source is a local file or a hub dataset as owner/name[:split], not an address")
     path = Path(spec)
     try:
-        return resolved(spec, path, num_rows, seed)
+        return resolve_rows(spec, path, num_rows, seed)
     except OSError as error:
         raise UserError(f"cannot read {spec[:200]}: {error.strerror}") from error
 
 
-def resolved(spec: str, path: Path, num_rows: int | None, seed: int) -> RowsConfig:
+def resolve_rows(spec: str, path: Path, num_rows: int | None, seed: int) -> RowsConfig:
     """The config of what lies at `path`, else of the hub dataset `spec`."""
     if not path.is_file() and not spec.endswith(tuple(READERS)) and HUB_ID.fullmatch(spec):
         name, _, split = spec.partition(":")
@@ -95,7 +95,7 @@ def raw_text(row: Row | BadRow) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def shuffled(cfg: RowsConfig, count: int) -> list[int]:
+def shuffle_rows(cfg: RowsConfig, count: int) -> list[int]:
     """Positions of the rows to read, of `count`.
 
     The order is that of `Dataset.shuffle(seed)` of the datasets library, so that a recipe that
@@ -116,7 +116,7 @@ def line_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
             if line.strip():
                 starts.append(position)
             position += len(line)
-        for index in shuffled(cfg, len(starts)):
+        for index in shuffle_rows(cfg, len(starts)):
             stream.seek(starts[index])
             yield line_row(stream.readline().rstrip(b"\r\n"))
 
@@ -140,7 +140,7 @@ def array_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
         raise UserError(f"{cfg.path} is not a JSON array ({error}); one object a line is read from .jsonl") from error
     if not isinstance(rows, list):
         raise UserError(f"{cfg.path} holds one JSON {type(rows).__name__}, expected an array of objects")
-    for index in shuffled(cfg, len(rows)):
+    for index in shuffle_rows(cfg, len(rows)):
         row = rows[index]
         yield row if isinstance(row, dict) else BadRow(json.dumps(row, ensure_ascii=False))
 
@@ -153,13 +153,13 @@ def parquet_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
         frame = pl.read_parquet(cfg.path)
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{cfg.path} is not a whole parquet file: {first_line(error)}") from error
-    yield from frame[shuffled(cfg, frame.height)].iter_rows(named=True)
+    yield from frame[shuffle_rows(cfg, frame.height)].iter_rows(named=True)
 
 
 def hub_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
     """Rows of one split of a hub dataset."""
     dataset = hub_dataset(cfg.path)
-    for index in shuffled(cfg, len(dataset)):
+    for index in shuffle_rows(cfg, len(dataset)):
         yield dataset[index]
 
 

@@ -6,7 +6,7 @@ from curate.sources.rows import Row
 COLUMNS = 'conversations, chosen, rejected ({"from", "value"} turns)'
 
 
-def recognise(row: Row) -> bool:
+def recognize(row: Row) -> bool:
     """True for a row with the three columns."""
     return {"conversations", "chosen", "rejected"} <= row.keys()
 

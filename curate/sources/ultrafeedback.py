@@ -6,7 +6,7 @@ from curate.sources.rows import Row
 COLUMNS = "prompt, chosen, rejected (text or message lists; lists that hold the whole conversation need no prompt)"
 
 
-def recognise(row: Row) -> bool:
+def recognize(row: Row) -> bool:
     """True for a row with a prompt, or with a conversation on either side."""
     sides = (row.get("chosen"), row.get("rejected"))
     return {"chosen", "rejected"} <= row.keys() and ("prompt" in row or any(isinstance(side, list) for side in sides))

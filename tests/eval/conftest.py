@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from scripted import ScriptedModel, responses
 
-from curate.backends.calls import Answer, Request
 from eval.config import EvalConfig
-from eval.sides import Sides
+from eval.matchup import Matchup
+from schemas.calls import CallResult, Request
 
 
 def last_turn(request: Request) -> str:
@@ -21,32 +21,32 @@ def last_turn(request: Request) -> str:
 class NamedScript(ScriptedModel):
     """A scripted model with a name and weights of its own."""
 
-    def __init__(self, name: str, reply: Callable[[Request], Answer]) -> None:
+    def __init__(self, name: str, reply: Callable[[Request], CallResult]) -> None:
         super().__init__(reply)
         self.model, self.digest = name, f"{name}-weights"
 
 
 @pytest.fixture
-def make_sides() -> Callable[..., Sides]:
+def make_sides() -> Callable[..., Matchup]:
     """Two scripted models and a judge; each is a function of the last turn, of text or, for the judge, a number."""
 
     def make(
-        run: Callable[[str], str | Answer] = lambda prompt: f"run: {prompt}",
-        baseline: Callable[[str], str | Answer] = lambda prompt: f"baseline: {prompt}",
-        judge: Callable[[str], float | Answer] = lambda response: float(len(response)),
-    ) -> Sides:
-        def generate(say: Callable[[str], str | Answer]) -> Callable[[Request], Answer]:
-            def reply(request: Request) -> Answer:
+        run: Callable[[str], str | CallResult] = lambda prompt: f"run: {prompt}",
+        baseline: Callable[[str], str | CallResult] = lambda prompt: f"baseline: {prompt}",
+        judge: Callable[[str], float | CallResult] = lambda response: float(len(response)),
+    ) -> Matchup:
+        def generate(say: Callable[[str], str | CallResult]) -> Callable[[Request], CallResult]:
+            def reply(request: Request) -> CallResult:
                 said = say(last_turn(request))
                 return responses(said) if isinstance(said, str) else said
 
             return reply
 
-        def score(request: Request) -> Answer:
+        def score(request: Request) -> CallResult:
             given = judge(last_turn(request))
-            return given if isinstance(given, Answer) else Answer(values=(given,))
+            return given if isinstance(given, CallResult) else CallResult(values=(given,))
 
-        return Sides(
+        return Matchup(
             "policy",
             "base",
             NamedScript("policy", generate(run)),
@@ -92,7 +92,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_paired() -> Callable[..., pl.DataFrame]:
-    """Rows as `with_outcomes` takes them, from two lists of scores; texts are of equal length unless named."""
+    """Rows as `add_outcomes` takes them, from two lists of scores; texts are of equal length unless named."""
 
     def make(scores_run: list[float | None], scores_baseline: list[float | None], **columns: list[Any]) -> pl.DataFrame:
         count = len(scores_run)

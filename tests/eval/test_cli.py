@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scripted import completion
 
-from eval.cli import main, shown
+from eval.cli import format_results, main
 
 SENTENCE = "Thank you for asking."
 
@@ -138,7 +138,7 @@ def test_no_difference_is_said_plainly():
         "degenerate_run": 0, "degenerate_baseline": 1, "unjudged": {"run: failed_score": 2},
     }  # fmt: skip
 
-    lines = shown(results)
+    lines = format_results(results)
 
     assert lines[0] == "a against b, judged by j: no difference shown (the 95% interval contains 50%)"
     assert any(line.strip().startswith("not judged") and line.endswith("2 run: failed_score") for line in lines)

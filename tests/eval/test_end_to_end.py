@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from curate.assets import asset
-from curate.models import embedded_folder
-from curate.reward_head import HEAD_FILE
+from curate.files import asset
+from curate.models.embedded import embedded_folder
+from curate.models.reward_head import HEAD_FILE
 from eval.cli import main
 
 JUDGE = "reward-mini-b"

@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from curate.backends.calls import Answer
 from eval.config import EvalConfig
 from eval.evaluate import can_show, evaluate, respond
-from eval.sides import Sides
+from eval.matchup import Matchup
+from schemas.calls import CallResult
 from schemas.errors import UserError
 
 SENTENCE = "Thank you for asking."
-TOO_LONG = Answer(failure="prompt_too_long", error="prompt of 9000 tokens")
-FAILED = Answer(failure="failed_call", error="HTTP 500")
+TOO_LONG = CallResult(failure="prompt_too_long", error="prompt of 9000 tokens")
+FAILED = CallResult(failure="failed_call", error="HTTP 500")
 
 
 def lines(cfg: EvalConfig, name: str = "policy-vs-base") -> list[dict]:
@@ -20,7 +20,7 @@ def lines(cfg: EvalConfig, name: str = "policy-vs-base") -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def asked(sides: Sides) -> list[int]:
+def asked(sides: Matchup) -> list[int]:
     return [len(model.asked) for model in (sides.run_model, sides.baseline_model, sides.judge)]
 
 
@@ -98,7 +98,7 @@ def test_an_interrupted_evaluation_goes_on_from_the_ledger(make_config, make_sid
 
 def test_prompts_that_could_not_be_answered_or_scored_are_unjudged_and_never_losses(make_config, make_sides):
     cfg = make_config([f"{i}" for i in range(10)])
-    refused = Answer(failure="refused", error="content filter")
+    refused = CallResult(failure="refused", error="content filter")
     sides = make_sides(
         run=lambda prompt: {"0": TOO_LONG, "1": FAILED}.get(prompt, f"r{prompt}"),
         baseline=lambda prompt: {"0": TOO_LONG, "2": refused}.get(prompt, f"b{prompt}"),
@@ -162,7 +162,7 @@ def test_an_adapter_that_changes_no_response_stops_before_judging(make_config, m
 
 def test_a_model_against_itself_needs_two_seeds(make_config, make_sides):
     made = make_sides()
-    sides = Sides("policy", "policy", made.run_model, made.run_model, made.judge)
+    sides = Matchup("policy", "policy", made.run_model, made.run_model, made.judge)
 
     with pytest.raises(UserError, match="give --baseline-seed"):
         evaluate(make_config(), sides)
@@ -172,7 +172,7 @@ def test_a_model_against_itself_needs_two_seeds(make_config, make_sides):
 
 def test_a_model_against_itself_may_say_the_same_twice(make_config, make_sides):
     made = make_sides()
-    sides = Sides("policy", "policy", made.run_model, made.run_model, made.judge)
+    sides = Matchup("policy", "policy", made.run_model, made.run_model, made.judge)
 
     results = evaluate(make_config(baseline_seed=31), sides)
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from curate.build import NAME
+from curate.store.workspace import NAME
 from eval.evaluate import evaluate
-from eval.report import default_name, verdict
+from eval.report import default_name, describe_verdict
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_long_names_stay_short_and_apart():
     ],
 )
 def test_the_verdict_follows_the_interval(interval, words):
-    assert verdict({"ci95": interval}).startswith(words)
+    assert describe_verdict({"ci95": interval}).startswith(words)
 
 
 def test_results_and_table_agree(make_config, make_sides):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.winrate import count_wins, points, refuse_equal_responses, with_outcomes
+from eval.winrate import add_outcomes, count_wins, outcome_points, refuse_equal_responses
 from schemas.errors import UserError
 
 score = st.none() | st.integers(-3, 3).map(float) | st.sampled_from([float("nan"), float("inf"), float("-inf")])
@@ -16,18 +16,18 @@ score = st.none() | st.integers(-3, 3).map(float) | st.sampled_from([float("nan"
 def test_equal_scores_are_ties_and_count_half(make_paired):
     paired = make_paired([2.0, 1.0, 0.5, 0.5], [1.0, 2.0, 0.5, 0.5])
 
-    judged = with_outcomes(paired)
+    judged = add_outcomes(paired)
     counts = count_wins(judged)
 
     assert judged["outcome"].to_list() == ["win", "loss", "tie", "tie"]
     assert (counts.n, counts.wins, counts.losses, counts.ties) == (4, 1, 1, 2)
     # (1 + 2/2) / 4 and 1/4
     assert (counts.win_rate, counts.win_rate_strict) == (0.5, 0.25)
-    assert points(judged) == [1.0, 0.0, 0.5, 0.5]
+    assert outcome_points(judged) == [1.0, 0.0, 0.5, 0.5]
 
 
 def test_a_missing_score_is_unjudged_and_never_a_loss(make_paired):
-    judged = with_outcomes(make_paired([None, 1.0, None, 2.0, float("nan")], [1.0, None, None, 1.0, 0.0]))
+    judged = add_outcomes(make_paired([None, 1.0, None, 2.0, float("nan")], [1.0, None, None, 1.0, 0.0]))
     counts = count_wins(judged)
 
     assert judged["outcome"].to_list() == ["unjudged"] * 3 + ["win", "unjudged"]
@@ -36,14 +36,14 @@ def test_a_missing_score_is_unjudged_and_never_a_loss(make_paired):
 
 
 def test_a_reason_given_before_judging_is_kept(make_paired):
-    counts = count_wins(with_outcomes(make_paired([None, 1.0], [None, 0.0], unjudged=["run: failed_call", None])))
+    counts = count_wins(add_outcomes(make_paired([None, 1.0], [None, 0.0], unjudged=["run: failed_call", None])))
 
     assert counts.unjudged == {"run: failed_call": 1}
 
 
 @pytest.mark.parametrize("scores", [[], [None, None]])
 def test_nothing_judged_has_no_win_rate(make_paired, scores):
-    counts = count_wins(with_outcomes(make_paired(scores, scores)))
+    counts = count_wins(add_outcomes(make_paired(scores, scores)))
 
     assert (counts.n, counts.win_rate, counts.win_rate_strict, counts.mean_length_run) == (0, None, None, None)
     assert sum(counts.unjudged.values()) == len(scores)
@@ -58,7 +58,7 @@ def test_every_prompt_is_counted_once_and_swapping_the_sides_mirrors_the_rate(sc
     swapped = [("b", "r", baseline, run, None) for run, baseline in scores]
 
     counts, mirrored = (
-        count_wins(with_outcomes(pl.DataFrame(side, schema=schema, orient="row"))) for side in (rows, swapped)
+        count_wins(add_outcomes(pl.DataFrame(side, schema=schema, orient="row"))) for side in (rows, swapped)
     )
 
     assert counts.wins + counts.losses + counts.ties == counts.n
@@ -73,7 +73,7 @@ def test_lengths_are_in_characters_and_of_judged_prompts_only(make_paired):
         [1.0, 0.0, None], [0.0, 1.0, 1.0], response_run=["äöü", "a", "unjudged"], response_baseline=["a", "abcde", "x"]
     )
 
-    counts = count_wins(with_outcomes(paired))
+    counts = count_wins(add_outcomes(paired))
 
     # (3 + 1) / 2 and (1 + 5) / 2
     assert (counts.mean_length_run, counts.mean_length_baseline) == (2.0, 3.0)
@@ -87,7 +87,7 @@ def test_the_longer_response_wins_only_where_there_is_a_winner_and_a_longer_one(
         response_baseline=["s", "s", "long", "s", "same"],
     )
 
-    counts = count_wins(with_outcomes(paired))
+    counts = count_wins(add_outcomes(paired))
 
     # rows 1 and 3 are won by the longer one, row 2 by the shorter; row 4 is a tie, row 5 of equal length
     assert (counts.longer_won, counts.decided_by_length) == (2, 3)
@@ -98,7 +98,7 @@ def test_responses_without_text_are_counted_on_their_side(make_paired):
         [1.0, 1.0, None], [0.0, 0.0, None], response_run=["", " \n", None], response_baseline=["x", "<|im_end|>", "y"]
     )
 
-    counts = count_wins(with_outcomes(paired))
+    counts = count_wins(add_outcomes(paired))
 
     assert (counts.degenerate_run, counts.degenerate_baseline) == (2, 1)
 
@@ -107,7 +107,7 @@ def test_a_random_table_counts_as_a_loop_does(make_paired):
     draw = random.Random(3)
     run, baseline = ([draw.randrange(4) + 0.0 for _ in range(500)] for _ in range(2))
 
-    counts = count_wins(with_outcomes(make_paired(run, baseline)))
+    counts = count_wins(add_outcomes(make_paired(run, baseline)))
 
     assert counts.wins == sum(a > b for a, b in zip(run, baseline, strict=True))
     assert counts.ties == sum(a == b for a, b in zip(run, baseline, strict=True))

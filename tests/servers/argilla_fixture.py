@@ -56,7 +56,7 @@ StartArgilla = Callable[..., ArgillaServer]
 def start(home: Path, port: int = 0, variables: dict[str, str] | None = None) -> ArgillaServer:
     """Run `curate review serve` on a home until it answers; port 0 is any that is free."""
     log = home.with_name(f"{home.name}.log")
-    command = [sys.executable, "-m", "curate.cli", "review", "serve", "--json", "--home", str(home)]
+    command = [sys.executable, "-m", "curate.cli.main", "review", "serve", "--json", "--home", str(home)]
     with log.open("a") as stream:
         process = subprocess.Popen(
             [*command, "--port", str(port)],

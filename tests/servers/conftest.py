@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from servers.argilla_fixture import argilla_server, start_argilla
 
-from curate.models import embedded_folder
+from curate.models.embedded import embedded_folder
 
 __all__ = ["argilla_server", "start_argilla"]
 

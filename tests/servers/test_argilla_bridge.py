@@ -19,20 +19,19 @@ from garden import write_rows
 from servers.argilla_fixture import ArgillaServer
 from websites import Call, Reply, Site, passed_on
 
-from curate.build import build
 from curate.config import BuildConfig
-from curate.review.accounts import invite
-from curate.review.argilla import NetworkError, connect
+from curate.pipeline.build import build
+from curate.review.argilla.accounts import invite
+from curate.review.argilla.client import NetworkError, connect
+from curate.review.argilla.pull import Pulled, pull
+from curate.review.argilla.push import Pushed, push, read_uploaded
 from curate.review.config import InviteConfig, PullConfig, PushConfig
-from curate.review.folder import folder_of, read_answers, read_review
-from curate.review.pull import Pulled, pull
-from curate.review.push import Pushed, push
-from curate.review.uploaded import read_uploaded
+from curate.store.reviews import read_answers, read_review, review_folder
 from schemas.errors import UserError
 
 pytestmark = pytest.mark.server
 
-NO_VECTORS = ("off_topic", "near_duplicate_prompt", "near_duplicate_pair")
+NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
 
 
 class Room:
@@ -180,7 +179,7 @@ def test_pulling_again_writes_the_same_bytes(room):
         submit(room.owner, record)
 
     first = room.pull()
-    folder = folder_of(room.data, room.name)
+    folder = review_folder(room.data, room.name)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     second = room.pull()
     (folder / "pulled.json").unlink()
@@ -464,7 +463,7 @@ def test_a_push_that_is_killed_resumes(room):
 
 
 def test_pushing_again_adds_others_and_nothing_twice(room, tmp_path):
-    build(BuildConfig(source=write_rows(tmp_path / "rows.jsonl"), name=room.name, skip=NO_VECTORS, data=tmp_path))
+    build(BuildConfig(source=write_rows(tmp_path / "rows.jsonl"), name=room.name, skip_rule=NO_VECTORS, data=tmp_path))
 
     first, second, third = (room.push(records=4, overlap=0.5) for _ in range(3))
 
@@ -478,7 +477,7 @@ def test_pushing_again_adds_others_and_nothing_twice(room, tmp_path):
 
 
 def test_two_pushes_at_once_wait_for_each_other(room, tmp_path):
-    build(BuildConfig(source=write_rows(tmp_path / "rows.jsonl"), name=room.name, skip=NO_VECTORS, data=tmp_path))
+    build(BuildConfig(source=write_rows(tmp_path / "rows.jsonl"), name=room.name, skip_rule=NO_VECTORS, data=tmp_path))
 
     with ThreadPoolExecutor() as pool:
         pushes = [pool.submit(room.push, records=3, overlap=0) for _ in range(3)]
@@ -494,7 +493,7 @@ def test_a_network_lost_while_pulling_changes_nothing(room):
     for suffix in ("", "-overlap"):
         for record in room.records(suffix).values():
             submit(room.owner, record)
-    before = {path.name: path.read_bytes() for path in folder_of(room.data, room.name).iterdir()}
+    before = {path.name: path.read_bytes() for path in review_folder(room.data, room.name).iterdir()}
     overlap = room.dataset("-overlap")
 
     def handler(call: Call) -> Reply | None:
@@ -507,7 +506,7 @@ def test_a_network_lost_while_pulling_changes_nothing(room):
     finally:
         shaky.close()
 
-    assert {path.name: path.read_bytes() for path in folder_of(room.data, room.name).iterdir()} == before
+    assert {path.name: path.read_bytes() for path in review_folder(room.data, room.name).iterdir()} == before
     assert room.pull().submitted == 4
 
 

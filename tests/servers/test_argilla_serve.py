@@ -16,7 +16,7 @@ import psutil
 import pytest
 from servers.argilla_fixture import ArgillaServer, StartArgilla
 
-from curate.review.serve import find_server
+from curate.review.server.serve import find_server
 
 pytestmark = pytest.mark.server
 
@@ -96,7 +96,7 @@ def whole(home: Path) -> str:
 
 def refusal(*arguments: str) -> str:
     """What `curate review serve` says when it does not serve."""
-    command = [sys.executable, "-m", "curate.cli", "review", "serve", *arguments]
+    command = [sys.executable, "-m", "curate.cli.main", "review", "serve", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr
     return done.stderr
@@ -185,7 +185,7 @@ def test_a_signal_stops_it_cleanly(start_argilla: StartArgilla, tmp_path: Path, 
 
 def test_a_signal_during_the_start_stops_it_cleanly(tmp_path: Path) -> None:
     home, log = tmp_path / "home", tmp_path / "log"
-    command = [sys.executable, "-m", "curate.cli", "review", "serve", "--home", str(home), "--port", "0"]
+    command = [sys.executable, "-m", "curate.cli.main", "review", "serve", "--home", str(home), "--port", "0"]
     with log.open("w") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream)
     # made by the launcher, before it loads Argilla
@@ -349,7 +349,7 @@ def test_home_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_json_says_why_it_does_not_serve(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "curate.cli", "review", "serve", "--json"]
+        command = [sys.executable, "-m", "curate.cli.main", "review", "serve", "--json"]
         command += ["--home", str(tmp_path), "--port", str(port)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
 

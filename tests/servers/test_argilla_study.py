@@ -9,20 +9,20 @@ import polars as pl
 import pytest
 from servers.argilla_fixture import ArgillaServer
 
-from curate.build import build
 from curate.config import BuildConfig
-from curate.review.accounts import invite
-from curate.review.agreement import pairwise_kappa
+from curate.pipeline.build import build
+from curate.review.argilla.accounts import invite
+from curate.review.argilla.pull import pull
+from curate.review.argilla.push import push
 from curate.review.config import InviteConfig, PullConfig, PushConfig
-from curate.review.folder import read_answers, read_asked
-from curate.review.pull import pull
-from curate.review.push import push
-from curate.review.verdicts import named
+from curate.review.estimate.agreement import pairwise_kappa
+from curate.screen.human import named_answers
+from curate.store.reviews import read_answers, read_asked
 
 pytestmark = pytest.mark.server
 
 STUDY = Path(__file__).parents[3] / "shared/datasets/pandalm_pairs_3humans_2judges.parquet"
-NO_VECTORS = ("off_topic", "near_duplicate_prompt", "near_duplicate_pair")
+NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
 PEOPLE = ("annotator1", "annotator2", "annotator3")
 AT_ONCE = 100
 """Answers a request."""
@@ -38,7 +38,7 @@ def test_three_annotators_come_back_with_the_kappas_of_their_study(
         for row in study.iter_rows(named=True):
             prompt = "\n".join(filter(None, [row["instruction"], row["input"]]))
             lines.write(json.dumps({"prompt": prompt, "chosen": row["response1"], "rejected": row["response2"]}) + "\n")
-    build(BuildConfig(source=str(source), name="study", skip=NO_VECTORS, data=tmp_path))
+    build(BuildConfig(source=str(source), name="study", skip_rule=NO_VECTORS, data=tmp_path))
     place = {"data": tmp_path, "url": argilla_server.url, "home": argilla_server.home, "workspace": "study"}
 
     pushed = push(PushConfig(name="study", records=study.height, min_submitted=3, include_dropped=True, **place))
@@ -54,7 +54,7 @@ def test_three_annotators_come_back_with_the_kappas_of_their_study(
     pulled = pull(PullConfig(name="study", **place)).summary()
 
     assert (pulled["submitted"], pulled["drafts"], pulled["discarded"]) == (2997, 0, 0)
-    labels = named(read_answers(tmp_path, "study"), read_asked(tmp_path, "study"))
+    labels = named_answers(read_answers(tmp_path, "study"), read_asked(tmp_path, "study"))
     kappas = pairwise_kappa(labels.select("record_id", "reviewer", label="named"))
     assert [kappa.n for kappa in kappas] == [999, 999, 999]
     assert sorted(round(kappa.kappa or 0, 3) for kappa in kappas) == [0.852, 0.862, 0.879]
@@ -76,8 +76,8 @@ def said_of(pairs: pl.DataFrame, study: pl.DataFrame, asked: pl.DataFrame) -> pl
     both = mine.with_columns(time=times).join(texts.with_columns(time=times), on=[*same, "time"])
     assert both.height == study.height
     first, second = (pl.when("a_is_chosen").then(pl.lit(a)).otherwise(pl.lit(b)) for a, b in (("a", "b"), ("b", "a")))
-    labelled = asked.join(both, left_on="record_id", right_on="pair_id")
-    return labelled.select(
+    labeled = asked.join(both, left_on="record_id", right_on="pair_id")
+    return labeled.select(
         "record_id",
         *[
             pl.when(pl.col(person) == 1)

@@ -12,21 +12,21 @@ import polars as pl
 import pytest
 from servers.argilla_fixture import ArgillaServer
 
-from curate.build import build
 from curate.config import BuildConfig
-from curate.review.accounts import invite
+from curate.pipeline.build import build
+from curate.review.argilla.accounts import invite
+from curate.review.argilla.pull import pull
+from curate.review.argilla.push import push
 from curate.review.config import InviteConfig, PullConfig, PushConfig
-from curate.review.folder import begun_review, read_answers, read_asked
-from curate.review.pull import pull
-from curate.review.push import push
-from curate.review.verdicts import verdicts
+from curate.screen.human import verdicts
+from curate.store.reviews import begun_review, read_answers, read_asked
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
 pytestmark = [pytest.mark.server, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")]
 
 WORKSPACE = "page"
-NO_VECTORS = ("off_topic", "near_duplicate_prompt", "near_duplicate_pair")
+NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -124,7 +124,7 @@ def put(argilla_server: ArgillaServer, tmp_path: Path) -> Put:
     """Builds a source and puts it before people; the id of the dataset and what was asked."""
 
     def put_one(source: str, name: str, **choice: Any) -> Review:
-        build(BuildConfig(source=source, name=name, skip=NO_VECTORS, data=tmp_path))
+        build(BuildConfig(source=source, name=name, skip_rule=NO_VECTORS, data=tmp_path))
         push(PushConfig(name=name, home=argilla_server.home, workspace=WORKSPACE, data=tmp_path, overlap=0.0, **choice))
         return begun_review(tmp_path, name).datasets[name]["id"], read_asked(tmp_path, name)
 
@@ -229,7 +229,7 @@ def test_a_reviewer_sees_neither_score_nor_source_nor_which_response_is_the_chos
     tab.page.get_by_text("Filters", exact=True).click()
 
     assert tab.page.get_by_text("Metadata", exact=True).count() == 0
-    hidden = ["samples", "margin", "chosen", "rejected", "audit", "cleaning", "learning", *asked["band"].unique()]
+    hidden = ["samples", "margin", "chosen", "rejected", "random", "suspicious", "diverse", *asked["band"].unique()]
     assert [word for word in hidden if word in shown.casefold()] == []
     # Not in what the page could show either.
     records = [json.loads(body) for body in received if '"items"' in body and '"record"' in body]

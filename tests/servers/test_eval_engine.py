@@ -8,7 +8,7 @@ import pytest
 
 from eval.config import EvalConfig
 from eval.evaluate import evaluate
-from eval.sides import named_sides
+from eval.matchup import resolve_matchup
 from train.config import SFTConfig
 from train.sft import train_sft
 
@@ -39,7 +39,7 @@ def test_the_served_adapter_changes_the_responses_and_says_what_it_says_in_proce
     written = {}
     for engine in (vllm_server, "hf"):
         cfg = EvalConfig("loud", engine=engine, num_prompts=6, max_tokens=8, temperature=0.0, data=data)
-        results = evaluate(cfg, named_sides(cfg))
+        results = evaluate(cfg, resolve_matchup(cfg))
         lines = pl.read_ndjson(data / "evals" / results["name"] / "prompts.jsonl")
         written[engine] = lines.select("response_run", "response_baseline")
 

@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from curate.build import build
 from curate.config import BuildConfig
+from curate.pipeline.build import build
 from schemas.names import SCREEN_REASONS
 
 pytestmark = pytest.mark.server
@@ -19,7 +19,7 @@ def test_broken_json_is_kept_with_its_raw_text_and_good_json_becomes_pairs(vllm_
     built = gpt_build(vllm_server, tmp_path, max_tokens=160, flaws="none")
 
     summary = built.summary()
-    made = built.tables["write_contrasts"]
+    made = built.tables["write_pairs"]
     dropped = made.scan_dropped().collect()
     assert summary["rows_in"] == 8 == summary["kept"] + sum(summary["dropped"].values())
     assert made.rows + dropped.height == 8
@@ -33,7 +33,7 @@ def test_what_a_small_model_writes_as_flawed_is_a_pair_or_has_a_reason(vllm_serv
     built = gpt_build(vllm_server, tmp_path, max_tokens=200)
 
     summary = built.summary()
-    unpaired = set(built.tables["write_contrasts"].scan_dropped().collect()["reason"])
+    unpaired = set(built.tables["write_pairs"].scan_dropped().collect()["reason"])
     assert summary["rows_in"] == 8 == summary["kept"] + sum(summary["dropped"].values())
     assert unpaired <= {"malformed_json", "flaw_not_found", "near_identical", "length_ratio", "empty"}
     assert set(summary["dropped"]) - unpaired <= set(SCREEN_REASONS)
@@ -44,7 +44,7 @@ def test_a_response_cut_short_is_malformed_and_never_a_pair(vllm_server, tmp_pat
     built = gpt_build(vllm_server, tmp_path, max_tokens=6)
 
     assert built.summary()["dropped"] == {"malformed_json": 8}
-    raw = built.tables["write_contrasts"].scan_dropped().select(pl.col("raw").str.len_chars()).collect()
+    raw = built.tables["write_pairs"].scan_dropped().select(pl.col("raw").str.len_chars()).collect()
     assert raw["raw"].min() > 0
 
 

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
-from curate.backends.calls import Request
-from curate.backends.limits import Terms
-from curate.backends.vllm_server import SERVERS, managed_generator, managed_scorer, stop_servers
-from curate.build import build
 from curate.config import BuildConfig
-from curate.models import embedded_folder
+from curate.models.embedded import embedded_folder
+from curate.models.limits import EndpointConfig
+from curate.models.vllm.server import SERVERS, managed_generator, managed_scorer, stop_servers
+from curate.pipeline.build import build
+from schemas.calls import Request
 from train.config import SFTConfig
 from train.sft import train_sft
 
@@ -98,8 +98,8 @@ def living(pids):
 
 
 def test_a_run_and_its_base_come_from_one_server_and_differ(data):
-    run = managed_generator("vllm:loud", "loud", data, Terms())
-    base = managed_generator("vllm:smollm2", "smollm2", data, Terms())
+    run = managed_generator("vllm:loud", "loud", data, EndpointConfig())
+    base = managed_generator("vllm:smollm2", "smollm2", data, EndpointConfig())
 
     assert len(SERVERS) == 1
     assert text(run) != text(base)
@@ -115,17 +115,17 @@ def test_a_build_draws_its_responses_from_it(data):
 
 
 def test_an_adapter_that_was_never_trained_answers_as_its_base_to_the_last_digit(one_at_a_time, data, caplog):
-    run = managed_generator("vllm:fresh", "fresh", data, Terms())
+    run = managed_generator("vllm:fresh", "fresh", data, EndpointConfig())
 
     assert "the adapter 'fresh' was never trained" in caplog.text
-    assert text(run) == text(managed_generator("vllm:smollm2", "smollm2", data, Terms()))
+    assert text(run) == text(managed_generator("vllm:smollm2", "smollm2", data, EndpointConfig()))
 
 
 def test_nothing_is_left_of_the_server_of_a_process_that_is_killed(one_at_a_time, tmp_path):
     with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE) as owner:
         assert owner.stdout.readline() == b"up\n"
         started = processes_of(owner.pid)[1:]
-        # The tether, the server, its engine and its worker at least.
+        # The watchdog, the server, its engine and its worker at least.
         assert len(started) >= 4
 
         os.kill(owner.pid, signal.SIGKILL)
@@ -148,7 +148,7 @@ def test_a_reward_model_scores_as_it_does_in_process(one_at_a_time, tmp_path):
     model.save_pretrained(tmp_path / "rm")
     tokenizer = AutoTokenizer.from_pretrained(embedded_folder("smollm2"))
     tokenizer.save_pretrained(tmp_path / "rm")
-    backend = managed_scorer("vllm:rm", str(tmp_path / "rm"), tmp_path, Terms())
+    backend = managed_scorer("vllm:rm", str(tmp_path / "rm"), tmp_path, EndpointConfig())
 
     (group,) = backend.answer([Request("score", TURNS)], {0})
 

@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from scripted import user
 
 from curate.review.config import ExportConfig, ImportConfig
-from curate.review.folder import read_answers
-from curate.review.offline import export, import_answers
+from curate.review.form.form import export, import_answers
+from curate.store.reviews import read_answers
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from curate.backends.named import model_folder
-from curate.models import file_sha256
+from curate.files import file_sha256
+from curate.models.folders import model_folder
 from schemas.ids import pair_key, prompt_group, prompt_key
 from schemas.tables import MixRow
 
@@ -74,7 +74,7 @@ def make_mix(tmp_path):
                     "row": row,
                     "pair_id": pair_key(messages, chosen, rejected),
                     "prompt_id": prompt_key(messages),
-                    "group": prompt_group(messages),
+                    "prompt_group": prompt_group(messages),
                     "split": "heldout" if row >= len(pairs) - heldout else "train",
                     "source": "test",
                     "messages": messages,

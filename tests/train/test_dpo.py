@@ -95,7 +95,7 @@ def test_simpo_learns_without_measuring_or_naming_a_reference(trained, data):
         ({"loss": "simpo", "reference": "smollm2"}, "--loss simpo has no reference; leave --reference out"),
         ({"label_smoothing": 0.6}, "--label-smoothing 0.6 must be at least 0 and at most 0.5"),
         ({"beta": 0.0}, "--beta 0.0 must be at least"),
-        ({"tokens_per_batch": 1}, "--tokens-per-batch 1 must be at least 2"),
+        ({"micro_batch_tokens": 1}, "--micro-batch-tokens 1 must be at least 2"),
         ({"weights": "nowhere.csv"}, "no file nowhere.csv; --weights names a .parquet, .csv or .jsonl file"),
     ],
 )

@@ -13,11 +13,11 @@ from tiny_models import Listed, as_transformers_wrote_it, difference, gradients,
 from transformers import AutoModelForCausalLM
 
 from train.cli import main
+from train.data.tokens import Preflight, pair_row
 from train.dpo import PairObjective
-from train.language_model import prepare
 from train.losses import LossConfig
-from train.models import LoRA, load_chat, named_weights, trainable
-from train.tokens import Preflight, pair_row
+from train.model.language_model import prepare_model
+from train.model.load import LoRA, load_chat, load_trainable, resolve_weights
 
 PAIRS = Path(__file__).parents[2].parent / "shared" / "datasets" / "ultrafeedback_pairs.parquet"
 needs_pairs = pytest.mark.skipif(not PAIRS.is_file(), reason="the public pair files are not here")
@@ -39,14 +39,14 @@ def real_pairs():
 @pytest.fixture(scope="module")
 def ours(tiny_llama, tmp_path_factory, real_pairs):
     """Rows, loss and gradients of this project."""
-    weights = named_weights(f"hf:{tiny_llama}", tmp_path_factory.mktemp("data"))
+    weights = resolve_weights(f"hf:{tiny_llama}", tmp_path_factory.mktemp("data"))
     chat = load_chat(weights)
     rows = Listed()
     for i, pair in enumerate(real_pairs):
         prompt = [{"role": "user", "content": pair["prompt"]}]
         rows.append(pair_row(chat, str(i), prompt, pair["chosen"], pair["rejected"], 1024, Preflight()))
-    model = trainable(weights, LoRA(8, 16, 0.0), 1024, seed=0, device=torch.device("cpu"))
-    language = prepare(model, weights.name, chat.pad)
+    model = load_trainable(weights, LoRA(8, 16, 0.0), 1024, seed=0, device=torch.device("cpu"))
+    language = prepare_model(model, weights.name, chat.pad)
     batch = language.batch(rows, range(SIZE))
     with torch.no_grad(), model.disable_adapter():
         reference = language.line_logps(batch).view(-1, 2)
@@ -137,7 +137,7 @@ def test_loss_and_gradients_equal_a_plain_float64_implementation(ours, tiny_llam
     assert difference(found, gradients(model)) < 1e-5
 
 
-def test_a_planted_sentence_is_learnt(make_mix, tiny_llama, tmp_path, capsys):
+def test_a_planted_sentence_is_learned(make_mix, tiny_llama, tmp_path, capsys):
     words = [
         "tea",
         "rain",
@@ -165,7 +165,7 @@ def test_a_planted_sentence_is_learnt(make_mix, tiny_llama, tmp_path, capsys):
         for topic, (first, second) in zip(topics, sides, strict=True)
     ]
     data = make_mix(pairs, heldout=8)
-    flags = ["--base", str(tiny_llama), "--data", str(data), "--lr", "5e-3", "--epochs", "3", "--dropout", "0"]
+    flags = ["--base", str(tiny_llama), "--data", str(data), "--lr", "5e-3", "--epochs", "3", "--lora-dropout", "0"]
 
     code = main(["dpo", *flags, "--json"])
 

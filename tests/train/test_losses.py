@@ -7,16 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.losses import (
-    LOSSES,
-    LossConfig,
-    dpo_metrics,
-    ipo_loss,
-    pair_loss,
-    sft_loss,
-    sigmoid_loss,
-    simpo_loss,
-)
+from train.losses import LOSSES, LossConfig, dpo_metrics, ipo_loss, pair_loss, sft_loss, sigmoid_loss, simpo_loss
 
 nats = st.floats(-500, 0, allow_nan=False)
 pair = st.tuples(nats, nats)

@@ -78,10 +78,10 @@ def cpo(trl_trainer):
     return make
 
 
-def summed(model, ids, mask, learnt):
-    """Log-probability of the learnt tokens of each line, and how many they are."""
+def summed(model, ids, mask, learned):
+    """Log-probability of the learned tokens of each line, and how many they are."""
     logps = model(input_ids=ids, attention_mask=mask).logits[:, :-1].log_softmax(-1)
-    targets = learnt[:, 1:].bool()
+    targets = learned[:, 1:].bool()
     return (logps.gather(2, ids[:, 1:, None])[..., 0] * targets).sum(1).double(), targets.sum(1)
 
 
@@ -145,8 +145,8 @@ def test_simpo_equals_that_of_trl(cpo):
 
     halves = []
     for side in ("chosen", "rejected"):
-        learnt = batch[f"{side}_labels"] != -100
-        halves.append(summed(model, batch[f"{side}_input_ids"], batch[f"{side}_attention_mask"], learnt))
+        learned = batch[f"{side}_labels"] != -100
+        halves.append(summed(model, batch[f"{side}_input_ids"], batch[f"{side}_attention_mask"], learned))
     policy, tokens = (torch.stack(values, dim=1) for values in zip(*halves, strict=True))
     losses, metrics = pair_loss(policy, None, tokens, LossConfig("simpo", BETA, 0.0, GAMMA))
 

@@ -8,7 +8,7 @@ import pytest
 
 from curate.sources.messages import UnusableRow
 from train.cli import main
-from train.conversations import read_conversation
+from train.data.conversations import read_conversation
 
 TURNS = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good day."}]
 SHAREGPT = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Good day."}]
@@ -62,7 +62,17 @@ def test_sft_on_a_file_prints_the_contract_and_counts_bad_rows(tmp_path, tiny_ll
     path = tmp_path / "chats.jsonl"
     rows = [{"messages": [{"role": "user", "content": f"Say {n}."}, TURNS[1]]} for n in range(6)]
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"messages": 3}]))
-    flags = ["--on", str(path), "--base", str(tiny_llama), "--epochs", "1", "--data", str(tmp_path / "data"), "--json"]
+    flags = [
+        "--dataset",
+        str(path),
+        "--base",
+        str(tiny_llama),
+        "--epochs",
+        "1",
+        "--data",
+        str(tmp_path / "data"),
+        "--json",
+    ]
 
     with caplog.at_level("INFO"):
         code = main(["sft", *flags])
@@ -80,7 +90,18 @@ def test_limit_takes_the_first_after_a_shuffle_by_seed(tmp_path, tiny_llama):
     path = tmp_path / "chats.jsonl"
     rows = [{"prompt": f"Say {n}.", "response": "Yes."} for n in range(50)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flags = ["--on", str(path), "--base", str(tiny_llama), "--epochs", "1", "--data", str(tmp_path), "--limit", "3"]
+    flags = [
+        "--dataset",
+        str(path),
+        "--base",
+        str(tiny_llama),
+        "--epochs",
+        "1",
+        "--data",
+        str(tmp_path),
+        "--max-rows",
+        "3",
+    ]
 
     assert main(["sft", *flags]) == 0
 
@@ -88,11 +109,22 @@ def test_limit_takes_the_first_after_a_shuffle_by_seed(tmp_path, tiny_llama):
     assert manifest["preflight"]["train"]["rows"] == 3
 
 
-def test_a_conversation_of_several_turns_is_learnt_in_one_row(tmp_path, tiny_llama):
+def test_a_conversation_of_several_turns_is_learned_in_one_row(tmp_path, tiny_llama):
     path = tmp_path / "chats.jsonl"
     chats = [[*TURNS, {"role": "user", "content": f"And {n}?"}, TURNS[1]] for n in range(6)]
     path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
-    flags = ["--on", str(path), "--base", str(tiny_llama), "--lr", "2e-2", "--epochs", "8", "--data", str(tmp_path)]
+    flags = [
+        "--dataset",
+        str(path),
+        "--base",
+        str(tiny_llama),
+        "--lr",
+        "2e-2",
+        "--epochs",
+        "8",
+        "--data",
+        str(tmp_path),
+    ]
 
     assert main(["sft", *flags]) == 0
 
@@ -114,10 +146,10 @@ def test_a_conversation_of_several_turns_is_learnt_in_one_row(tmp_path, tiny_lla
         (["dpo", "--mix", "v1", "--base", "BASE", "--max-length", "10"], "no pair of mix 'v1' can be trained on"),
         (["dpo", "--mix", "v1", "--base", "/nowhere"], "no model folder /nowhere"),
         (["dpo", "--mix", "v1", "--loss", "simpo", "--reference", "smollm2"], "--loss simpo has no reference"),
-        (["dpo", "--mix", "v1", "--base", "BASE", "--tokens-per-batch", "20"], "more than --tokens-per-batch 20"),
+        (["dpo", "--mix", "v1", "--base", "BASE", "--micro-batch-tokens", "20"], "more than --micro-batch-tokens 20"),
         (["sft"], "no mix in"),
-        (["sft", "--on", "missing.jsonl"], "no file missing.jsonl"),
-        (["sft", "--on", "a.jsonl", "--mix", "v1"], "give one of them"),
+        (["sft", "--dataset", "missing.jsonl"], "no file missing.jsonl"),
+        (["sft", "--dataset", "a.jsonl", "--mix", "v1"], "give one of them"),
         (["sft", "--mix", "v1", "--lr", "nan"], "--lr nan must be"),
     ],
 )
@@ -163,7 +195,7 @@ def test_help_loads_no_torch():
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
-def test_a_mix_without_held_out_rows_is_learnt_and_said_to_be_unchecked(make_mix, few_pairs, tiny_llama, caplog):
+def test_a_mix_without_held_out_rows_is_learned_and_said_to_be_unchecked(make_mix, few_pairs, tiny_llama, caplog):
     data = make_mix(few_pairs)
 
     code = main(["dpo", "--base", str(tiny_llama), "--epochs", "1", "--data", str(data)])

@@ -18,11 +18,11 @@ from tiny_models import (
 )
 
 from schemas.errors import UserError
+from train.data.packing import pack_rows
 from train.dpo import PairObjective
-from train.language_model import prepare
-from train.loop import Course, LoopConfig, Rows, new_accelerator
+from train.loop.loop import LoopConfig, SplitRows, Trainer, new_accelerator
 from train.losses import LossConfig, pair_loss
-from train.packing import pack
+from train.model.language_model import prepare_model
 from train.sft import SFTObjective
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ LOSSES = {
 }
 PAIRS = random_rows((3, 9, 4), (12, 2, 17), (1, 1, 1), (6, 14, 3), (5, 5, 5), (2, 30, 8))
 CONVERSATIONS = random_rows((3, 9), (12, 20), (1, 1), (6, 14), (5, 5), (2, 40))
-CONVERSATIONS[5].responses[0].learnt[3:30] = False
+CONVERSATIONS[5].responses[0].learned[3:30] = False
 STEP = [4, 0, 5, 2, 1, 3]
 BUDGETS = [1, 25, 60, 10_000]
 SHARES = {"gemma2": 1e-5}
@@ -42,7 +42,7 @@ SHARES = {"gemma2": 1e-5}
 
 @pytest.fixture(autouse=True)
 def rotary():
-    """Undo what preparing a model does to modelling modules."""
+    """Undo what preparing a model does to modeling modules."""
     with as_transformers_wrote_it():
         yield
 
@@ -56,11 +56,11 @@ def pairs(loss="sigmoid", weights=(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)):
 
 def course_of(budget, objective, rows=PAIRS, kind="smollm2", dropout=0.0, checkpointing=False):
     """A course in float64, so that nothing is hidden by rounding."""
-    language = prepare(with_lora(tiny(kind).double(), dropout).double(), kind, 2)
+    language = prepare_model(with_lora(tiny(kind).double(), dropout).double(), kind, 2)
     if checkpointing:
         language.model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
     cfg = LoopConfig(1, 0.0, len(rows), 30, checkpointing, budget)
-    return Course(language, Rows(rows, rows, np.arange(len(rows))), objective, cfg, new_accelerator(CPU), Path())
+    return Trainer(language, SplitRows(rows, rows, np.arange(len(rows))), objective, cfg, new_accelerator(CPU), Path())
 
 
 def step_of(budget, objective, step=1, chosen=STEP, **told):
@@ -101,7 +101,7 @@ def test_every_loss_has_one_gradient_with_and_without_weights(loss, weights):
 def test_sft_is_a_mean_over_the_tokens_of_a_step_and_not_over_rows_or_parts():
     model = with_lora(tiny("smollm2")).double()
     logps = plain_logps(model, CONVERSATIONS)
-    tokens = sum(int(row.responses[0].learnt.sum()) for row in CONVERSATIONS)
+    tokens = sum(int(row.responses[0].learned.sum()) for row in CONVERSATIONS)
     (-logps.sum() / tokens).backward()
 
     for budget in BUDGETS:
@@ -273,4 +273,4 @@ def test_rows_that_are_not_packed_take_up_to_twice_their_tokens():
     assert not padded.language.packs
     assert [sum(PAIRS.sizes[part]) <= 30 or len(part) == 1 for part in padded.room.parts(PAIRS, STEP)] == [True] * 5
     assert len(packed.room.parts(PAIRS, STEP)) < len(padded.room.parts(PAIRS, STEP))
-    assert pack(PAIRS, packed.room.parts(PAIRS, STEP)[0]).tokens <= 60
+    assert pack_rows(PAIRS, packed.room.parts(PAIRS, STEP)[0]).tokens <= 60

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.generate.constraints import count, rules
+from curate.generate.constraints import constraint_rules, count_units
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ from curate.generate.constraints import count, rules
     ],
 )
 def test_a_demand_that_can_be_counted_is_kept_or_broken(constraint, kept, broken):
-    found = list(rules(constraint))
+    found = list(constraint_rules(constraint))
 
     assert found
     assert False not in [keeps(kept) for keeps in found]
@@ -69,13 +69,13 @@ def test_a_demand_that_can_be_counted_is_kept_or_broken(constraint, kept, broken
         "in one day",
     ],
 )
-def test_a_demand_that_takes_judgement_gives_no_rule(constraint):
-    assert list(rules(constraint)) == []
+def test_a_demand_that_takes_judgment_gives_no_rule(constraint):
+    assert list(constraint_rules(constraint)) == []
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_no_text_breaks_the_rules(constraint, text):
-    for keeps in rules(constraint):
+    for keeps in constraint_rules(constraint):
         assert keeps(text) in (True, False, None)
 
 
@@ -88,7 +88,7 @@ def test_no_text_breaks_the_rules(constraint, text):
     ],
 )
 def test_what_counting_cannot_tell_is_neither_kept_nor_broken(constraint, text):
-    assert [keeps(text) for keeps in rules(constraint)] == [None]
+    assert [keeps(text) for keeps in constraint_rules(constraint)] == [None]
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_what_counting_cannot_tell_is_neither_kept_nor_broken(constraint, text):
     ],
 )
 def test_a_full_stop_of_an_abbreviation_or_of_a_number_in_a_list_ends_no_sentence(text, sentences):
-    assert count("sentences", text) == sentences
+    assert count_units("sentences", text) == sentences
 
 
 def test_items_are_counted_without_what_stands_under_them():
     text = "1. **Rest**\n   - at night\n   - at noon\n2. **Eat**\n- bread\n- soup\n3. Walk"
 
-    assert count("tips", text) == 3
-    assert count("tips", "- rest\n  - at night\n- eat") == 2
+    assert count_units("tips", text) == 3
+    assert count_units("tips", "- rest\n  - at night\n- eat") == 2

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import ScriptedModel, responses, user
 
-from curate.backends.calls import Answer
-from curate.backends.identity import call_key
-from curate.generate.contrast import INSTRUCTION, PAIR_SCHEMA, ContrastConfig, parse_pair, write_contrasts
+from curate.generate.contrast import INSTRUCTION, PAIR_SCHEMA, ContrastConfig, parse_pair, write_pairs
 from curate.generate.flaws import FLAWED_PAIR_SCHEMA, flaw_instruction, flaw_summary, parse_flaws
-from curate.parts import frame
+from curate.ledger.entries import call_key
+from curate.store.store import make_frame
+from schemas.calls import CallResult
 from schemas.errors import ResponseError
 from schemas.ids import prompt_group, prompt_key
 from schemas.names import WRITTEN_FLAWS
@@ -23,7 +23,9 @@ CFG = ContrastConfig("scripted", "scripted-weights", 0.7, 0.95, 256, 30)
 
 def prompts(*texts: str) -> pl.DataFrame:
     conversations = [user(text) for text in texts]
-    return frame(Prompt, [{"prompt_id": prompt_key(c), "messages": c, "group": prompt_group(c)} for c in conversations])
+    return make_frame(
+        Prompt, [{"prompt_id": prompt_key(c), "messages": c, "prompt_group": prompt_group(c)} for c in conversations]
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_malformed_json_is_a_dropped_row_with_its_raw_text_and_the_sums_agree(re
     raw = {"one": '{"chosen": "good", "rejected": "bad"}', "two": '{"chosen": "good", "rej', "three": "I cannot."}
     model = ScriptedModel(lambda request: responses(raw[request.messages[-1]["content"]]))
 
-    made = write_contrasts(prompts(*raw), CFG, generator=model, recorder=recorder)
+    made = write_pairs(prompts(*raw), CFG, generator=model, recorder=recorder)
 
     assert Pair.validate(made.rows)["chosen"].to_list() == ["good"]
     assert made.dropped["reason"].to_list() == ["malformed_json"] * 2
@@ -80,10 +82,10 @@ def test_malformed_json_is_a_dropped_row_with_its_raw_text_and_the_sums_agree(re
 
 def test_a_refusal_of_the_endpoint_is_a_dropped_row_of_its_own_kind(recorder):
     good = responses('{"chosen": "a", "rejected": "b"}')
-    refused = Answer(failure="refused", error="content filter")
+    refused = CallResult(failure="refused", error="content filter")
     model = ScriptedModel(lambda request: refused if request.messages[-1]["content"] == "bad" else good)
 
-    made = write_contrasts(prompts("bad", "fine"), CFG, generator=model, recorder=recorder)
+    made = write_pairs(prompts("bad", "fine"), CFG, generator=model, recorder=recorder)
 
     assert made.dropped.select("reason", "raw").rows() == [("refused", "content filter")]
 
@@ -135,7 +137,7 @@ def test_with_flaws_the_request_asks_for_the_one_that_is_assigned(flaw):
 def test_a_pair_whose_flaw_is_found_is_written_with_it(recorder):
     model = ScriptedModel(lambda request: responses(written()))
 
-    made = write_contrasts(prompts("How do I make tea?"), flawed("truncation"), generator=model, recorder=recorder)
+    made = write_pairs(prompts("How do I make tea?"), flawed("truncation"), generator=model, recorder=recorder)
 
     assert Pair.validate(made.rows).select("flaw", "rejected").rows() == [("truncation", CUT)]
     assert made.dropped.is_empty()
@@ -158,7 +160,7 @@ def test_a_pair_whose_flaw_is_found_is_written_with_it(recorder):
 def test_a_pair_that_cannot_be_used_is_dropped_with_what_was_asked_and_written(recorder, text, reason, fired):
     model = ScriptedModel(lambda request: responses(text))
 
-    made = write_contrasts(prompts("How do I make tea?"), flawed("truncation"), generator=model, recorder=recorder)
+    made = write_pairs(prompts("How do I make tea?"), flawed("truncation"), generator=model, recorder=recorder)
 
     assert made.rows.is_empty()
     assert made.dropped["reason"].to_list() == [reason]
@@ -183,13 +185,15 @@ def test_the_missing_constraint_of_an_endpoint_without_schemas_is_empty():
 
 def test_the_constraint_is_looked_for_in_every_turn(recorder):
     turns = [{"role": "system", "content": "Answer in one word."}, *user("What is the capital of France?")]
-    table = frame(Prompt, [{"prompt_id": prompt_key(turns), "messages": turns, "group": prompt_group(turns)}])
+    table = make_frame(
+        Prompt, [{"prompt_id": prompt_key(turns), "messages": turns, "prompt_group": prompt_group(turns)}]
+    )
     answer = written(
         chosen="Paris", rejected="It is Paris.", flaw="broken_constraint", quote="It is", constraint="in one word"
     )
     model = ScriptedModel(lambda request: responses(answer))
 
-    made = write_contrasts(table, flawed("broken_constraint"), generator=model, recorder=recorder)
+    made = write_pairs(table, flawed("broken_constraint"), generator=model, recorder=recorder)
 
     assert made.rows["flaw"].to_list() == ["broken_constraint"]
 
@@ -197,12 +201,12 @@ def test_the_constraint_is_looked_for_in_every_turn(recorder):
 def test_the_summary_reads_what_was_asked_from_the_saved_tables(recorder):
     texts = [f"How do I make {i} cups of tea?" for i in range(40)]
     cfg = flawed("truncation", "needless_refusal")
-    failed = Answer(failure="failed_call", error="timed out")
+    failed = CallResult(failure="failed_call", error="timed out")
     model = ScriptedModel(
         lambda request: failed if "make 7 " in request.messages[-1]["content"] else responses(written())
     )
 
-    made = write_contrasts(prompts(*texts), cfg, generator=model, recorder=recorder)
+    made = write_pairs(prompts(*texts), cfg, generator=model, recorder=recorder)
     found = {row["flaw"]: row for row in flaw_summary(made.rows, Dropped.validate(made.dropped), cfg.flaws)}
 
     # The model truncates whatever it is asked for.

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from curate.generate.flaw_checks import Written
 from curate.generate.flaws import (
     FLAW_KINDS,
-    assigned_flaw,
+    assign_flaw,
     flaw_instruction,
     flaw_summary,
     parse_flaws,
     raw_row,
-    unusable,
+    unusable_reason,
 )
-from curate.parts import drop, frame
+from curate.store.store import dropped_row, make_frame
 from schemas.errors import UserError
 from schemas.names import FLAWS, WRITTEN_FLAWS
 from schemas.tables import Dropped, Pair
@@ -51,7 +51,7 @@ def test_the_writer_is_told_the_flaw_the_keys_and_what_to_quote(flaw):
         ("factual=.2,logic=0", {"factual": 1.0}),
     ],
 )
-def test_shares_are_normalised_and_in_one_order(text, shares):
+def test_shares_are_normalized_and_in_one_order(text, shares):
     found = parse_flaws(text)
 
     assert list(found.items()) == [(name, pytest.approx(share)) for name, share in shares.items()]
@@ -90,9 +90,9 @@ def test_shares_sum_to_one_whatever_is_given(shares):
 
 @given(st.lists(st.text(max_size=20), unique=True, min_size=1), st.lists(st.text(max_size=20)), st.integers())
 def test_prompts_that_come_later_change_no_earlier_assignment(first, later, seed):
-    before = {prompt_id: assigned_flaw(prompt_id, seed, UNIFORM) for prompt_id in first}
+    before = {prompt_id: assign_flaw(prompt_id, seed, UNIFORM) for prompt_id in first}
 
-    after = {prompt_id: assigned_flaw(prompt_id, seed, UNIFORM) for prompt_id in [*later, *first]}
+    after = {prompt_id: assign_flaw(prompt_id, seed, UNIFORM) for prompt_id in [*later, *first]}
 
     assert before.items() <= after.items()
 
@@ -100,7 +100,7 @@ def test_prompts_that_come_later_change_no_earlier_assignment(first, later, seed
 def test_quotas_are_met_over_many_prompts():
     shares = tuple(parse_flaws("factual=.5,truncation=.3,logic=.2").items())
 
-    counts = Counter(assigned_flaw(f"{i:016x}", 30, shares) for i in range(10_000))
+    counts = Counter(assign_flaw(f"{i:016x}", 30, shares) for i in range(10_000))
 
     # The standard deviation of a share p over 10,000 is at most 0.005.
     assert {flaw: counts[flaw] / 10_000 for flaw in counts} == {
@@ -113,7 +113,7 @@ def test_quotas_are_met_over_many_prompts():
 def test_another_seed_assigns_other_flaws():
     ids = [f"{i:016x}" for i in range(100)]
 
-    assert [assigned_flaw(i, 30, UNIFORM) for i in ids] != [assigned_flaw(i, 31, UNIFORM) for i in ids]
+    assert [assign_flaw(i, 30, UNIFORM) for i in ids] != [assign_flaw(i, 31, UNIFORM) for i in ids]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_another_seed_assigns_other_flaws():
     ],
 )
 def test_pairs_that_say_the_same_or_have_other_lengths_are_dropped(flaw, chosen, rejected, reason):
-    assert unusable(flaw, flaw, Written("", chosen, rejected, ""), fired=True) == reason
+    assert unusable_reason(flaw, flaw, Written("", chosen, rejected, ""), fired=True) == reason
 
 
 @pytest.mark.parametrize(
@@ -157,29 +157,29 @@ def test_pairs_that_say_the_same_or_have_other_lengths_are_dropped(flaw, chosen,
 def test_a_flaw_counts_if_its_check_fires_and_the_writer_names_it(named, fired, reason):
     written = Written("", CHOSEN, "Porcelain was first made in China, in kilns.", "")
 
-    assert unusable("off_topic", named, written, fired) == reason
+    assert unusable_reason("off_topic", named, written, fired) == reason
 
 
 def test_the_summary_of_nothing_is_a_row_for_each_flaw_that_was_wanted():
-    empty = flaw_summary(frame(Pair, []), frame(Dropped, []), (("factual", 0.75), ("logic", 0.25)))
+    empty = flaw_summary(make_frame(Pair, []), make_frame(Dropped, []), (("factual", 0.75), ("logic", 0.25)))
 
     assert [(row["flaw"], row["asked"], row["check_rate"], row["share"], row["quota"]) for row in empty] == [
         ("factual", 0, None, None, 0.75),
         ("logic", 0, None, None, 0.25),
     ]
-    assert flaw_summary(frame(Pair, []), frame(Dropped, []), ()) == []
+    assert flaw_summary(make_frame(Pair, []), make_frame(Dropped, []), ()) == []
 
 
 def test_the_summary_counts_what_was_asked_checked_found_and_written(make_pairs):
     pairs = make_pairs(flaw=["factual", "factual", "logic"])
-    stage = "write_contrasts"
-    dropped = frame(
+    stage = "write_pairs"
+    dropped = make_frame(
         Dropped,
         [
-            drop(stage, "failed_call", raw_row("factual", None, {"error": "timed out"}), "p"),
-            drop(stage, "length_ratio", raw_row("factual", True, {"chosen": "c" * 20_000}), "q"),
-            drop(stage, "flaw_not_found", raw_row("logic", False, {"chosen": '{"flaw": "factual"'}), "r"),
-            drop("read_prompts", "bad_prompt", "{}", None),
+            dropped_row(stage, "failed_call", raw_row("factual", None, {"error": "timed out"}), "p"),
+            dropped_row(stage, "length_ratio", raw_row("factual", True, {"chosen": "c" * 20_000}), "q"),
+            dropped_row(stage, "flaw_not_found", raw_row("logic", False, {"chosen": '{"flaw": "factual"'}), "r"),
+            dropped_row("read_prompts", "bad_prompt", "{}", None),
         ],
     )
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.generate.structure import broken, broken_form, built_of, is_cut, is_json
+from curate.generate.structure import broken_form, find_broken, is_cut, is_json, list_forms
 
 WHOLE = [
     "",
@@ -91,7 +91,7 @@ def test_the_whole_tells_a_cut_that_leaves_nothing_odd(text, whole, expected):
     ],
 )
 def test_what_is_malformed_is_named(text, found):
-    assert broken(text) == found
+    assert find_broken(text) == found
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', "[]", '```json\n{"a": 1}\n```', "Here:\n```json\n[1]\n```\nDone."])
@@ -107,7 +107,7 @@ def test_other_text_is_no_json(text):
 def test_a_list_run_together_has_lost_its_form_only_with_the_same_content():
     chosen = "- red apples\n- green pears\n- yellow plums"
 
-    assert built_of(chosen) == {"list", "lines"}
+    assert list_forms(chosen) == {"list", "lines"}
     assert broken_form(chosen, "red apples green pears yellow plums")
     assert not broken_form(chosen, "Eat whatever fruit is in season.")
 

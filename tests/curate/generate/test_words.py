@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.generate.words import are_similar, bare, content_words, share_in, stands, words
+from curate.generate.words import are_similar, content_words, has_quote_text, share_in, strip_markup, words
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from curate.generate.words import are_similar, bare, content_words, share_in, st
     ],
 )
 def test_a_quote_is_found_however_it_was_copied(quote, text):
-    assert stands(quote, text)
+    assert has_quote_text(quote, text)
 
 
 @pytest.mark.parametrize(
@@ -39,21 +39,21 @@ def test_a_quote_is_found_however_it_was_copied(quote, text):
     ],
 )
 def test_a_quote_is_whole_words_in_their_order(quote, text):
-    assert not stands(quote, text)
+    assert not has_quote_text(quote, text)
 
 
 @given(st.text(max_size=100), st.text(alphabet=st.characters(categories=("Lu", "Ll", "Nd")), min_size=1, max_size=20))
 def test_any_word_of_a_text_stands_in_it(text, word):
-    assert stands(word, f"{text} {word} {text}")
+    assert has_quote_text(word, f"{text} {word} {text}")
 
 
 @given(st.text(max_size=100))
 def test_no_text_breaks_the_comparison(text):
-    assert bare(bare(text)) is not None
+    assert strip_markup(strip_markup(text)) is not None
     assert content_words(text) <= frozenset(words(text))
 
 
-def test_han_is_compared_by_neighbouring_signs():
+def test_han_is_compared_by_neighboring_signs():
     assert words("我爱猫。2024年") == ["我爱", "爱猫", "2024", "年"]
 
 

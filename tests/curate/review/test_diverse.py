@@ -64,7 +64,7 @@ def test_the_pool_of_a_large_dataset_is_bounded():
 
 
 def test_each_group_comes_once_before_any_comes_twice():
-    rows = pl.DataFrame({"group": ["a", "a", "a", "b", "c", "b"]})
+    rows = pl.DataFrame({"prompt_group": ["a", "a", "a", "b", "c", "b"]})
 
-    assert spread_over_groups(rows, 4)["group"].to_list() == ["a", "b", "c", "a"]
-    assert spread_over_groups(rows, 9)["group"].to_list() == ["a", "b", "c", "a", "b", "a"]
+    assert spread_over_groups(rows, 4)["prompt_group"].to_list() == ["a", "b", "c", "a"]
+    assert spread_over_groups(rows, 9)["prompt_group"].to_list() == ["a", "b", "c", "a", "b", "a"]

@@ -9,23 +9,23 @@ import polars as pl
 import pytest
 from garden import PAIRS, write_rows
 
-from curate.build import build
 from curate.config import BuildConfig, MixConfig, ScreenConfig
-from curate.mix import mix
-from curate.rescreen import rescreen, thresholds_of
+from curate.mix.mix import mix
+from curate.pipeline.build import build
+from curate.pipeline.rescreen import last_thresholds, rescreen
 from curate.review.config import ExportConfig
-from curate.review.folder import save_answers
 from curate.review.population import population
 from curate.review.select import choose_records
+from curate.store.reviews import save_answers
 from schemas.errors import UserError
-from schemas.tables import Answer
+from schemas.tables import Annotation
 
-NO_VECTORS = ("off_topic", "near_duplicate_prompt", "near_duplicate_pair")
+NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
 
 
 def built(data: Path, rows=PAIRS, name="garden", **options) -> Path:
     source = write_rows(data / f"{name}.jsonl", rows)
-    build(BuildConfig(source=source, name=name, skip=NO_VECTORS, data=data, **options))
+    build(BuildConfig(source=source, name=name, skip_rule=NO_VECTORS, data=data, **options))
     return data
 
 
@@ -38,8 +38,8 @@ def judged(data: Path, said: dict[str, str]) -> None:
             named = {"both_bad": "both_bad"}.get(better, "a" if (better == "chosen") == a_is_chosen else "b")
             answer = {"record_id": record_id, "reviewer": "r1", "answered_at": datetime(2026, 1, 1, tzinfo=UTC)}
             rows.append({**answer, "status": "submitted", "better": named, "sure": 3, "wrong": [], "note": None})
-    save_answers(data, "garden", pl.DataFrame(rows, schema=Answer.create_empty().schema))
-    rescreen(replace(ScreenConfig(name="garden", data=data), **thresholds_of(data, "garden")))
+    save_answers(data, "garden", pl.DataFrame(rows, schema=Annotation.create_empty().schema))
+    rescreen(replace(ScreenConfig(name="garden", data=data), **last_thresholds(data, "garden")))
 
 
 def test_the_pairs_of_a_build_are_those_that_no_rule_dropped(tmp_path):
@@ -88,7 +88,7 @@ def test_a_swapped_pair_stays_even_if_a_rule_drops_it_as_it_is_now(tmp_path):
     ids = population(tmp_path, "garden", False).rows.sort("margin")["pair_id"]
 
     judged(tmp_path, {ids[0]: "rejected"})
-    found = rescreen(ScreenConfig(name="garden", data=tmp_path, min_tokens=5, skip=NO_VECTORS))
+    found = rescreen(ScreenConfig(name="garden", data=tmp_path, min_tokens=5, skip_rule=NO_VECTORS))
 
     assert found.summary()["dropped"] == {"too_short": 1}
     assert ids[0] in population(tmp_path, "garden", False).rows["pair_id"]
@@ -121,7 +121,7 @@ def test_the_flags_of_a_mix_are_those_of_its_builds(tmp_path):
     of_build, of_mix = (population(tmp_path, name, False).rows for name in ("garden", "v1"))
 
     assert of_build.filter(pl.col("flags").list.len() > 0)["flags"].to_list() == [["refusal_rejected"]]
-    columns = ["pair_id", "source", "group", "margin", "flags"]
+    columns = ["pair_id", "source", "prompt_group", "margin", "flags"]
     assert of_mix.select(columns).sort("pair_id").equals(of_build.select(columns).sort("pair_id"))
 
 

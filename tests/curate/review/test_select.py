@@ -12,20 +12,20 @@ import polars as pl
 import pytest
 from garden import PAIRS, write_rows
 
-from curate.build import build
 from curate.config import BuildConfig, MixConfig
-from curate.mix import mix
+from curate.mix.mix import mix
+from curate.pipeline.build import build
 from curate.review.config import ExportConfig
-from curate.review.folder import folder_of, read_asked, read_review
-from curate.review.judged import text_key
 from curate.review.population import population
-from curate.review.select import choose_records, extended_audit, picked_rows, with_facts
+from curate.review.select import add_facts, choose_records, extend_audit, pick_rows
 from curate.review.strata import band_edges, with_bands
+from curate.screen.human import text_key
+from curate.store.reviews import read_asked, read_review, review_folder
 from schemas.errors import UserError
 from schemas.names import FLAGS
-from schemas.tables import Asked
+from schemas.tables import ReviewRecord
 
-NO_VECTORS = ("off_topic", "near_duplicate_prompt", "near_duplicate_pair", "near_copy")
+NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair", "lexical_duplicate")
 SHOWN = ("record_id", "is_overlap", "a_is_chosen", "is_swapped", "batch", "messages", "response_a", "response_b")
 
 
@@ -50,7 +50,7 @@ def write_scored(path: Path, count: int, **columns) -> str:
 
 def built(data: Path, count: int, name: str = "scored", **columns) -> Path:
     source = write_scored(data / f"{name}.jsonl", count, **columns)
-    build(BuildConfig(source=source, name=name, skip=NO_VECTORS, against=(), data=data))
+    build(BuildConfig(source=source, name=name, skip_rule=NO_VECTORS, decontaminate=(), data=data))
     return data
 
 
@@ -86,7 +86,7 @@ def by_sampler(asked: pl.DataFrame) -> dict[str, int]:
 def test_a_batch_has_its_shares_and_is_saved(data):
     asked = chosen(data)
 
-    assert by_sampler(asked) == {"audit": 20, "cleaning": 20, "learning": 10}
+    assert by_sampler(asked) == {"random": 20, "suspicious": 20, "diverse": 10}
     assert asked.equals(read_asked(data, "scored"))
     assert asked["is_overlap"].sum() == 5
     review = read_review(data, "scored")
@@ -110,8 +110,8 @@ def test_a_record_shows_both_responses_in_the_order_that_it_keeps_to_itself(data
 def test_only_audit_records_have_a_probability_below_one_and_theirs_add_up(data):
     asked = chosen(data)
 
-    audit = asked.filter(sampler="audit")
-    assert (asked.filter(pl.col("sampler") != "audit")["probability"] == 1).all()
+    audit = asked.filter(sampler="random")
+    assert (asked.filter(pl.col("sampler") != "random")["probability"] == 1).all()
     # Each record of a stratum stands for one over its probability pairs of it.
     assert (1 / audit["probability"]).sum() == pytest.approx(300)
 
@@ -143,12 +143,12 @@ def test_an_extended_audit_is_that_of_one_larger_push(data, made, tmp_path_facto
     at_once = chosen(other, records=150)
 
     columns = ["record_id", "probability", "band"]
-    audits = [rows.filter(sampler="audit").select(columns).sort("record_id") for rows in (asked, at_once)]
+    audits = [rows.filter(sampler="random").select(columns).sort("record_id") for rows in (asked, at_once)]
     assert audits[0].equals(audits[1])
     assert audits[0].height == 60
     assert read_review(data, "scored").strata == read_review(other, "scored").strata
     # What was sent for another reason and is drawn now was not sent again.
-    promoted = asked.filter(pl.col("sampler") == "audit").group_by("batch").len().sort("batch")["len"]
+    promoted = asked.filter(pl.col("sampler") == "random").group_by("batch").len().sort("batch")["len"]
     assert promoted[0] > 20
 
 
@@ -158,7 +158,7 @@ def test_when_all_that_is_left_is_asked_the_audit_is_of_all(data):
     asked = chosen(data, records=100)
 
     assert asked.height == 300
-    assert by_sampler(asked) == {"audit": 300}
+    assert by_sampler(asked) == {"random": 300}
     assert set(asked["probability"]) == {1.0}
 
 
@@ -187,18 +187,18 @@ def test_when_nothing_is_left_it_is_said_and_nothing_changes(tmp_path, caplog):
 
 def test_when_all_were_asked_for_other_reasons_the_audit_is_of_all_without_a_new_record(tmp_path):
     built(tmp_path, 12)
-    chosen(tmp_path, audit=0.0)
+    chosen(tmp_path, random_share=0.0)
 
     asked = chosen(tmp_path)
 
-    assert (asked.height, by_sampler(asked)) == (12, {"audit": 12})
+    assert (asked.height, by_sampler(asked)) == (12, {"random": 12})
     assert asked.equals(read_asked(tmp_path, "scored"))
     assert [stratum.drawn for stratum in read_review(tmp_path, "scored").strata] == [12]
 
 
 def test_a_build_that_keeps_no_pair_is_refused(tmp_path):
     source = write_scored(tmp_path / "scored.jsonl", 5)
-    build(BuildConfig(source=source, name="scored", skip=NO_VECTORS, min_margin=9.0, data=tmp_path))
+    build(BuildConfig(source=source, name="scored", skip_rule=NO_VECTORS, min_margin=9.0, data=tmp_path))
 
     with pytest.raises(UserError, match=r"'scored' has no pair that was not dropped; --include-dropped"):
         chosen(tmp_path)
@@ -208,7 +208,7 @@ def test_a_build_that_keeps_no_pair_is_refused(tmp_path):
 
 def test_records_whose_review_was_not_saved_are_chosen_again_and_not_twice(data):
     first = chosen(data)
-    (folder_of(data, "scored") / "review.json").unlink()
+    (review_folder(data, "scored") / "review.json").unlink()
 
     assert chosen(data).equals(first)
 
@@ -224,7 +224,7 @@ def test_pairs_of_one_stratum_of_one_pair_are_asked(tmp_path):
     asked = chosen(tmp_path, records=30)
 
     alone = asked.filter(band="none")
-    assert alone.select("sampler", "probability", "margin").rows() == [("audit", 1.0, None)]
+    assert alone.select("sampler", "probability", "margin").rows() == [("random", 1.0, None)]
 
 
 def test_pairs_without_any_score_are_one_band(tmp_path):
@@ -232,7 +232,7 @@ def test_pairs_without_any_score_are_one_band(tmp_path):
 
     asked = chosen(tmp_path, records=20)
 
-    assert by_sampler(asked) == {"audit": 8, "cleaning": 8, "learning": 4}
+    assert by_sampler(asked) == {"random": 8, "suspicious": 8, "diverse": 4}
     assert set(asked["band"]) == {"none"}
 
 
@@ -249,9 +249,9 @@ def test_cleaning_has_small_margins_and_flags_first(tmp_path):
     refusal = "I'm sorry, but I cannot help with that."
     built(tmp_path, 200, chosen=[refusal if i == 150 else f"It is {words(8, i)}." for i in range(200)])
 
-    asked = chosen(tmp_path, records=20, audit=0.0, learning=0.0)
+    asked = chosen(tmp_path, records=20, random_share=0.0, diverse_share=0.0)
 
-    assert by_sampler(asked) == {"cleaning": 20}
+    assert by_sampler(asked) == {"suspicious": 20}
     assert sorted(asked["margin"])[-2] <= 20 / 200 + 1e-9
     assert read_review(tmp_path, "scored").strata == ()
 
@@ -265,13 +265,13 @@ def test_only_flagged_sends_no_other_pair_and_tells_that_no_rate_follows(tmp_pat
     with caplog.at_level(logging.INFO):
         asked = chosen(tmp_path, only_flagged=True, records=7)
 
-    assert by_sampler(asked) == {"cleaning": 7}
+    assert by_sampler(asked) == {"suspicious": 7}
     assert (asked["flags"].list.len() > 0).all()
     assert "no rate" in caplog.text
-    assert by_sampler(chosen(tmp_path, only_flagged=True, records=7)) == {"cleaning": 10}
+    assert by_sampler(chosen(tmp_path, only_flagged=True, records=7)) == {"suspicious": 10}
     # Whatever was sent before, an audit is drawn from all pairs.
     asked = chosen(tmp_path, records=20)
-    assert sum(stratum.drawn for stratum in read_review(tmp_path, "scored").strata) == by_sampler(asked)["audit"] == 8
+    assert sum(stratum.drawn for stratum in read_review(tmp_path, "scored").strata) == by_sampler(asked)["random"] == 8
 
 
 def test_without_a_flagged_pair_only_flagged_is_refused(data):
@@ -296,7 +296,7 @@ def test_the_overlap_is_drawn_from_all_samplers_alike(made, tmp_path):
         for part in ("builds", "tables"):
             (folder / part).symlink_to(made / part)
         asked = chosen(folder, records=100, seed=seed)
-        counts += [asked.filter(is_overlap=True)["sampler"].is_in(["audit"]).sum(), 40]
+        counts += [asked.filter(is_overlap=True)["sampler"].is_in(["random"]).sum(), 40]
 
     # 200 of 2,000 records: 80 of them are of the audit, give or take 2 * sqrt(200 * 0.4 * 0.6) = 14.
     assert 60 < counts[0] < 100
@@ -326,7 +326,7 @@ def test_another_seed_draws_and_shows_otherwise(made, tmp_path):
 def test_a_mix_is_reviewed_by_the_builds_of_its_rows(data):
     asked = chosen(data, "v1")
 
-    assert by_sampler(asked) == {"audit": 20, "cleaning": 20, "learning": 10}
+    assert by_sampler(asked) == {"random": 20, "suspicious": 20, "diverse": 10}
     assert set(asked["source"]) == {"scored"}
     assert read_review(data, "v1").kind == "mix"
 
@@ -336,7 +336,7 @@ def test_learning_goes_over_prompts_by_chance_where_nothing_was_embedded(data, c
         asked = chosen(data)
 
     assert "spread over prompts by chance" in caplog.text
-    assert asked.filter(sampler="learning")["margin"].max() <= 0.5
+    assert asked.filter(sampler="diverse")["margin"].max() <= 0.5
 
 
 def test_learning_takes_prompts_that_are_unlike_each_other(tmp_path):
@@ -346,13 +346,13 @@ def test_learning_takes_prompts_that_are_unlike_each_other(tmp_path):
         for i, pair in enumerate([*asked_often, *PAIRS[1:6]])
     ]
     source = write_rows(tmp_path / "roses.jsonl", rows)
-    skip = ("near_duplicate_prompt", "near_duplicate_pair", "near_copy")
-    build(BuildConfig(source=source, name="scored", skip=skip, data=tmp_path))
+    skip = ("semantic_duplicate_prompt", "semantic_duplicate_pair", "lexical_duplicate")
+    build(BuildConfig(source=source, name="scored", skip_rule=skip, data=tmp_path))
 
-    asked = chosen(tmp_path, records=6, audit=0.0, learning=1.0)
+    asked = chosen(tmp_path, records=6, random_share=0.0, diverse_share=1.0)
 
     # Half of them are of small margin, all on roses; they are fewer than the pool, so that the pool is these.
-    assert by_sampler(asked) == {"learning": 6}
+    assert by_sampler(asked) == {"diverse": 6}
     assert asked["messages"].list.get(0).struct.field("content").n_unique() == 6
 
 
@@ -364,7 +364,7 @@ def frame(sources: list[str], margins: list[float | None]) -> pl.DataFrame:
             "pair_id": [f"{i:016x}" for i in range(count)],
             "key": [f"{i:016x}" for i in range(count)],
             "source": sources,
-            "group": [f"g{i // 2}" for i in range(count)],
+            "prompt_group": [f"g{i // 2}" for i in range(count)],
             "margin": pl.Series(margins, dtype=pl.Float64),
             "flags": pl.Series([[]] * count, dtype=pl.List(pl.Enum(FLAGS))),
             "is_disputed": [False] * count,
@@ -380,14 +380,16 @@ def test_what_was_drawn_of_a_dataset_that_has_changed_is_never_more_than_asked_f
         [
             read_asked(data, "scored")
             .head(1)
-            .with_columns(record_id=pl.lit(f"{i:016x}"), sampler=pl.lit("audit", Asked.create_empty()["sampler"].dtype))
+            .with_columns(
+                record_id=pl.lit(f"{i:016x}"), sampler=pl.lit("random", ReviewRecord.create_empty()["sampler"].dtype)
+            )
             for i in range(0, 500, 5)
         ]
     )
-    facts = with_facts(with_bands(rows, band_edges(rows)), asked, review, text_key("record_id"))
+    facts = add_facts(with_bands(rows, band_edges(rows)), asked, review, text_key("record_id"))
 
-    audit, strata = extended_audit(facts, config(data, records=20))
-    picked = picked_rows(facts, audit, config(data, records=20), lambda among, taken, count: among.head(count))
+    audit, strata = extend_audit(facts, config(data, records=20))
+    picked = pick_rows(facts, audit, config(data, records=20), lambda among, taken, count: among.head(count))
 
     assert picked.height == 20
     assert strata["drawn"].sum() == audit.height
@@ -401,14 +403,14 @@ def test_twenty_thousand_records_of_a_large_dataset_are_chosen_in_seconds(data):
     cfg = config(data, records=20_000)
     started = time.process_time()
 
-    facts = with_facts(with_bands(rows, band_edges(rows)), Asked.create_empty(), review, text_key("record_id"))
-    audit, _ = extended_audit(facts, cfg)
-    picked = picked_rows(facts, audit, cfg, lambda among, taken, count: among.head(count))
+    facts = add_facts(with_bands(rows, band_edges(rows)), ReviewRecord.create_empty(), review, text_key("record_id"))
+    audit, _ = extend_audit(facts, cfg)
+    picked = pick_rows(facts, audit, cfg, lambda among, taken, count: among.head(count))
 
     assert picked["sampler"].value_counts().sort("sampler").rows() == [
-        ("audit", 8_000),
-        ("cleaning", 8_000),
-        ("learning", 4_000),
+        ("random", 8_000),
+        ("suspicious", 8_000),
+        ("diverse", 4_000),
     ]
     assert picked["pair_id"].is_unique().all()
     assert time.process_time() - started < 10
@@ -419,11 +421,11 @@ def test_twenty_thousand_records_of_a_large_dataset_are_chosen_in_seconds(data):
     [
         ({"records": 0}, "--records 0"),
         ({"records": -3}, "--records -3"),
-        ({"audit": 1.1}, "--audit 1.1"),
-        ({"audit": math.nan}, "--audit nan"),
-        ({"learning": -0.1}, "--learning -0.1"),
+        ({"random": 1.1}, "--random-share 1.1"),
+        ({"random": math.nan}, "--random-share nan"),
+        ({"diverse": -0.1}, "--diverse-share -0.1"),
         ({"overlap": 2.0}, "--overlap 2"),
-        ({"audit": 0.7, "learning": 0.4}, "--audit 0.7 and --learning 0.4"),
+        ({"random": 0.7, "diverse": 0.4}, "--random-share 0.7 and --diverse-share 0.4"),
         ({"min_submitted": 0}, "--min-submitted 0"),
         ({"seed": -1}, "--seed -1"),
         ({"gold": Path("nowhere.jsonl")}, "--gold nowhere.jsonl"),
@@ -461,7 +463,7 @@ def test_known_answers_come_on_top_and_look_like_the_others(data, tmp_path):
 
     asked = chosen(data, gold=Path(gold))
 
-    assert by_sampler(asked) == {"audit": 20, "cleaning": 20, "learning": 10, "gold": 10}
+    assert by_sampler(asked) == {"random": 20, "suspicious": 20, "diverse": 10, "gold": 10}
     known = asked.filter(sampler="gold")
     assert set(known["source"]) == {"gold"} and set(known["band"]) == {"none"} and set(known["probability"]) == {1.0}
     assert known["record_id"].str.contains("^[0-9a-f]{16}$").all()

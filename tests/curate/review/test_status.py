@@ -6,20 +6,20 @@ import pytest
 from garden import write_rows
 from judging import answer, ask_about
 
-from curate.build import build
 from curate.config import BuildConfig
+from curate.pipeline.build import build
 from curate.review.config import StatusConfig
-from curate.review.folder import Stratum, begun_review, read_answers, save_answers, save_asked, save_review
 from curate.review.status import status, status_lines
+from curate.store.reviews import Stratum, begun_review, read_answers, save_answers, save_asked, save_review
 from schemas.errors import UserError
 
-NO_VECTORS = ("off_topic", "near_duplicate_prompt", "near_duplicate_pair")
+NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
 
 
 @pytest.fixture
 def data(tmp_path):
     """A data folder with the build 'garden' whose ten pairs were all drawn for the audit."""
-    build(BuildConfig(source=write_rows(tmp_path / "garden.jsonl"), name="garden", skip=NO_VECTORS, data=tmp_path))
+    build(BuildConfig(source=write_rows(tmp_path / "garden.jsonl"), name="garden", skip_rule=NO_VECTORS, data=tmp_path))
     ask_about(tmp_path, "garden", band="any")
     review = begun_review(tmp_path, "garden")
     save_review(tmp_path, replace(review, edges={"garden": []}, strata=(Stratum("garden", "any", 10, 10),)))
@@ -65,7 +65,7 @@ def test_a_judged_audit_tells_the_share_that_agrees(data):
 def test_what_was_not_drawn_by_chance_changes_no_rate(data):
     asked = ask_about(data, "garden", band="any")
     save_review(data, replace(begun_review(data, "garden"), strata=(Stratum("garden", "any", 100, 4),)))
-    picked = asked.with_columns(sampler=asked["sampler"].scatter(list(range(4, 10)), "cleaning"))
+    picked = asked.with_columns(sampler=asked["sampler"].scatter(list(range(4, 10)), "suspicious"))
     save_asked(data, "garden", picked)
     answer(data, "garden", picked, {row: "chosen" if row < 4 else "both_bad" for row in range(10)})
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.review.strata import band_edges, band_names, drawn, in_turn, strata_of, with_bands
+from curate.review.strata import band_edges, band_names, drawn, make_strata, ranked, with_bands
 
 
 def frame(sizes: list[int], seed: int = 0) -> pl.DataFrame:
@@ -67,9 +67,9 @@ def test_few_or_equal_margins_make_fewer_bands_and_none_is_empty(values, bands):
 def test_no_pairs_have_no_bands_and_no_strata():
     rows = margins().with_columns(number=pl.Series([], dtype=pl.UInt64))
 
-    turns = in_turn(with_bands(rows, band_edges(rows)))
+    turns = ranked(with_bands(rows, band_edges(rows)))
 
-    assert (drawn(turns, 5).height, strata_of(turns, 5).height) == (0, 0)
+    assert (drawn(turns, 5).height, make_strata(turns, 5).height) == (0, 0)
 
 
 def test_edges_that_are_close_have_names_that_differ():
@@ -99,8 +99,8 @@ sizes = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 
 @given(sizes, st.integers(0, 200))
 def test_the_probabilities_of_all_pairs_add_up_to_the_records(sizes, records):
-    turns = in_turn(frame(sizes))
-    sample, strata = drawn(turns, records), strata_of(turns, records)
+    turns = ranked(frame(sizes))
+    sample, strata = drawn(turns, records), make_strata(turns, records)
 
     of_all = sum(row["pairs"] * (row["drawn"] / row["pairs"]) for row in strata.iter_rows(named=True))
 
@@ -113,7 +113,7 @@ def test_the_probabilities_of_all_pairs_add_up_to_the_records(sizes, records):
 
 @given(sizes, st.integers(0, 200))
 def test_every_stratum_has_a_record_where_there_are_as_many_and_two_where_there_is_room(sizes, records):
-    strata = strata_of(in_turn(frame(sizes)), records)
+    strata = make_strata(ranked(frame(sizes)), records)
 
     if records >= len(sizes):
         assert strata["drawn"].min() >= 1
@@ -124,20 +124,20 @@ def test_every_stratum_has_a_record_where_there_are_as_many_and_two_where_there_
 
 @given(sizes, st.integers(0, 100), st.integers(0, 100))
 def test_an_extended_audit_is_what_a_larger_one_at_once_is(sizes, records, more):
-    turns = in_turn(frame(sizes))
+    turns = ranked(frame(sizes))
 
     small, large = drawn(turns, records), drawn(turns, records + more)
 
     assert set(small["pair_id"]) <= set(large["pair_id"])
-    assert (strata_of(turns, records)["drawn"] <= strata_of(turns, records + more)["drawn"]).all()
+    assert (make_strata(turns, records)["drawn"] <= make_strata(turns, records + more)["drawn"]).all()
 
 
 @given(sizes, st.integers(1, 100))
 def test_a_stratum_gives_its_pairs_with_the_smallest_numbers(sizes, records):
     rows = frame(sizes)
-    strata = strata_of(in_turn(rows), records)
+    strata = make_strata(ranked(rows), records)
 
-    sample = drawn(in_turn(rows), records)
+    sample = drawn(ranked(rows), records)
 
     for source, _, _, count in strata.rows():
         smallest = rows.filter(source=source).sort("number").head(count)["pair_id"]
@@ -147,7 +147,7 @@ def test_a_stratum_gives_its_pairs_with_the_smallest_numbers(sizes, records):
 @settings(max_examples=30)
 @given(st.lists(st.integers(100, 1000), min_size=2, max_size=10), st.integers(100, 300))
 def test_records_are_in_proportion_to_the_pairs(sizes, records):
-    strata = strata_of(in_turn(frame(sizes)), records)
+    strata = make_strata(ranked(frame(sizes)), records)
 
     ideal = np.array(sizes) / sum(sizes) * min(records, sum(sizes))
     # Two at least for all of them leaves a little less to the large ones.
@@ -157,7 +157,7 @@ def test_records_are_in_proportion_to_the_pairs(sizes, records):
 def test_the_order_of_the_rows_changes_nothing():
     rows = frame([7, 30, 2])
 
-    one, other = (drawn(in_turn(given), 12)["pair_id"].to_list() for given in (rows, rows.reverse()))
+    one, other = (drawn(ranked(given), 12)["pair_id"].to_list() for given in (rows, rows.reverse()))
 
     assert one == other
 
@@ -166,10 +166,10 @@ def test_over_many_seeds_each_pair_comes_as_often_as_its_probability_says():
     sizes, records, draws = [5, 20, 3], 9, 2000
     counts = np.zeros(sum(sizes))
     for seed in range(draws):
-        sample = drawn(in_turn(frame(sizes, seed)), records)
+        sample = drawn(ranked(frame(sizes, seed)), records)
         counts[sample["pair_id"].str.slice(1).cast(pl.Int64).to_numpy()] += 1
 
-    strata = strata_of(in_turn(frame(sizes)), records)
+    strata = make_strata(ranked(frame(sizes)), records)
     expected = np.repeat(strata["drawn"].to_numpy() / strata["pairs"].to_numpy(), sizes)
     # Five standard errors of a share of 2,000 draws are at most 0.056.
     assert np.abs(counts / draws - expected).max() < 0.056
@@ -180,6 +180,6 @@ def test_a_million_pairs_are_drawn_from_in_seconds():
     rows = pl.DataFrame({"source": "real", "margin": rng.normal(size=1_000_000), "number": rng.random(1_000_000)})
     started = time.process_time()
 
-    drawn(in_turn(with_bands(rows, band_edges(rows))), 80)
+    drawn(ranked(with_bands(rows, band_edges(rows))), 80)
 
     assert time.process_time() - started < 20

@@ -41,7 +41,7 @@ def test_a_copied_prompt_is_found_whatever_its_case_and_punctuation(make_pairs):
     rows = found(pairs, benchmark("Another one", PROMPT))
 
     assert rows.to_dicts() == [
-        {"pair_id": pairs["pair_id"][1], "against": "eval.jsonl", "prompt": 1, "longest": 13, "coverage": 1.0}
+        {"pair_id": pairs["pair_id"][1], "against": "eval.jsonl", "prompt": 1, "has_13gram": True, "coverage": 1.0}
     ]
 
 
@@ -59,7 +59,7 @@ def test_thirteen_words_in_a_row_are_a_hit_and_twelve_are_not(make_pairs):
     rows = found(pairs, benchmark(long))
 
     assert rows["pair_id"].to_list() == [pairs["pair_id"][0]]
-    assert rows["longest"].to_list() == [13]
+    assert rows["has_13gram"].to_list() == [True]
 
 
 def test_words_do_not_run_on_from_one_text_to_the_next(make_pairs):
@@ -74,7 +74,7 @@ def test_half_of_the_8_grams_are_told_where_no_13_are_in_a_row(make_pairs):
 
     rows = found(pairs, benchmark(PROMPT))
 
-    assert rows["longest"].to_list() == [0]
+    assert rows["has_13gram"].to_list() == [False]
     assert rows["coverage"][0] == pytest.approx(6 / 13)
 
 
@@ -140,7 +140,7 @@ def test_shares_are_those_of_a_plain_count(texts):
     frames = [{"pair_id": str(i), "text": " ".join(words)} for i, words in enumerate(texts)]
     pairs = pl.DataFrame(frames).select(
         "pair_id",
-        group="pair_id",
+        prompt_group="pair_id",
         messages=pl.concat_list(pl.struct(role=pl.lit("user"), content=pl.lit("Go on"))),
         chosen="text",
         rejected=pl.lit(""),
@@ -151,11 +151,11 @@ def test_shares_are_those_of_a_plain_count(texts):
     wanted, wanted_long = grams(prompt.split(), 8), grams(prompt.split(), 13)
     for i, words in enumerate(texts):
         share = len(wanted & grams(words, 8)) / len(wanted)
-        longest = 13 if wanted_long & grams(words, 13) else 0
-        assert (str(i) in rows) == (share >= 0.25 or longest > 0)
+        has_13gram = bool(wanted_long & grams(words, 13))
+        assert (str(i) in rows) == (share >= 0.25 or has_13gram)
         if str(i) in rows:
             assert rows[str(i)]["coverage"] == pytest.approx(share)
-            assert rows[str(i)]["longest"] == longest
+            assert rows[str(i)]["has_13gram"] == has_13gram
 
 
 def grams(words, n):
@@ -176,7 +176,7 @@ def test_pandalm_holds_the_prompts_of_self_instruct():
     prompt = pl.concat_str("instruction", "input", separator="\n\n")
     pairs = pandalm.select(
         pair_id=pl.int_range(pl.len()).cast(pl.String),
-        group="instruction",
+        prompt_group="instruction",
         messages=pl.concat_list(pl.struct(role=pl.lit("user"), content=prompt)),
         chosen="response1",
         rejected="response2",
@@ -184,7 +184,7 @@ def test_pandalm_holds_the_prompts_of_self_instruct():
 
     rows = found(pairs, read_benchmark(str(DATASETS / "self_instruct_252_user_oriented.jsonl")))
 
-    hits = pairs.join(rows.filter((pl.col("longest") > 0) | (pl.col("coverage") >= 0.5)), on="pair_id", how="anti")
+    hits = pairs.join(rows.filter(pl.col("has_13gram") | (pl.col("coverage") >= 0.5)), on="pair_id", how="anti")
     # The one that is left is the word "Truthfulness" and no instruction.
     assert hits["messages"].n_unique() == 1
 

@@ -8,8 +8,6 @@ import polars as pl
 import pytest
 
 from curate.config import Thresholds
-from curate.screen.guards import GuardConfig
-from curate.screen.measure import MeasureConfig, measure_pairs
 from curate.screen.rules import (
     CONTAMINATED_COVERAGE,
     NEEDS_VECTORS,
@@ -20,17 +18,19 @@ from curate.screen.rules import (
     guard_config,
     row_rules,
 )
+from curate.screen.text.guards import GuardConfig
+from curate.screen.text.measure import MeasureConfig, measure_pairs
 from schemas.names import GUARDS, SCREEN_REASONS
 
 SIDES = ("chosen", "rejected")
 BESIDE = {
-    "longest": pl.UInt8,
+    "has_13gram": pl.Boolean,
     "coverage": pl.Float32,
-    "chosen_own": pl.Float32,
-    "chosen_other": pl.Float32,
-    "rejected_own": pl.Float32,
-    "rejected_other": pl.Float32,
-    "evaluation": pl.Float32,
+    "chosen_cos_prompt": pl.Float32,
+    "chosen_cos_other_prompt": pl.Float32,
+    "rejected_cos_prompt": pl.Float32,
+    "rejected_cos_other_prompt": pl.Float32,
+    "max_cos_eval": pl.Float32,
     "is_unreliable": pl.Boolean,
     "verdict": pl.String,
     "answers": pl.UInt32,
@@ -64,15 +64,15 @@ def test_a_sound_pair_breaks_no_rule_even_where_nothing_else_is_known(row):
 )
 def test_what_people_find_bad_or_equal_is_dropped(row, verdict, expected):
     assert broken(row(verdict=verdict, answers=1)) == expected
-    assert broken(row(verdict=verdict, answers=1), skip=("human_reject",)) == []
+    assert broken(row(verdict=verdict, answers=1), skip_rule=("human_reject",)) == []
 
 
 def test_only_what_would_leave_no_build_cannot_be_skipped():
-    assert [rule.name for rule in RULES if not rule.can_skip] == ["failed_score", "empty", "surplus"]
+    assert [rule.name for rule in RULES if not rule.can_skip] == ["failed_score", "empty", "over_quota"]
 
 
 def test_the_rules_that_need_vectors_come_last_and_the_free_ones_first():
-    assert NEEDS_VECTORS == ("off_topic", "near_duplicate_prompt", "near_duplicate_pair")
+    assert NEEDS_VECTORS == ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
     assert [rule.name for rule in RULES] == list(SCREEN_REASONS)
 
 
@@ -84,14 +84,14 @@ def test_every_threshold_that_a_rule_names_can_be_given():
 
 @pytest.mark.parametrize("name", [rule.name for rule in RULES if rule.can_skip])
 def test_a_skipped_rule_is_not_there(row, name):
-    rows = row(alike=1.0, is_identical=True, chosen_foreign=1.0, personal=["email"])
+    rows = row(response_similarity=1.0, is_identical=True, chosen_foreign_share=1.0, personal=["email"])
     every = {"drop_personal_data": True, "min_score": 99.0, "margin_quantiles": "0.1:0.9"}
 
     with_it = row_rules(RulesConfig(**every), rows)
-    without = row_rules(RulesConfig(**every, skip=(name,)), rows)
+    without = row_rules(RulesConfig(**every, skip_rule=(name,)), rows)
 
     if name in GUARDS:
-        assert name not in broken(rows, **every, skip=(name,))
+        assert name not in broken(rows, **every, skip_rule=(name,))
     assert list(without) == [rule for rule in with_it if rule != name]
 
 
@@ -107,17 +107,17 @@ def test_rules_come_in_the_order_of_the_reasons(row):
     [
         ({"failed_score": True}, {}, "failed_score"),
         ({"margin": 0.0}, {}, "tie"),
-        ({"margin": -0.5}, {"noise": 0.5, "skip": ("low_margin",)}, "tie"),
+        ({"margin": -0.5}, {"noise": 0.5, "skip_rule": ("low_margin",)}, "tie"),
         ({"is_identical": True}, {}, "identical"),
         ({"margin": 0.99}, {"min_margin": 1.0}, "low_margin"),
         ({"z_margin": 0.99}, {"min_z_margin": 1.0}, "low_z_margin"),
         ({"score_chosen": 0.99}, {"min_score": 1.0}, "low_score"),
-        ({"alike": 0.99}, {}, "too_alike"),
+        ({"response_similarity": 0.99}, {}, "similar_responses"),
         ({"personal": ["phone"]}, {"drop_personal_data": True}, "personal_data"),
-        ({"longest": 13, "coverage": 0.1}, {}, "contaminated"),
-        ({"longest": 0, "coverage": CONTAMINATED_COVERAGE}, {}, "contaminated"),
-        ({"chosen_own": 0.25, "chosen_other": 0.75}, {"off_topic": 0.25}, "off_topic"),
-        ({"rejected_own": 0.25, "rejected_other": 0.75}, {"off_topic": 0.25}, "off_topic"),
+        ({"has_13gram": True, "coverage": 0.1}, {}, "contaminated"),
+        ({"has_13gram": False, "coverage": CONTAMINATED_COVERAGE}, {}, "contaminated"),
+        ({"chosen_cos_prompt": 0.25, "chosen_cos_other_prompt": 0.75}, {"max_topic_gap": 0.25}, "off_topic"),
+        ({"rejected_cos_prompt": 0.25, "rejected_cos_other_prompt": 0.75}, {"max_topic_gap": 0.25}, "off_topic"),
     ],
 )
 def test_what_goes_over_a_threshold_breaks_the_rule(row, changes, thresholds, rule):
@@ -133,19 +133,19 @@ def test_what_goes_over_a_threshold_breaks_the_rule(row, changes, thresholds, ru
         ({"z_margin": None}, {"min_z_margin": 1.0}),
         ({"score_chosen": 1.0}, {"min_score": 1.0}),
         ({"score_chosen": None}, {"min_score": 1.0}),
-        ({"alike": 0.75}, {"max_alike": 0.75}),
+        ({"response_similarity": 0.75}, {"max_response_similarity": 0.75}),
         ({"personal": ["email"]}, {}),
         ({"personal": []}, {"drop_personal_data": True}),
-        ({"longest": 0, "coverage": 0.4375}, {}),
-        ({"chosen_own": 0.25, "chosen_other": 0.5}, {"off_topic": 0.25}),
-        ({"chosen_own": 0.25, "chosen_other": None}, {"off_topic": 0.0}),
-        ({"chosen_own": None, "chosen_other": 0.9}, {"off_topic": 0.0}),
-        ({"chosen_repetition": 0.5}, {"max_repetition": 0.5}),
-        ({"chosen_echo": 0.5}, {"max_echo": 0.5}),
-        ({"chosen_foreign": 0.5}, {"max_foreign": 0.5}),
+        ({"has_13gram": False, "coverage": 0.4375}, {}),
+        ({"chosen_cos_prompt": 0.25, "chosen_cos_other_prompt": 0.5}, {"max_topic_gap": 0.25}),
+        ({"chosen_cos_prompt": 0.25, "chosen_cos_other_prompt": None}, {"max_topic_gap": 0.0}),
+        ({"chosen_cos_prompt": None, "chosen_cos_other_prompt": 0.9}, {"max_topic_gap": 0.0}),
+        ({"chosen_repetition_share": 0.5}, {"max_repetition": 0.5}),
+        ({"chosen_echo_share": 0.5}, {"max_echo": 0.5}),
+        ({"chosen_foreign_share": 0.5}, {"max_other_language": 0.5}),
         ({"chosen_tokens": 5}, {"min_tokens": 5}),
         ({"chosen_cut": "maybe"}, {}),
-        ({"chosen_tokens": 1, "chosen_named": True}, {"min_tokens": 3}),
+        ({"chosen_tokens": 1, "chosen_is_short_answer": True}, {"min_tokens": 3}),
     ],
 )
 def test_what_lies_on_a_threshold_or_is_unknown_breaks_no_rule(row, changes, thresholds):
@@ -184,16 +184,20 @@ def test_a_guard_holds_for_either_side_unless_the_rejected_one_may_break_it(row,
 
 
 def test_a_written_flaw_may_be_off_topic_on_the_rejected_side_alone(row):
-    away = {"chosen_own": 0.0, "chosen_other": 0.9}
+    away = {"chosen_cos_prompt": 0.0, "chosen_cos_other_prompt": 0.9}
     flaw = {"flaw": "off_topic"}
 
-    assert broken(row(**flaw, rejected_own=0.0, rejected_other=0.9)) == []
+    assert broken(row(**flaw, rejected_cos_prompt=0.0, rejected_cos_other_prompt=0.9)) == []
     assert broken(row(**flaw, **away)) == ["off_topic"]
 
 
 def test_the_guards_go_by_the_thresholds_and_skip_only_what_is_a_guard():
     cfg = Thresholds(
-        min_tokens=7, max_repetition=0.1, max_echo=0.2, max_foreign=0.3, skip=("tie", "truncated", "off_topic")
+        min_tokens=7,
+        max_repetition=0.1,
+        max_echo=0.2,
+        max_other_language=0.3,
+        skip_rule=("tie", "truncated", "off_topic"),
     )
 
     assert guard_config(cfg) == GuardConfig(7, 0.1, 0.2, 0.3, ("truncated",))
@@ -208,7 +212,7 @@ def test_the_guards_go_by_the_thresholds_and_skip_only_what_is_a_guard():
         ({"chosen_cut": "maybe"}, "maybe_truncated"),
         ({"rejected_cut": "maybe"}, "maybe_truncated"),
         ({"is_unreliable": True}, "scorer_unreliable"),
-        ({"evaluation": 0.9375}, "near_evaluation"),
+        ({"max_cos_eval": 0.9375}, "near_evaluation"),
         ({"answers": 2}, "needs_review"),
     ],
 )
@@ -222,7 +226,7 @@ def flags(rows: pl.DataFrame) -> list[str]:
 
 def test_what_is_unknown_or_asked_for_is_not_flagged(row):
     assert flags(row()) == []
-    assert flags(row(evaluation=0.875)) == []
+    assert flags(row(max_cos_eval=0.875)) == []
     assert flags(row(rejected_cut="maybe", flaw="truncation")) == []
 
 

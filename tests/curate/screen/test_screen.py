@@ -4,11 +4,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.screen.measure import MeasureConfig, measure_pairs
 from curate.screen.rules import RULES, RulesConfig
 from curate.screen.screen import screen_pairs
+from curate.screen.text.measure import MeasureConfig, measure_pairs
 from schemas.names import FLAWS, SCREEN_REASONS
-from schemas.tables import Alike, Contaminated, NearEvaluation, Placed, Probed, Screened, Verdict
+from schemas.tables import Contaminated, EvalProximity, Probed, Screened, Similar, Topicality, Verdict
 
 
 @pytest.fixture
@@ -23,10 +23,10 @@ def screen():
             pl.DataFrame(given.pop(name, []), schema=schema.create_empty().schema, orient="row").lazy()
             for name, schema in (
                 ("contaminated", Contaminated),
-                ("copies", Alike),
-                ("neighbours", Alike),
-                ("placed", Placed),
-                ("near", NearEvaluation),
+                ("copies", Similar),
+                ("neighbors", Similar),
+                ("placed", Topicality),
+                ("near", EvalProximity),
                 ("probed", Probed),
                 ("judged", Verdict),
             )
@@ -112,8 +112,12 @@ def test_a_repeated_pair_is_a_duplicate_and_a_repeated_ready_prompt_a_near_dupli
     )
 
     # The chosen response is the same as well, so that the copy is seen before the prompt is.
-    assert dropped(screen(pairs)) == ["near_copy", "duplicate_pair", None]
-    assert dropped(screen(pairs, skip=("near_copy",))) == ["near_duplicate_prompt", "duplicate_pair", None]
+    assert dropped(screen(pairs)) == ["lexical_duplicate", "duplicate_pair", None]
+    assert dropped(screen(pairs, skip_rule=("lexical_duplicate",))) == [
+        "semantic_duplicate_prompt",
+        "duplicate_pair",
+        None,
+    ]
 
 
 def test_pairs_of_one_prompt_stay_beside_each_other_but_not_when_they_say_the_same(screen, make_pairs):
@@ -127,7 +131,7 @@ def test_pairs_of_one_prompt_stay_beside_each_other_but_not_when_they_say_the_sa
         origin=["synthetic"] * 4,
     )
 
-    assert dropped(screen(pairs)) == [None, None, "duplicate_pair", "near_duplicate_prompt"]
+    assert dropped(screen(pairs)) == [None, None, "duplicate_pair", "semantic_duplicate_prompt"]
 
 
 def test_a_prompt_with_several_pairs_falls_whole_to_the_prompt_with_the_best_pair(screen, make_pairs):
@@ -140,17 +144,17 @@ def test_a_prompt_with_several_pairs_falls_whole_to_the_prompt_with_the_best_pai
         origin=["synthetic"] * 4,
     )
 
-    screened = screen(pairs, neighbours=[alike(0, 2, "prompt", 0.97)])
+    screened = screen(pairs, neighbors=[alike(0, 2, "prompt", 0.97)])
 
-    assert dropped(screened) == ["near_duplicate_prompt", "near_duplicate_prompt", None, None]
+    assert dropped(screened) == ["semantic_duplicate_prompt", "semantic_duplicate_prompt", None, None]
 
 
 @pytest.mark.parametrize(
     ("kind", "rule", "table"),
     [
-        ("text", "near_copy", "copies"),
-        ("prompt", "near_duplicate_prompt", "neighbours"),
-        ("pair", "near_duplicate_pair", "neighbours"),
+        ("text", "lexical_duplicate", "copies"),
+        ("prompt", "semantic_duplicate_prompt", "neighbors"),
+        ("pair", "semantic_duplicate_pair", "neighbors"),
     ],
 )
 def test_of_two_alike_on_the_threshold_the_larger_margin_in_z_stays(screen, make_pairs, kind, rule, table):
@@ -159,15 +163,15 @@ def test_of_two_alike_on_the_threshold_the_larger_margin_in_z_stays(screen, make
 
     assert dropped(screen(pairs, **{table: [alike(0, 1, kind, 0.9)]}, **least)) == [rule, None]
     assert dropped(screen(pairs, **{table: [alike(0, 1, kind, 0.8999)]}, **least)) == [None, None]
-    assert dropped(screen(pairs, **{table: [alike(0, 1, kind, 0.9)]}, **least, skip=(rule,))) == [None, None]
+    assert dropped(screen(pairs, **{table: [alike(0, 1, kind, 0.9)]}, **least, skip_rule=(rule,))) == [None, None]
 
 
 def test_as_many_of_a_cluster_stay_as_are_asked_for(screen, make_pairs):
     pairs = make_pairs(prompt=numbered(3), score_chosen=[2.0, 4.0, 3.0])
     near = [alike(0, 1, "prompt", 0.99), alike(1, 2, "prompt", 0.99), alike(0, 2, "prompt", 0.99)]
 
-    assert dropped(screen(pairs, neighbours=near)) == ["near_duplicate_prompt", None, "near_duplicate_prompt"]
-    assert dropped(screen(pairs, neighbours=near, keep_per_cluster=2)) == ["near_duplicate_prompt", None, None]
+    assert dropped(screen(pairs, neighbors=near)) == ["semantic_duplicate_prompt", None, "semantic_duplicate_prompt"]
+    assert dropped(screen(pairs, neighbors=near, keep_per_cluster=2)) == ["semantic_duplicate_prompt", None, None]
 
 
 def test_a_margin_not_larger_than_the_noise_is_a_tie_on_either_side_of_zero(screen, make_pairs):
@@ -219,8 +223,8 @@ def test_personal_data_flags_and_drops_only_where_that_is_asked_for(screen, make
 def test_thirteen_words_or_half_of_an_evaluation_prompt_drop_and_less_does_not(screen, make_pairs):
     ids = ["a", "b", "c"]
     hits = [
-        {"pair_id": pair_id, "against": "bench", "prompt": 0, "longest": longest, "coverage": coverage}
-        for pair_id, longest, coverage in (("a", 13, 0.3), ("b", 0, 0.5), ("c", 0, 0.49))
+        {"pair_id": pair_id, "against": "bench", "prompt": 0, "has_13gram": has_13gram, "coverage": coverage}
+        for pair_id, has_13gram, coverage in (("a", True, 0.3), ("b", False, 0.5), ("c", False, 0.49))
     ]
 
     screened = screen(make_pairs(prompt=numbered(3), pair_id=ids), contaminated=hits)
@@ -232,10 +236,10 @@ def test_a_response_nearer_to_another_prompt_is_off_topic_and_one_without_vector
     def place(pair_id: str, own: float | None, other: float | None) -> dict[str, Any]:
         return {
             "pair_id": pair_id,
-            "chosen_own": own,
-            "chosen_other": other,
-            "rejected_own": 0.5,
-            "rejected_other": 0.1,
+            "chosen_cos_prompt": own,
+            "chosen_cos_other_prompt": other,
+            "rejected_cos_prompt": 0.5,
+            "rejected_cos_other_prompt": 0.1,
         }
 
     placed = [place("a", 0.1, 0.7), place("b", 0.5, 0.7), place("c", None, None)]
@@ -246,7 +250,7 @@ def test_a_response_nearer_to_another_prompt_is_off_topic_and_one_without_vector
 
 
 def test_a_prompt_near_an_evaluation_prompt_is_flagged_and_kept(screen, make_pairs):
-    screened = screen(make_pairs(prompt=numbered(1), pair_id=["a"]), near=[{"pair_id": "a", "evaluation": 0.95}])
+    screened = screen(make_pairs(prompt=numbered(1), pair_id=["a"]), near=[{"pair_id": "a", "max_cos_eval": 0.95}])
 
     assert dropped(screened) == [None]
     assert screened["flags"].to_list() == [["near_evaluation"]]
@@ -268,7 +272,7 @@ def test_what_passes_beyond_the_number_to_keep_is_surplus_in_the_order_of_the_pr
     chosen = ["It is good for it.", "", "It is made of wood.", "It can be eaten raw."]
     pairs = make_pairs(prompt=numbered(4), chosen=chosen, score_chosen=[2.0, 9.0, 3.0, 9.0])
 
-    assert dropped(screen(pairs, keep=2)) == [None, "empty", None, "surplus"]
+    assert dropped(screen(pairs, keep=2)) == [None, "empty", None, "over_quota"]
     assert dropped(screen(pairs, keep=3)) == [None, "empty", None, None]
     assert dropped(screen(pairs, keep=9)) == [None, "empty", None, None]
 
@@ -280,9 +284,9 @@ def test_quotas_keep_the_first_of_each_flaw_and_the_first_others_fill_up(screen,
     even = screen(pairs, keep=4, quotas=((FLAWS[0], 2), (FLAWS[1], 2)))
     short = screen(pairs, keep=4, quotas=((FLAWS[0], 1), (FLAWS[2], 3)))
 
-    assert dropped(even) == [None, None, "surplus", None, "surplus", None]
+    assert dropped(even) == [None, None, "over_quota", None, "over_quota", None]
     # None of the third flaw: one of the first by its quota, then three more from the top.
-    assert dropped(short) == [None, None, None, None, "surplus", "surplus"]
+    assert dropped(short) == [None, None, None, None, "over_quota", "over_quota"]
 
 
 def test_a_pair_that_another_rule_dropped_costs_no_other_pair(screen, make_pairs):

@@ -91,7 +91,7 @@ def test_every_format_gives_the_same_pair(pairs_of, row):
     pairs, dropped = pairs_of(row)
 
     assert dropped.is_empty()
-    assert pairs.drop("group").to_dicts() == [
+    assert pairs.drop("prompt_group").to_dicts() == [
         {
             "pair_id": pair_key([USER], "Hello", "Go"),
             "prompt_id": prompt_key([USER]),

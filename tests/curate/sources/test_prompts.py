@@ -1,13 +1,13 @@
-"""Prompts are recognised by their column, and a row without one is kept with a reason."""
+"""Prompts are recognized by their column, and a row without one is kept with a reason."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from curate.parts import PROMPTS_PER_PART
 from curate.sources.prompts import read_prompts
 from curate.sources.rows import rows_config
+from curate.store.store import PROMPTS_PER_PART
 from schemas.errors import UserError
 from schemas.ids import prompt_group, prompt_key
 from schemas.tables import Dropped, Prompt
@@ -124,7 +124,7 @@ def test_repeated_prompt_has_an_id_of_its_own_and_shares_its_group(prompts_of):
 
     key = prompt_key([USER])
     assert sorted(row["prompt_id"] for row in rows if row["messages"] == [USER]) == [key, f"{key}-2"]
-    assert {row["group"] for row in rows} == {prompt_group([USER])}
+    assert {row["prompt_group"] for row in rows} == {prompt_group([USER])}
 
 
 def test_ids_of_fewer_prompts_are_a_prefix_of_those_of_more(prompts_of):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.sources.rows import BadRow, RowsConfig, raw_rows, raw_text, rows_config, shuffled
+from curate.sources.rows import BadRow, RowsConfig, raw_rows, raw_text, rows_config, shuffle_rows
 from schemas.errors import UserError
 
 LINES = [json.dumps({"prompt": f"Question {i}"}) for i in range(50)]
@@ -207,12 +207,12 @@ def test_order_is_that_of_the_datasets_library(tmp_path):
 
 @given(count=st.integers(1, 200), few=st.integers(1, 250), more=st.integers(0, 250), seed=st.integers(0, 2**32))
 def test_fewer_rows_are_a_prefix_of_more(count, few, more, seed):
-    short = shuffled(RowsConfig("rows.jsonl", "", few, seed), count)
-    long = shuffled(RowsConfig("rows.jsonl", "", few + more, seed), count)
+    short = shuffle_rows(RowsConfig("rows.jsonl", "", few, seed), count)
+    long = shuffle_rows(RowsConfig("rows.jsonl", "", few + more, seed), count)
 
     assert long[: len(short)] == short
     assert len(short) == min(few, count)
-    assert sorted(shuffled(RowsConfig("rows.jsonl", "", None, seed), count)) == list(range(count))
+    assert sorted(shuffle_rows(RowsConfig("rows.jsonl", "", None, seed), count)) == list(range(count))
 
 
 def test_digest_follows_the_bytes(tmp_path):

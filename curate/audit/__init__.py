@@ -1,0 +1,1 @@
+"""How far labels and scorers can be trusted."""

@@ -1,0 +1,130 @@
+"""How far a scorer's margins are off: the same responses scored twice, the second time in other batches.
+
+Numbers that should be equal differ: a sum depends on what else is in the batch, and a model that judges
+does not always say the same. The difference of two scores of one response is distributed as the error of
+a margin, which is a difference of two scores as well; so its 95th percentile is what a margin must be
+larger than before it says anything.
+
+Of a pairwise scorer, which gives p to one response and 1 - p to the other, it is the difference of two p of one
+comparison, sqrt(2) times as wide as the error s of one p. A margin is made of several: between two of n candidates,
+whose scores are their mean p against the n - 1 others, the comparison of the two counts twice and the 2 (n - 2) others
+once each, so its error is s sqrt(4 + 2 (n - 2)) / (n - 1), which is sqrt(n) / (n - 1) times the noise of p. A ready
+pair is n = 2, with the margin 2 p - 1.
+"""
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+
+from curate.files import asset, read_record, write_atomically
+from curate.ledger.recorder import Recorder
+from curate.score.score import Messages, both_orders, is_pairwise, read_score, side_requests
+from curate.sources.pairs import read_pairs
+from curate.sources.rows import rows_config
+from schemas.calls import Backend, CallResult, Request
+from schemas.errors import UserError
+from schemas.ids import short_id
+from schemas.manifest import FORMAT
+
+QUANTILE = 0.95
+REQUESTS_PER_ASK = 7
+"""Of the second time: fewer than a batch holds, so that every response is scored among others than before."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What two scorings of the same responses say of a scorer."""
+
+    scorer: str
+    digest: str
+    rows: int
+    """Responses, or of a pairwise scorer pairs, that were scored twice."""
+    failed: int
+    """Of them, those of which either score failed."""
+    noise: float
+    """95th percentile of the differences, without their sign: one that was seen, not a mean of two."""
+    max: float
+    """The largest difference."""
+    is_pairwise: bool = False
+    """The differences are those of p, not of a margin."""
+    format: int = field(default=FORMAT)
+
+
+def measure_noise(scorer: Backend, recorder: Recorder, num: int) -> Noise:
+    """The noise of `scorer` on both responses of `num` sample pairs; scores that the ledger has are not asked again.
+
+    Raises UserError when more than half of them have no two scores.
+    """
+    once = noise_requests(scorer, num)
+    order = random.Random(0).sample(range(len(once)), len(once))
+    # Another first sample, so that the ledger knows it for another call and does not give the first answer again.
+    again = [replace(once[i], first_sample=1) for i in order]
+    blocks = [again[start : start + REQUESTS_PER_ASK] for start in range(0, len(again), REQUESTS_PER_ASK)]
+    first = recorder.ask(scorer, once)
+    shuffled = [answer for block in blocks for answer in recorder.ask(scorer, block)]
+    second = [answer for _, answer in sorted(zip(order, shuffled, strict=True), key=lambda pair: pair[0])]
+    scores = pl.DataFrame(
+        {"once": read_scores(scorer, first), "again": read_scores(scorer, second)},
+        schema={"once": pl.Float64, "again": pl.Float64},
+    )
+    differences = (scores["once"] - scores["again"]).abs().drop_nulls()
+    failed = scores.height - differences.len()
+    if failed > scores.height / 2:
+        raise UserError(f"{scorer.model} gave no two scores for {failed} of {scores.height} sample responses")
+    noise = differences.quantile(QUANTILE, interpolation="higher")
+    largest = differences.max()
+    assert isinstance(noise, float) and isinstance(largest, float)
+    return Noise(scorer.model, scorer.digest, scores.height, failed, noise, largest, is_pairwise(scorer))
+
+
+def margin_width(is_pairwise: bool, candidates: int) -> float:
+    """How many times wider the error of a margin is than the difference of two measurements."""
+    return math.sqrt(candidates) / (candidates - 1) if is_pairwise else 1.0
+
+
+def noise_requests(scorer: Backend, num: int) -> list[Request]:
+    """What `scorer` is asked about `num` sample pairs: for each response, or for both orders of each two."""
+    return [request for row in sample_pairs(num) for request in side_requests(scorer, *row)]
+
+
+def sample_pairs(num: int) -> list[tuple[Messages, str, str]]:
+    """Messages, chosen and rejected response of `num` of the pairs that come with pairwright, fewer if there are."""
+    parts = read_pairs(rows_config(str(asset("samples", "pairs.jsonl")), num, seed=0))
+    return pl.concat(part.rows for part in parts).select("messages", "chosen", "rejected").rows()
+
+
+def read_scores(scorer: Backend, answers: Sequence[CallResult]) -> list[float | None]:
+    """The scores in the answers to `noise_requests`: one a response, or one a pair."""
+    read = [read_score(answer) for answer in answers]
+    if is_pairwise(scorer):
+        return [both_orders(*two)[0] for two in zip(read[0::2], read[1::2], strict=True)]
+    return [score for score, _ in read]
+
+
+def noise_path(data: Path, scorer: str, digest: str) -> Path:
+    """Where the noise of a scorer is kept; other weights are another scorer."""
+    return data / "noise" / f"{short_id([scorer, digest])}.json"
+
+
+def save_noise(data: Path, measured: Noise) -> Path:
+    """Write down what was measured, in the place of an earlier measurement."""
+    path = noise_path(data, measured.scorer, measured.digest)
+    write_atomically(path, json.dumps(asdict(measured), indent=1, ensure_ascii=False).encode())
+    return path
+
+
+def read_noise(data: Path, scorer: str, digest: str, candidates: int = 2) -> float | None:
+    """The noise of a scorer's margins among so many responses to a prompt; None where it was never measured.
+
+    A prompt of which some responses were withheld has fewer, and margins that are wider off.
+    """
+    path = noise_path(data, scorer, digest)
+    if not path.exists():
+        return None
+    record = read_record(path, "noise", "is_pairwise")
+    return margin_width(record["is_pairwise"], candidates) * float(record["noise"])

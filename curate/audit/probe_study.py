@@ -1,0 +1,219 @@
+"""How often a scorer prefers a probe to real responses, over the pairs that come with pairwright."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Literal
+
+from scipy.stats import binomtest
+
+from curate.audit.noise import sample_pairs
+from curate.ledger.recorder import Recorder
+from curate.score.probes import PROBES
+from curate.score.score import (
+    Messages,
+    ScoreOrReason,
+    both_orders,
+    compare_request_for,
+    is_pairwise,
+    read_score,
+    score_request_for,
+    side_requests,
+)
+from schemas.calls import Backend, Request
+
+CUT_SHARE = 0.4
+"""Of the characters of the chosen response, up to the end of a word: enough to be fluent, and no answer."""
+CALLED = {
+    "empty": "an empty response",
+    "full_stop": "a full stop",
+    "refusal": "a refusal",
+    "echo": "the prompt itself",
+    "cut": "the first 40% of the chosen one",
+    "other": "an answer to another prompt",
+}
+Side = Literal["chosen", "rejected"]
+SIDES: tuple[Side, ...] = ("chosen", "rejected")
+
+Pairs = Sequence[tuple[tuple[Messages, str, str], dict[str, str]]]
+Margins = dict[tuple[str, Side], float | None]
+"""(Probe, side) -> by how much the probe is better than the response; null where that failed."""
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How one probe came out beside the chosen, or the rejected, response of each pair."""
+
+    probe: str
+    over: Side
+    wins: int
+    ties: int
+    compared: int
+    failed: int
+    """Pairs of which a score was missing; they are not among those compared."""
+
+    def interval(self) -> tuple[float, float, float]:
+        """Share of wins with the 95% interval of Wilson (Journal of the American Statistical Association 22, 1927)."""
+        if not self.compared:
+            return 0.0, 0.0, 1.0
+        found = binomtest(self.wins, self.compared).proportion_ci(method="wilson")
+        return self.wins / self.compared, float(found.low), float(found.high)
+
+    @property
+    def is_preferred(self) -> bool:
+        """It wins in more than half of the pairs."""
+        return 2 * self.wins > self.compared
+
+
+@dataclass(frozen=True)
+class ProbeStudy:
+    """All probes of one scorer."""
+
+    scorer: str
+    preferences: list[Preference]
+    """Each probe beside the chosen, then beside the rejected response."""
+
+    def preferred(self) -> list[Preference]:
+        """Probes that the scorer prefers to chosen responses, the clearest first.
+
+        Those over rejected responses are counted only: some rejected responses deserve no better.
+        """
+        found = [one for one in self.preferences if one.over == "chosen" and one.is_preferred]
+        return sorted(found, key=lambda one: -one.interval()[0])
+
+    def sentence(self) -> str:
+        """What was found, in one line."""
+        if found := self.preferred():
+            first, *rest = found
+            more = f"; also {join_names(rest)}" if rest else ""
+            of = f"{format_preference(first, ' prompts')}{more}"
+            return f"{self.scorer} prefers {CALLED[first.probe]} to the chosen one in {of}{self.failures()}"
+        beside_chosen = [one for one in self.preferences if one.over == "chosen"]
+        return f"{self.scorer} prefers to the chosen one {join_names(beside_chosen)}{self.failures()}"
+
+    def failures(self) -> str:
+        """How many comparisons with the chosen response were not made."""
+        failed = [one for one in self.preferences if one.over == "chosen" and one.failed]
+        return "".join(f"; {one.failed} scores failed beside {CALLED[one.probe]}" for one in failed)
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures; the names are a contract."""
+        return {
+            "scorer": self.scorer,
+            "probes": [
+                {
+                    "probe": one.probe,
+                    "over": one.over,
+                    "wins": one.wins,
+                    "ties": one.ties,
+                    "compared": one.compared,
+                    "failed": one.failed,
+                    **dict(zip(("share", "low", "high"), round_interval(one), strict=True)),
+                }
+                for one in self.preferences
+            ],
+        }
+
+
+def probe_scorer(scorer: Backend, recorder: Recorder, num: int) -> ProbeStudy:
+    """What `scorer` makes of six probes beside both responses of `num` sample pairs.
+
+    A pairwise scorer is shown each probe with each response, in both orders; any other one scores each by itself.
+    """
+    pairs = sample_pairs(max(num, 2))
+    asked = [(pair, probe_responses(pair, answer_to_another(pairs, i))) for i, pair in enumerate(pairs[:num])]
+    form = compare_margins if is_pairwise(scorer) else score_margins
+    places = form(scorer, recorder, asked)
+    counted = [
+        count_preferences(probe, side, [margins[probe, side] for margins in places])
+        for probe in CALLED
+        for side in SIDES
+    ]
+    return ProbeStudy(scorer.model, counted)
+
+
+def score_margins(scorer: Backend, recorder: Recorder, asked: Pairs) -> list[Margins]:
+    """Margins of one pair after another, from a score a response."""
+    requests = [
+        [*side_requests(scorer, *pair), *(score_request_for(scorer, pair[0], probe) for probe in probes.values())]
+        for pair, probes in asked
+    ]
+    found = []
+    for answers in ask_verdicts(scorer, recorder, requests):
+        sides, probes = dict(zip(SIDES, answers, strict=False)), dict(zip(CALLED, answers[len(SIDES) :], strict=True))
+        found.append({(probe, side): subtract(probes[probe], sides[side]) for probe in CALLED for side in SIDES})
+    return found
+
+
+def compare_margins(scorer: Backend, recorder: Recorder, asked: Pairs) -> list[Margins]:
+    """Margins of one pair after another, from comparisons: p less one half."""
+    requests = [
+        [
+            compare_request_for(scorer, messages, *two)
+            for probe in probes.values()
+            for side in sides
+            for two in ((probe, side), (side, probe))
+        ]
+        for (messages, *sides), probes in asked
+    ]
+    places = [(probe, side) for probe in CALLED for side in SIDES]
+    return [
+        {
+            place: subtract(both_orders(*two), (0.5, None))
+            for place, two in zip(places, zip(answers[0::2], answers[1::2], strict=True), strict=True)
+        }
+        for answers in ask_verdicts(scorer, recorder, requests)
+    ]
+
+
+def ask_verdicts(
+    scorer: Backend, recorder: Recorder, requests: Sequence[Sequence[Request]]
+) -> list[list[ScoreOrReason]]:
+    """The verdicts on each list of requests, asked together."""
+    verdicts = map(read_score, recorder.ask(scorer, list(chain.from_iterable(requests))))
+    return [list(islice(verdicts, len(some))) for some in requests]
+
+
+def subtract(one: ScoreOrReason, other: ScoreOrReason) -> float | None:
+    """The difference of two scores, null where either failed."""
+    return None if one[0] is None or other[0] is None else one[0] - other[0]
+
+
+def count_preferences(probe: str, side: Side, margins: Sequence[float | None]) -> Preference:
+    """Wins, ties and failures of a probe over one response of each pair."""
+    known = [margin for margin in margins if margin is not None]
+    wins, ties = sum(margin > 0 for margin in known), sum(margin == 0 for margin in known)
+    return Preference(probe, side, wins, ties, len(known), len(margins) - len(known))
+
+
+def probe_responses(pair: tuple[Messages, str, str], other: str) -> dict[str, str]:
+    """Name -> response, in the order of `CALLED`."""
+    messages, chosen, _ = pair
+    return {**PROBES, "echo": messages[-1]["content"], "cut": first_words(chosen), "other": other}
+
+
+def first_words(text: str) -> str:
+    """The first words of a text, `CUT_SHARE` of its characters; the first characters of a single long word."""
+    start = text[: int(CUT_SHARE * len(text))]
+    return start.rsplit(None, 1)[0] if len(start.split()) > 1 else start
+
+
+def answer_to_another(pairs: Sequence[tuple[Messages, str, str]], place: int) -> str:
+    """The chosen response of the next pair that is about another prompt."""
+    later = [*pairs[place + 1 :], *pairs[:place]]
+    return next(chosen for messages, chosen, _ in later if messages != pairs[place][0])
+
+
+def join_names(some: Sequence[Preference]) -> str:
+    return ", ".join(f"{CALLED[one.probe]} in {format_preference(one)}" for one in some)
+
+
+def format_preference(one: Preference, what: str = "") -> str:
+    """`58 of 60 prompts (97%, 89% to 99%)`."""
+    share, low, high = one.interval()
+    return f"{one.wins} of {one.compared}{what} ({share:.0%}, {low:.0%} to {high:.0%})"
+
+
+def round_interval(one: Preference) -> list[float]:
+    """Share, low and high end, to four digits."""
+    return [round(value, 4) for value in one.interval()]

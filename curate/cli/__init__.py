@@ -1,0 +1,1 @@
+"""The curate command: parse, call one function, print its result."""

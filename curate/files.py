@@ -1,0 +1,110 @@
+"""Files that travel with the package: package data in an installed wheel, `data/` in a source checkout."""
+
+import difflib
+import errno
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import UserError
+from schemas.manifest import refuse_newer
+
+
+def asset(*parts: str) -> Path:
+    """Path of a shipped file or folder, e.g. `asset("models", "reward-mini")`; it need not exist."""
+    package = Path(str(files("curate")))
+    installed = package / "data"
+    return (installed if installed.is_dir() else package.parent / "data").joinpath(*parts)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"no config file {path}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def cache_folder() -> Path:
+    """`PAIRWRIGHT_CACHE`, else `pairwright` in the user's cache folder."""
+    if named := os.environ.get("PAIRWRIGHT_CACHE"):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pairwright"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_record(path: Path, *fields: str) -> dict[str, Any]:
+    """A JSON file that pairwright wrote, with `format` and at least these fields.
+
+    Raises UserError for a damaged one and for one of a newer format.
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = int(value["format"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged_file(path, error) from error
+    refuse_newer(found, str(path))
+    if missing := [field for field in fields if field not in value]:
+        raise damaged_file(path, KeyError(missing[0]))
+    return value
+
+
+def damaged_file(path: Path, error: Exception) -> UserError:
+    """The error for a file of ours that cannot be read."""
+    what = f"no field {error}" if isinstance(error, KeyError) else str(error)
+    return UserError(f"{path} is damaged ({what}); restore it, or remove it and give the command that made it again")
+
+
+def nearest_hint(name: str, known: Sequence[str]) -> str:
+    """`; did you mean 'x'?`, or what is known, for the end of an error."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f" (did you mean '{close[0]}'?)"
+    return f" (found {', '.join(known)})" if known else " (there is none yet)"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a name beside `path`, then rename: readers see all of it or nothing."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with full_disk(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with scratch.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(scratch, path)
+        except OSError:
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Turn what can go wrong with writing `path` into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(
+                f"no room to write {path} ({error.strerror}); free some space, then give the same command again: "
+                "everything so far is saved"
+            ) from error
+        raise UserError(f"cannot write {path}: {error.strerror}; name another folder with --data") from error

@@ -1,0 +1,388 @@
+"""The ledger: every call to a model is written down before and after it is made.
+
+A call is known by what is asked (kind, model and weight digest, messages, response schema, first
+sample, n) and, beside it, how it is sampled. What the ledger holds is never asked again. What another
+process is asking is waited for. A response that ended by itself under a smaller `max_tokens` would
+have ended under a larger one: only those that were cut are asked for again.
+"""
+
+import errno
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curate.ledger.entries import (
+    Entry,
+    PartialResponses,
+    PendingCall,
+    call_identity,
+    find_cut_slots,
+    read_answer,
+    read_slots,
+    request_content,
+    sampled_otherwise,
+    write_answer,
+)
+from curate.ledger.leases import DiskReserve, Leases
+from schemas.calls import Backend, CallResult, Request
+from schemas.errors import UserError
+
+VERSION = 2
+IDS_PER_QUERY = 500
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS calls (
+    call_id TEXT PRIMARY KEY,
+    identity TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    model TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    request TEXT NOT NULL,
+    sampling TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('asked', 'partial', 'answered', 'failed')),
+    owner TEXT NOT NULL,
+    asked_at REAL NOT NULL,
+    answered_at REAL,
+    answer TEXT,
+    numbers BLOB,
+    input_tokens INTEGER NOT NULL DEFAULT 0,
+    output_tokens INTEGER NOT NULL DEFAULT 0,
+    failure TEXT,
+    seconds REAL NOT NULL DEFAULT 0,
+    cost_usd REAL DEFAULT 0,
+    reused_from TEXT
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS calls_identity ON calls (identity);
+"""
+
+FROM_VERSION_1 = """
+ALTER TABLE calls RENAME TO calls_1;
+{tables}
+INSERT INTO calls SELECT call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at, answered_at,
+    answer, numbers, input_tokens, output_tokens, json_extract(answer, '$.failure'), 0,
+    CASE WHEN model LIKE 'http%' OR model LIKE 'openai:%' OR model LIKE 'nim:%' THEN NULL ELSE 0 END, NULL FROM calls_1;
+DROP TABLE calls_1;
+"""
+
+
+@dataclass
+class Claim:
+    """What `Ledger.claim` found."""
+
+    answers: dict[str, CallResult] = field(default_factory=dict)
+    """Recorded ones, whole."""
+    held: dict[str, PendingCall] = field(default_factory=dict)
+    """To be made by the caller, who must then record or release them."""
+    busy: list[str] = field(default_factory=list)
+    """Being made by another process, or by another thread of this one."""
+
+
+class Ledger:
+    """One SQLite file, in write-ahead mode, shared by all processes of a data directory and all threads of each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._making: set[str] = set()
+        self._leases = Leases(path.parent / "leases")
+        self._spare = DiskReserve(path.with_name("ledger.spare"))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._migrate()
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise ledger_error(path, error) from error
+
+    def _migrate(self) -> None:
+        found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if found > VERSION:
+            raise UserError(
+                f"{self.path} was written by a newer pairwright (version {found}, this one reads {VERSION}); upgrade"
+            )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        # An answer that was paid for must outlive a power cut, not only a killed process.
+        self._db.execute("PRAGMA synchronous = FULL")
+        if found < VERSION:
+            # Another process may be doing the same: whoever has the lock looks again.
+            with self._writing():
+                found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+                script = FROM_VERSION_1.format(tables=TABLES) if found == 1 else TABLES if found == 0 else ""
+                for statement in script.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leases.drop()
+        with self._lock:
+            self._db.close()
+
+    @property
+    def is_full(self) -> bool:
+        """The disk has no room left but for the answers that are on their way."""
+        return self._spare.is_used
+
+    def look(self, backend: Backend, requests: Sequence[tuple[str, Request]]) -> Claim:
+        """What `claim` would find, without claiming anything."""
+        claim = Claim()
+        found = self._look_up([call_id for call_id, _ in requests], claim)
+        missing = [(call_id, request) for call_id, request in requests if call_id not in claim.answers]
+        self._hold(missing, {call_id: call_identity(backend, request) for call_id, request in missing}, found, claim)
+        return claim
+
+    def claim(self, backend: Backend, requests: Sequence[tuple[str, Request]]) -> Claim:
+        """Recorded answers, and the right to make the rest: written down, in one transaction, before any is made."""
+        claim = Claim()
+        self._look_up([call_id for call_id, _ in requests], claim)
+        missing = [(call_id, request) for call_id, request in requests if call_id not in claim.answers]
+        if not missing:
+            return claim
+        if self.is_full:
+            raise no_room(self.path, "the reserve for answers is used up")
+        try:
+            self._leases.hold()
+            self._spare.keep()
+        except OSError as error:
+            raise ledger_error(self.path, error) from error
+        identities = {call_id: call_identity(backend, request) for call_id, request in missing}
+        now = time.time()
+
+        def write() -> None:
+            claim.held.clear()
+            claim.busy.clear()
+            found = self._look_up(list(identities), claim)
+            self._hold(missing, identities, found, claim)
+            self._db.executemany(
+                "INSERT INTO calls (call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?) ON CONFLICT (call_id) DO UPDATE SET "
+                "owner = excluded.owner, asked_at = excluded.asked_at, "
+                "state = CASE state WHEN 'failed' THEN 'asked' ELSE state END WHERE state <> 'answered'",
+                (
+                    (
+                        call_id,
+                        identities[call_id],
+                        request.kind,
+                        backend.model,
+                        backend.digest,
+                        json.dumps(request_content(request), ensure_ascii=False),
+                        json.dumps(request.sampling, sort_keys=True),
+                        self._leases.owner,
+                        now,
+                    )
+                    for call_id, request in missing
+                    if call_id in claim.held
+                ),
+            )
+
+        with self._lock:
+            self._write(write, may_use_spare=False)
+            self._making.update(claim.held)
+        return claim
+
+    def release(self, call_ids: Iterable[str]) -> None:
+        """The calls are no longer being made by this thread; those without an answer are anybody's."""
+        with self._lock:
+            left = sorted(self._making.intersection(call_ids))
+            self._making.difference_update(left)
+            for some, marks in chunks(left):
+                # Where this cannot be written, others wait until this process has ended.
+                with suppress(sqlite3.DatabaseError), self._writing():
+                    self._db.execute(f"UPDATE calls SET owner = '' WHERE call_id IN ({marks})", some)
+
+    def forget(self, call_ids: Iterable[str]) -> None:
+        """Of calls that this thread holds, those that it never made: nothing was asked, so nothing is owed."""
+        with self._lock:
+            for some, marks in chunks(sorted(self._making.intersection(call_ids))):
+                with suppress(sqlite3.DatabaseError), self._writing():
+                    self._db.execute(
+                        f"DELETE FROM calls WHERE call_id IN ({marks}) AND state = 'asked' AND answered_at IS NULL",
+                        some,
+                    )
+
+    def record(self, entries: Sequence[Entry]) -> dict[str, CallResult]:
+        """Write down, in one transaction, what the models said.
+
+        Returns the answers of calls that had been answered before, by another process: those count.
+        """
+        now = time.time()
+        late: list[str] = []
+
+        def write() -> None:
+            late.clear()
+            for entry in entries:
+                answer = entry.answer
+                text, numbers = write_answer(entry)
+                values = (entry.state, now, text, numbers, answer.input_tokens, answer.output_tokens, answer.failure)
+                changed = self._db.execute(
+                    "UPDATE calls SET state = ?, answered_at = ?, answer = ?, numbers = ?, "
+                    "input_tokens = input_tokens + ?, output_tokens = output_tokens + ?, failure = ?, "
+                    "seconds = seconds + ?, cost_usd = cost_usd + ?, reused_from = coalesce(?, reused_from) "
+                    "WHERE call_id = ? AND state <> 'answered'",
+                    (*values, answer.seconds, answer.cost_usd, entry.reused_from, entry.call_id),
+                )
+                if not changed.rowcount:
+                    late.append(entry.call_id)
+
+        with self._lock:
+            self._write(write)
+            self._making.difference_update(entry.call_id for entry in entries if entry.state in ("answered", "failed"))
+        return self.answers(late) if late else {}
+
+    def answers(self, call_ids: Sequence[str]) -> dict[str, CallResult]:
+        """The recorded answers among `call_ids`; calls that failed or are not whole are not among them."""
+        claim = Claim()
+        self._look_up(call_ids, claim)
+        return claim.answers
+
+    def describe(self, call_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Model, sampling, time, tokens and cost of each recorded call, for people to read."""
+        spent = ("asked_at", "answered_at", "seconds", "input_tokens", "output_tokens", "cost_usd", "reused_from")
+        columns = ("call_id", "kind", "model", "digest", "sampling", "state", *spent)
+        marks = ",".join("?" * len(call_ids))
+        query = f"SELECT {', '.join(columns)} FROM calls WHERE call_id IN ({marks}) ORDER BY asked_at, call_id"
+        return [dict(zip(columns, row, strict=True)) for row in self.read(query, list(call_ids))]
+
+    def counts(self) -> dict[str, int]:
+        """State -> calls."""
+        return dict(self.read("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state"))
+
+    def faults(self) -> list[str]:
+        """What SQLite's own check finds wrong with the file."""
+        try:
+            with self._lock:
+                found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+        return [] if found == ["ok"] else found
+
+    def owner_is_alive(self, owner: str) -> bool:
+        """Whether the process that made a claim still works."""
+        return self._leases.is_alive(owner)
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a query."""
+        try:
+            with self._lock:
+                return self._db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise ledger_error(self.path, error) from error
+
+    def _hold(
+        self,
+        missing: Sequence[tuple[str, Request]],
+        identities: dict[str, str],
+        found: dict[str, tuple[str, PartialResponses | None]],
+        claim: Claim,
+    ) -> None:
+        """Sort the calls that are not recorded into those to make, with what is there of them, and those being made."""
+        alive = {owner: self._leases.is_alive(owner) for owner in {owner for owner, _ in found.values()} if owner}
+        donors = self._donors([request for _, request in missing], list(identities.values()))
+        for call_id, request in missing:
+            if call_id in claim.answers:
+                continue
+            owner, slots = found.get(call_id, ("", None))
+            is_others = owner != self._leases.owner and alive.get(owner, False)
+            if is_others or call_id in self._making:
+                claim.busy.append(call_id)
+                continue
+            donor = donors.get((identities[call_id], sampled_otherwise(request)))
+            claim.held[call_id] = PendingCall(slots) if slots else donor or PendingCall([None] * request.n)
+
+    def _look_up(self, call_ids: Sequence[str], claim: Claim) -> dict[str, tuple[str, PartialResponses | None]]:
+        """Adds whole answers to `claim`; returns owner and, of a partial answer, the slots of every other call."""
+        others: dict[str, tuple[str, PartialResponses | None]] = {}
+        for some, marks in chunks(call_ids):
+            query = (
+                "SELECT call_id, state, owner, kind, answer, numbers, input_tokens, output_tokens FROM calls "
+                f"WHERE call_id IN ({marks})"
+            )
+            for call_id, state, owner, kind, text, *rest in self.read(query, some):
+                if state == "answered":
+                    claim.answers[call_id] = read_answer(kind, text, *rest)
+                else:
+                    slots = read_slots(json.loads(text)) if state == "partial" else None
+                    others[call_id] = (owner if state in ("asked", "partial") else "", slots)
+        return others
+
+    def _donors(self, requests: Sequence[Request], identities: Sequence[str]) -> dict[tuple[str, str], PendingCall]:
+        """Identity and other sampling -> what the call under the largest smaller `max_tokens` leaves to be made."""
+        limits = {
+            (identity, sampled_otherwise(request)): request.sampling["max_tokens"]
+            for identity, request in zip(identities, requests, strict=True)
+            if request.kind == "generate" and "max_tokens" in request.sampling
+        }
+        best: dict[tuple[str, str], tuple[int, str, str]] = {}
+        for some, marks in chunks(list(dict.fromkeys(identity for identity, _ in limits))):
+            query = (
+                "SELECT call_id, identity, sampling, answer FROM calls "
+                f"WHERE identity IN ({marks}) AND state = 'answered'"
+            )
+            for call_id, identity, sampling, text in self.read(query, some):
+                told = json.loads(sampling)
+                limit = told.pop("max_tokens", None)
+                key = (identity, json.dumps(told, sort_keys=True))
+                if limit is not None and best.get(key, (0,))[0] < limit < limits.get(key, 0):
+                    best[key] = (limit, call_id, text)
+        return {key: find_cut_slots(call_id, text) for key, (_, call_id, text) in best.items()}
+
+    def _write(self, write: Callable[[], None], may_use_spare: bool = True) -> None:
+        """Run `write` in one transaction; on a full disk once more, in the room that was kept for answers."""
+        try:
+            try:
+                with self._writing():
+                    write()
+            except sqlite3.OperationalError as error:
+                if not is_full(error) or not may_use_spare or not self._spare.use():
+                    raise
+                with self._writing():
+                    write()
+        except sqlite3.DatabaseError as error:
+            raise ledger_error(self.path, error) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+
+def chunks(values: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
+    """`values` in pieces that fit one query, each with its question marks."""
+    for start in range(0, len(values), IDS_PER_QUERY):
+        some = values[start : start + IDS_PER_QUERY]
+        yield some, ",".join("?" * len(some))
+
+
+def is_full(error: Exception) -> bool:
+    """The disk, a quota or the largest file size allowed is reached."""
+    return "full" in str(error) or "disk I/O" in str(error) or (isinstance(error, OSError) and error.errno in NO_ROOM)
+
+
+def no_room(path: Path, why: object) -> UserError:
+    return UserError(
+        f"no room to write {path} ({why}); free some space, then give the same command again: "
+        "everything so far is saved"
+    )
+
+
+def ledger_error(path: Path, error: Exception) -> UserError:
+    """Why the ledger cannot be used, in a sentence that says what to do."""
+    if is_full(error):
+        return no_room(path, error)
+    if "not a database" in str(error) or "malformed" in str(error):
+        return UserError(f"{path} is damaged ({error}); move it away to start a new ledger")
+    return UserError(f"cannot use the ledger {path}: {error}; name another folder with --data")

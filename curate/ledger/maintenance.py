@@ -1,0 +1,116 @@
+"""The ledger kept small and sound: what holds no answer is dropped, and every call is held against its own digest."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from curate.config import LedgerConfig
+from curate.ledger.ledger import Ledger, ledger_error
+from curate.ledger.report import ledger_bytes, open_ledger, read_numbers, read_pages
+from schemas.calls import Failure
+from schemas.errors import UserError
+from schemas.ids import digest
+
+IS_FREE = "input_tokens + output_tokens = 0 AND cost_usd = 0"
+"""A call that was charged, or may have been, stays: it is part of what was spent."""
+
+ORPHANS = """
+SELECT call_id, reused_from FROM calls
+WHERE reused_from IS NOT NULL AND reused_from NOT IN (SELECT call_id FROM calls) ORDER BY call_id
+"""
+
+
+def compact_ledger(cfg: LedgerConfig) -> dict[str, int]:
+    """Drop calls that failed or were never answered, and give their room back; nothing that was answered goes.
+
+    Raises UserError while another process is at work: it would find its calls gone.
+    """
+    with open_ledger(cfg.data) as ledger:
+        before = ledger_bytes(cfg.data)
+        try:
+            failed, abandoned = drop_unanswered(ledger)
+        except sqlite3.DatabaseError as error:
+            raise ledger_error(ledger.path, error) from error
+        return {"failed": failed, "abandoned": abandoned, "bytes_before": before, "bytes_after": ledger_bytes(cfg.data)}
+
+
+def drop_unanswered(ledger: Ledger) -> tuple[int, int]:
+    """The calls that were dropped: failed ones, abandoned ones."""
+    db = sqlite3.connect(ledger.path, timeout=60, isolation_level=None)
+    try:
+        # A claim is written down in such a transaction too, so nobody begins between the look and the deletion.
+        db.execute("BEGIN IMMEDIATE")
+        for (owner,) in db.execute("SELECT DISTINCT owner FROM calls").fetchall():
+            if ledger.owner_is_alive(owner):
+                raise UserError(f"process {owner} is making calls; wait until it has ended, then compact")
+        failed = db.execute(f"DELETE FROM calls WHERE state = 'failed' AND {IS_FREE}").rowcount
+        abandoned = db.execute(f"DELETE FROM calls WHERE state = 'asked' AND {IS_FREE}").rowcount
+        db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        db.execute("VACUUM")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return failed, abandoned
+    finally:
+        db.close()
+
+
+def check_ledger(cfg: LedgerConfig) -> list[str]:
+    """What is wrong with the file or with a call in it, one sentence each."""
+    faults: list[str] = []
+    try:
+        with open_ledger(cfg.data) as ledger:
+            faults += ledger.faults()
+            for page in read_pages(ledger):
+                faults += [f"call {call['call_id']}: {fault}" for call in page for fault in call_faults(call)]
+            for call_id, donor in ledger.read(ORPHANS):
+                faults.append(f"call {call_id}: took over responses of {donor}, which is not there")
+    except UserError as error:
+        # A damaged file is what was looked for; one that is locked or not allowed is the user's to mend.
+        cause = error.__cause__
+        if not isinstance(cause, sqlite3.DatabaseError) or isinstance(cause, sqlite3.OperationalError):
+            raise
+        faults.append(str(error))
+    return faults
+
+
+def call_faults(call: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with one call."""
+    try:
+        request, sampling = json.loads(call["request"]), json.loads(call["sampling"])
+    except ValueError as error:
+        yield f"what was asked is not JSON ({error})"
+        return
+    if call["identity"] != digest([call["kind"], call["model"], call["digest"], request]):
+        yield "the identity is not the digest of what was asked"
+    if call["call_id"] != digest([call["identity"], sampling])[:32]:
+        yield "the id is not the digest of identity and sampling"
+    for name in ("input_tokens", "output_tokens", "seconds", "cost_usd"):
+        if call[name] is not None and not (isinstance(call[name], int | float) and call[name] >= 0):
+            yield f"{name} is {call[name]!r}"
+    if call["state"] != "asked":
+        yield from answer_faults(call, request)
+
+
+def answer_faults(call: dict[str, Any], request: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the answer to a call."""
+    if call["answered_at"] is None:
+        yield f"{call['state']}, but without a time"
+    try:
+        content = json.loads(call["answer"] or "")
+        slots, failure = content["responses"], content["failure"]
+        texts = [text for text, reason in filter(None, slots) if isinstance(text, str)]
+        numbers = read_numbers(call) or []
+    except (ValueError, TypeError, KeyError) as error:
+        yield f"the answer cannot be read ({type(error).__name__}: {error})"
+        return
+    if failure != call["failure"] or failure not in (None, *get_args(Failure)):
+        yield f"the failure is {failure!r} in the answer and {call['failure']!r} beside it"
+    if call["state"] == "answered" and failure is None:
+        # A model that refuses after some responses leaves fewer.
+        if call["kind"] == "generate" and not 0 < len(texts) <= request["n"]:
+            yield f"{len(texts)} responses, {request['n']} were asked for"
+        if call["kind"] != "generate" and not numbers:
+            yield "no numbers"
+    if call["state"] == "failed" and failure is None:
+        yield "failed, but without a reason"

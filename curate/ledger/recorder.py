@@ -1,0 +1,202 @@
+"""Asks models through the ledger, counts, and shows how far it is."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+from curate.ledger.entries import Entry, PartialResponses, PendingCall, State, call_key, request_rest
+from curate.ledger.ledger import Ledger, no_room
+from curate.ledger.progress import Progress
+from curate.ledger.spend_cap import Budget
+from schemas.calls import Backend, CallResult, Request
+from schemas.errors import CapReached, UserError
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.5
+"""Pause before looking again for the answers that another process is waiting for."""
+
+
+@dataclass
+class Tally:
+    """What a run has asked of models so far."""
+
+    calls: int = 0
+    """Calls made, failed ones included."""
+    reused_calls: int = 0
+    repeated_calls: int = 0
+    """Of the calls made, those for the responses of an earlier call that were cut."""
+    failed_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def copy(self) -> "Tally":
+        return replace(self)
+
+    def since(self, before: "Tally") -> "Tally":
+        """What was added after `before` was copied."""
+        old = asdict(before)
+        return Tally(**{name: value - old[name] for name, value in asdict(self).items()})
+
+    def add(self, **counts: int) -> None:
+        for name, count in counts.items():
+            setattr(self, name, getattr(self, name) + count)
+
+
+class Recorder:
+    """Asks models through the ledger; `for_part` gives one with a tally of its own, for a thread of its own."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        allowance: Budget | None = None,
+        max_failed_share: float = 0.5,
+        progress: Progress | None = None,
+    ) -> None:
+        self.ledger = ledger
+        self.allowance = allowance or Budget()
+        self.tally = Tally()
+        self.progress = progress or Progress("calls", self.allowance)
+        self.max_failed_share = max_failed_share
+        self._whole: Recorder = self
+        self._lock = threading.Lock()
+
+    def for_part(self) -> "Recorder":
+        """A recorder whose tally is of one part, and also counts towards this one's."""
+        part = Recorder(self.ledger, self.allowance, self.max_failed_share, self.progress)
+        part._whole, part._lock = self._whole, self._lock
+        return part
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Show the progress of the calls made inside as that of the stage `name`."""
+        self.progress = Progress(name, self.allowance)
+        try:
+            yield
+        finally:
+            self.progress.close()
+
+    def ask(self, backend: Backend, requests: Sequence[Request]) -> list[CallResult]:
+        """One answer a request, in order: from the ledger, else from the model, else from whoever is asking it.
+
+        Raises UserError when more than `max_failed_share` of at least eight calls fail: an endpoint in that
+        state would only turn prompts into dropped rows. Raises CapReached when budget or time are used up.
+        """
+        ids = [call_key(backend, request) for request in requests]
+        first = {call_id: i for i, call_id in reversed(list(enumerate(ids)))}
+        self.progress.begin(len(first))
+        answers: dict[str, CallResult] = {}
+        waiting = list(dict.fromkeys(ids))
+        while waiting:
+            claim = self.ledger.claim(backend, [(call_id, requests[first[call_id]]) for call_id in waiting])
+            answers |= claim.answers
+            self._reused(len(claim.answers))
+            held = {first[call_id]: found for call_id, found in claim.held.items()}
+            try:
+                self._make(backend, requests, held, ids, answers)
+            except (UserError, CapReached):
+                # Every call that was sent has come back, and is recorded.
+                self.ledger.forget(claim.held)
+                raise
+            finally:
+                self.ledger.release(claim.held)
+            if claim.busy:
+                log.debug("waiting for %d calls that are being made elsewhere", len(claim.busy))
+                self.allowance.check()
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            waiting = claim.busy
+        return [answers[call_id] for call_id in ids]
+
+    def _make(
+        self,
+        backend: Backend,
+        requests: Sequence[Request],
+        held: dict[int, PendingCall],
+        ids: Sequence[str],
+        answers: dict[str, CallResult],
+    ) -> None:
+        """Make the calls that are held, in rounds until each has all its responses; adds to `answers`."""
+        asked = list(requests)
+        whole = [i for i, found in held.items() if found.is_whole]
+        for i in whole:
+            found = held.pop(i)
+            answers[ids[i]] = found.refusal or CallResult(tuple(slot for slot in found.slots if slot))
+            entry = Entry(ids[i], requests[i], "answered", answers[ids[i]], found.slots, found.reused_from)
+            answers |= self.ledger.record([entry])
+        self._reused(len(whole))
+        todo = set(held)
+        while todo:
+            for i in todo:
+                asked[i] = request_rest(requests[i], held[i].slots)
+            again: set[int] = set()
+            left = len(todo)
+            began = time.monotonic()
+            for group in backend.answer(asked, todo):
+                entries = []
+                for i, answer in group:
+                    state, merged = merge_responses(held[i].slots, answer)
+                    answers[ids[i]] = merged
+                    entries.append(Entry(ids[i], requests[i], state, merged, held[i].slots, held[i].reused_from))
+                    if state == "partial" and not answer.failure:
+                        again.add(i)
+                late = self.ledger.record(entries)
+                answers |= late
+                again -= {i for i, _ in group if ids[i] in late}
+                left -= len(group)
+                self._made(backend, [(held[i], answer) for i, answer in group])
+                if self.ledger.is_full:
+                    self.allowance.stop(no_room(self.ledger.path, "the reserve for answers is in use"))
+                if not backend.is_remote:
+                    self.allowance.took(time.monotonic() - began)
+                    if left:
+                        self.allowance.check()
+                    began = time.monotonic()
+            # Of an endpoint's calls those under way were waited for.
+            self.allowance.raise_stop()
+            todo = again
+
+    def _reused(self, calls: int) -> None:
+        with self._lock:
+            for recorder in {self, self._whole}:
+                recorder.tally.add(reused_calls=calls)
+        self.progress.reuse(calls)
+
+    def _made(self, backend: Backend, made: Sequence[tuple[PendingCall, CallResult]]) -> None:
+        """Count calls, and stop the run when too many fail: those under way are still waited for."""
+        failed = [answer for _, answer in made if answer.failure == "failed_call"]
+        with self._lock:
+            for recorder in {self, self._whole}:
+                recorder.tally.add(
+                    calls=len(made),
+                    repeated_calls=sum(held.reused_from is not None for held, _ in made),
+                    failed_calls=len(failed),
+                    input_tokens=sum(answer.input_tokens for _, answer in made),
+                    output_tokens=sum(answer.output_tokens for _, answer in made),
+                )
+        calls, bad = self.progress.advance(len(made), len(failed), backend)
+        if failed and bad > self.max_failed_share * max(calls, min(8, self.progress.total)):
+            error = UserError(
+                f"{bad} of {calls} calls to {backend.model} failed, the last with: {failed[-1].error}; "
+                "answered calls are saved, the same command goes on from them"
+            )
+            self.allowance.stop(error)
+
+
+def merge_responses(slots: PartialResponses, answer: CallResult) -> tuple[State, CallResult]:
+    """Put the responses of a call into the slots that were open: the state of the whole, and all of it.
+
+    A failure after some responses have come costs only the rest.
+    """
+    if answer.values or (answer.failure and not any(slots)):
+        return ("failed" if answer.failure == "failed_call" else "answered"), answer
+    given = iter(answer.responses)
+    for position, slot in enumerate(slots):
+        if slot is None:
+            slots[position] = next(given, None)
+    present = tuple(slot for slot in slots if slot)
+    is_final = len(present) == len(slots) or answer.failure not in (None, "failed_call")
+    merged = replace(answer, responses=present, failure=None, error=None)
+    return ("answered" if is_final else "partial"), merged

@@ -1,0 +1,188 @@
+"""What the ledger holds: totals by model and day, failures, calls without an answer; and all of it as Parquet."""
+
+import os
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from curate.config import LedgerConfig
+from curate.ledger.entries import NUMBERS
+from curate.ledger.ledger import Ledger
+from curate.ledger.prices import usd
+from schemas.errors import UserError
+
+CALLS_PER_PAGE = 1000
+WORDS_OF_ERROR = 6
+
+COLUMNS = (
+    *("call_id", "identity", "kind", "model", "digest", "request", "sampling", "state", "owner"),
+    *("asked_at", "answered_at", "answer", "numbers", "input_tokens", "output_tokens"),
+    *("failure", "seconds", "cost_usd", "reused_from"),
+)
+
+TOTALS = """
+SELECT model, strftime('%Y-%m-%d', answered_at, 'unixepoch') AS day, count(*), count(failure),
+    sum(input_tokens), sum(output_tokens), sum(cost_usd), count(*) - count(cost_usd)
+FROM calls WHERE answered_at IS NOT NULL GROUP BY model, day ORDER BY day, model
+"""
+
+FAILURES = """
+SELECT failure, CASE WHEN json_valid(answer) THEN substr(json_extract(answer, '$.error'), 1, 200) END AS error, count(*)
+FROM calls WHERE failure IS NOT NULL GROUP BY failure, error
+"""
+
+WAITING = "SELECT owner, count(*) FROM calls WHERE answered_at IS NULL OR asked_at > answered_at GROUP BY owner"
+"""A call that failed is asked again under the time of its first answer."""
+
+
+def report(cfg: LedgerConfig) -> dict[str, Any]:
+    """Totals by model and UTC day, failures by kind, calls without an answer, and the size of the file.
+
+    `cost_usd` is the sum of what is known, null where nothing is; `unknown_cost` counts the other calls.
+    """
+    with open_ledger(cfg.data) as ledger:
+        names = ("model", "day", "calls", "failed", "input_tokens", "output_tokens", "cost_usd", "unknown_cost")
+        totals = [dict(zip(names, row, strict=True)) for row in ledger.read(TOTALS)]
+        failures: Counter[tuple[str, str]] = Counter()
+        for failure, error, calls in ledger.read(FAILURES):
+            failures[failure, kind_of_error(error or "")] += calls
+        waiting = {"under_way": 0, "never_answered": 0}
+        for owner, calls in ledger.read(WAITING):
+            waiting["under_way" if ledger.owner_is_alive(owner) else "never_answered"] += calls
+    known = [row["cost_usd"] for row in totals if row["cost_usd"] is not None]
+    return {
+        "path": str(ledger_path(cfg.data)),
+        "bytes": ledger_bytes(cfg.data),
+        **{name: sum(row[name] for row in totals) for name in names[2:6]},
+        "cost_usd": sum(known) if known else None,
+        "unknown_cost": sum(row["unknown_cost"] for row in totals),
+        **waiting,
+        "totals": totals,
+        "failures": [{"failure": f, "error": error, "calls": n} for (f, error), n in failures.most_common()],
+    }
+
+
+def export(cfg: LedgerConfig) -> dict[str, Any]:
+    """Every call as a row of a new Parquet file, page by page, with its numbers unpacked.
+
+    Of a call without an answer the cost is null: it may have been charged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    assert cfg.export is not None
+    target = cfg.export
+    if target.exists():
+        raise UserError(f"{target} exists already; name another file, or remove it")
+    types = {"numbers": pa.list_(pa.float64()), "input_tokens": pa.int64(), "output_tokens": pa.int64()}
+    types |= dict.fromkeys(("asked_at", "answered_at", "seconds", "cost_usd"), pa.float64())
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+    scratch = target.with_name(f".{target.name}.{os.getpid()}")
+    calls = 0
+    with open_ledger(cfg.data) as ledger:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with scratch.open("wb") as stream:
+                with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+                    for page in read_pages(ledger):
+                        writer.write_table(pa.Table.from_pylist([export_row(call) for call in page], schema))
+                        calls += len(page)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(scratch, target)
+        except OSError as error:
+            raise UserError(f"cannot write {target}: {error.strerror or error}; name another file") from error
+        finally:
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
+    return {"path": str(target), "calls": calls, "bytes": target.stat().st_size}
+
+
+def export_row(call: dict[str, Any]) -> dict[str, Any]:
+    """A call as a row of the Parquet file."""
+    try:
+        numbers = read_numbers(call)
+    except ValueError as error:
+        raise UserError(f"call {call['call_id']} is damaged ({error}); see: curate ledger --check") from error
+    cost = None if call["answered_at"] is None else call["cost_usd"]
+    return {**call, "numbers": numbers, "cost_usd": cost}
+
+
+def read_numbers(call: dict[str, Any]) -> list[float] | None:
+    """The numbers of a call. Raises ValueError for a blob that holds none."""
+    if call["numbers"] is None:
+        return None
+    if call["kind"] not in NUMBERS:
+        raise ValueError(f"a call to {call['kind']} has no numbers")
+    return array(NUMBERS[call["kind"]], call["numbers"]).tolist()
+
+
+def read_pages(ledger: Ledger) -> Iterator[list[dict[str, Any]]]:
+    """All calls by id, a page at a time, so that memory does not grow with the ledger."""
+    query = f"SELECT {', '.join(COLUMNS)} FROM calls WHERE call_id > ? ORDER BY call_id LIMIT {CALLS_PER_PAGE}"
+    last = ""
+    while rows := ledger.read(query, [last]):
+        yield [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+        last = rows[-1][0]
+
+
+def open_ledger(data: Path) -> Ledger:
+    """The ledger of a data folder. Raises UserError where there is none; looking makes none."""
+    if not ledger_path(data).exists():
+        raise UserError(f"no ledger in {data} yet; make calls with: curate build")
+    return Ledger(ledger_path(data))
+
+
+def ledger_path(data: Path) -> Path:
+    return data / "ledger.sqlite"
+
+
+def ledger_bytes(data: Path) -> int:
+    """Size of the ledger with what was not yet moved into its main file."""
+    files = (ledger_path(data), data / "ledger.sqlite-wal")
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def kind_of_error(error: str) -> str:
+    """What errors of one kind have in common: the HTTP status, else the first words."""
+    if status := re.match(r"HTTP \d{3}", error):
+        return status[0]
+    said = re.split(r": |, after | \(", error)[0]
+    return " ".join(said.split()[:WORDS_OF_ERROR])
+
+
+def format_report(found: dict[str, Any]) -> str:
+    """`report`'s answer for people to read."""
+    head = ("day", "model", "calls", "failed", "input tokens", "output tokens", "cost")
+    rows = [head] + [(row["day"], row["model"], *format_counts(row)) for row in found["totals"]]
+    rows.append(("", "all", *format_counts(found)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = []
+    for row in rows:
+        names = (text.ljust(width) for text, width in zip(row[:2], widths[:2], strict=True))
+        figures = (text.rjust(width) for text, width in zip(row[2:], widths[2:], strict=True))
+        lines.append("  ".join((*names, *figures)))
+    if found["failures"]:
+        lines += ["", "failures"]
+        lines += [f"  {row['calls']:>6}  {row['failure']}: {row['error']}" for row in found["failures"]]
+    lines.append("")
+    if found["under_way"]:
+        lines.append(f"{found['under_way']} calls under way")
+    if found["never_answered"]:
+        lines.append(f"{found['never_answered']} calls never answered: those that were sent may have been charged")
+    lines.append(f"{found['path']}: {found['bytes'] / 1e6:,.1f} MB")
+    return "\n".join(lines)
+
+
+def format_counts(row: dict[str, Any]) -> tuple[str, ...]:
+    """The figures of a line of the report."""
+    cost = usd(row["cost_usd"])
+    if row["unknown_cost"] and row["cost_usd"] is not None:
+        cost += f" + unknown for {row['unknown_cost']:,} calls"
+    elif not row["calls"]:
+        cost = usd(0.0)
+    return (*(f"{row[name]:,}" for name in ("calls", "failed", "input_tokens", "output_tokens")), cost)

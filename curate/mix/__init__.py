@@ -1,0 +1,1 @@
+"""Builds put together into versioned datasets."""

@@ -1,0 +1,280 @@
+"""Builds put together into a versioned dataset: a recipe, its lock, and one table with a held-out split.
+
+Shares, order and split come from hashes of the seed and of ids, never from row numbers. So a larger
+share contains the smaller one, and a prompt group held out under a seed and a `heldout` stays held out
+in every later mix with both. The one exception is a mix so small that nothing would be held out: there
+one group is taken all the same.
+
+A share is not what other tools call so: TRL's `fraction` takes the first rows of a dataset, and the
+alignment handbook's weights take the first rows after a shuffle of each split. Here `NAME:0.5` is a
+random half of what screening kept, rounded to whole pairs.
+"""
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from curate.config import BuildConfig, MixConfig
+from curate.files import file_sha256, write_atomically
+from curate.mix.leakage import Similarities, duplicates_between, find_similar, similar_to_heldout
+from curate.mix.recipe import Recipe, Source, format_sources, resolve_recipe
+from curate.models.encoder import minilm_encoder
+from curate.pipeline.build import build
+from curate.screen.human import all_verdicts, are_applied, verdicts_on
+from curate.screen.similar.embeddings import make_embed
+from curate.store.workspace import NAME, build_path, hash_ids, pinned_table, read_build, read_lock
+from schemas.errors import UserError
+from schemas.manifest import FORMAT
+from schemas.stages import pairs_stage
+from schemas.tables import MixRow, Verdict
+
+log = logging.getLogger(__name__)
+
+ROWS_PER_GROUP = 16_384
+
+SCORES = ("score_chosen", "score_rejected", "z_chosen", "z_rejected")
+
+
+@dataclass(frozen=True)
+class PublishedMix:
+    """A published mix."""
+
+    recipe: Recipe
+    lock: dict[str, Any]
+    path: Path
+
+    def summary(self) -> dict[str, Any]:
+        """What `curate mix --json` prints; the names are a contract."""
+        return {
+            "name": self.recipe.name,
+            "rows": self.lock["rows"],
+            "train": self.lock["train"],
+            "heldout": self.lock["heldout"],
+            "sources": {source["build"]: source["rows"] for source in self.lock["sources"]},
+            "duplicates_between_sources": self.lock["duplicates_between_sources"],
+            "like_heldout": self.lock.get("like_heldout", 0),
+            "sha256": self.lock["sha256"],
+            "path": str(self.path),
+        }
+
+
+def mix(cfg: MixConfig) -> PublishedMix:
+    """Publish a mix, or make a published one again from the tables its lock pins."""
+    if not NAME.fullmatch(cfg.name):
+        raise UserError(f"mix name '{cfg.name}' must be letters, digits, '.', '_' and '-' (at most 64)")
+    folder = cfg.data / "mixes"
+    recipe = resolve_recipe(cfg, folder / f"{cfg.name}.toml")
+    lock_path = folder / f"{cfg.name}.lock.json"
+    if lock_path.exists():
+        return republish(cfg, recipe, lock_path)
+    if build_path(cfg.data, cfg.name).exists():
+        raise UserError(f"'{cfg.name}' is the name of a build; choose another for the mix")
+    sources = [pin_build(cfg.data, source) for source in recipe.sources]
+    refuse_unapplied(cfg.data, sources)
+    lock = write_mix(recipe, sources, cfg.data, folder / f"{cfg.name}.parquet")
+    write_atomically(folder / f"{cfg.name}.toml", recipe.to_toml().encode())
+    write_atomically(lock_path, json.dumps(lock, indent=1).encode())
+    return PublishedMix(recipe, lock, folder / f"{cfg.name}.parquet")
+
+
+def pin_build(data: Path, source: Source) -> dict[str, Any]:
+    """The tables of a build, by key and content. The samples are imported when nobody built them yet."""
+    if source.build == "samples" and not build_path(data, "samples").exists():
+        build(BuildConfig(source="samples", data=data))
+    built = read_build(data, source.build)
+    pairs_from = pairs_stage(built["tables"])
+    return {
+        "build": source.build,
+        "share": source.share,
+        # Builds of earlier versions were not measured.
+        **({"embedded": "find_semantic_duplicates" in built["tables"]} if "measure_pairs" in built["tables"] else {}),
+        "pairs": [pairs_from, built["identities"][pairs_from]],
+        "screened": ["screen_pairs", built["identities"]["screen_pairs"]],
+        **(
+            {"judged": ["collect_human_verdicts", built["identities"]["collect_human_verdicts"]]}
+            if "collect_human_verdicts" in built["tables"]
+            else {}
+        ),
+    }
+
+
+def refuse_unapplied(data: Path, sources: list[dict[str, Any]]) -> None:
+    """Stop where people judged pairs of a build after it was screened: the mix would hold what they rejected."""
+    verdicts = all_verdicts(data)
+    for source in sources:
+        on_pairs = verdicts_on(pinned_table(data, source["pairs"]).scan(), verdicts) if verdicts.height else verdicts
+        applied = pinned_table(data, source["judged"]) if "judged" in source else None
+        if not are_applied(on_pairs, applied):
+            raise UserError(
+                f"people judged pairs of build '{source['build']}' since it was screened; apply what they said first: "
+                f"curate screen {source['build']}"
+            )
+
+
+def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Path) -> dict[str, Any]:
+    """Choose, order and split the pairs, write the table and return its lock."""
+    chosen: list[pl.DataFrame] = []
+    sources = []
+    tables: dict[str, list[str]] = {}
+    for source in pinned:
+        pairs, screened = pinned_table(data, source["pairs"]), pinned_table(data, source["screened"])
+        kept = screened.scan().filter(pl.col("dropped_by").is_null()).select("pair_id")
+        if recipe.min_verdicts:
+            kept = kept.join(
+                with_enough_verdicts(data, source, recipe), on="pair_id", how="semi", maintain_order="left"
+            )
+        margin = pl.col("score_chosen") - pl.col("score_rejected")
+        facts = pairs.scan().select("pair_id", "prompt_group", margin=margin)
+        ids = (
+            kept.join(facts, on="pair_id", maintain_order="left").select("pair_id", "margin", "prompt_group").collect()
+        )
+        share = random_share(ids, source["share"], recipe.seed)
+        chosen.append(share.with_columns(source=pl.lit(source["build"])))
+        tables[source["build"]] = [str(file) for file in pairs.files()]
+        sources.append({**source, "kept": ids.height})
+    together = pl.concat(chosen)
+    # The same pair from two builds is one pair, whatever its number there; the source named first has it.
+    texts = together.with_columns(text_key=pl.col("pair_id").str.slice(0, 16))
+    unique = texts.unique("text_key", keep="first", maintain_order=True).drop("text_key")
+    if unique.is_empty():
+        judged = f" and was judged by {recipe.min_verdicts} people" if recipe.min_verdicts else ""
+        raise UserError(
+            f"mix '{recipe.name}' would be empty: no pair of {format_sources(recipe)} passed screening{judged}"
+        )
+    found = mix_likeness(unique, pinned, data)
+    repeated = duplicates_between(found) if found else unique.select("source", "pair_id").head(0)
+    unique = unique.join(repeated, on=["source", "pair_id"], how="anti", maintain_order="left")
+    ordered = (
+        unique.with_columns(order=hash_ids(unique["pair_id"], recipe.seed, "order"))
+        .sort("order", "pair_id")
+        .join(split_groups(unique, recipe), on="prompt_group", how="left", maintain_order="left")
+        .drop("order")
+    )
+    leaked = similar_to_heldout(found, ordered) if found else repeated.head(0)
+    ordered = ordered.join(leaked, on=["source", "pair_id"], how="anti", maintain_order="left").with_row_index("row")
+    if "train" not in ordered["split"]:
+        raise UserError(
+            f"mix '{recipe.name}' would have no training pair: all its prompts are held out, or like one that is; "
+            "lower --heldout-share"
+        )
+    copy_rows(ordered, tables, path)
+    counts = dict(ordered["source"].value_counts().rows())
+    splits = dict(ordered["split"].value_counts().rows())
+    return {
+        "format": FORMAT,
+        "recipe_sha256": recipe.sha256(),
+        "sources": [{**source, "rows": counts.get(source["build"], 0)} for source in sources],
+        "duplicates_between_sources": together.height - unique.height,
+        "like_heldout": leaked.height,
+        "rows": ordered.height,
+        "train": splits.get("train", 0),
+        "heldout": splits.get("heldout", 0),
+        "sha256": file_sha256(path),
+    }
+
+
+def with_enough_verdicts(data: Path, source: dict[str, Any], recipe: Recipe) -> pl.LazyFrame:
+    """The pairs of a source with a verdict from enough people."""
+    judged = pinned_table(data, source["judged"]).scan() if "judged" in source else Verdict.create_empty().lazy()
+    return judged.filter(pl.col("verdict").is_not_null(), pl.col("answers") >= recipe.min_verdicts).select("pair_id")
+
+
+def mix_likeness(rows: pl.DataFrame, pinned: list[dict[str, Any]], data: Path) -> Similarities | None:
+    """What is alike among the rows of a mix; None for a lock from before mixes looked for it.
+
+    Vectors are used where all builds have them, so that mixing embeds next to nothing.
+    """
+    if not all("embedded" in source for source in pinned):
+        return None
+    scans = [
+        pinned_table(data, source["pairs"]).scan().with_columns(source=pl.lit(source["build"])) for source in pinned
+    ]
+    columns = ["source", "pair_id", "prompt_id", *("messages", "chosen", "rejected"), *SCORES, "origin"]
+    pairs = pl.concat([scan.select(columns) for scan in scans]).join(
+        rows.lazy().select("source", "pair_id"), on=["source", "pair_id"], how="semi", maintain_order="left"
+    )
+    if all(source["embedded"] for source in pinned):
+        return find_similar(pairs, make_embed(minilm_encoder(), data))
+    log.info("mix: look-alikes between builds are found by wording alone, for not all of the builds were embedded")
+    return find_similar(pairs, None)
+
+
+def random_share(ids: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
+    """The `share` of the pairs with the smallest hashes, rounded to whole pairs; a larger share contains it."""
+    ranked = ids.with_columns(rank=hash_ids(ids["pair_id"], seed, "share")).sort("rank", "pair_id")
+    return ranked.head(round(share * ids.height)).drop("rank")
+
+
+def split_groups(pairs: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+    """Group -> `train` or `heldout`, by the group's hash alone.
+
+    With two groups or more, the one with the smallest hash is always held out, so that a small mix has
+    something to check against.
+    """
+    groups = pairs.select("prompt_group").unique().sort("prompt_group")
+    ranks = hash_ids(groups["prompt_group"], recipe.seed, "heldout")
+    is_heldout = ranks < int(recipe.heldout_share * 2**64)
+    if recipe.heldout_share and groups.height > 1:
+        is_heldout |= ranks == ranks.min()
+    names = pl.when(pl.col("is_heldout")).then(pl.lit("heldout")).otherwise(pl.lit("train"))
+    return groups.with_columns(is_heldout=is_heldout).select("prompt_group", split=names)
+
+
+def copy_rows(ordered: pl.DataFrame, tables: dict[str, list[str]], path: Path) -> None:
+    """Write the texts of the chosen pairs, in order; duckdb keeps to a memory bound while it sorts them."""
+    texts = " UNION ALL ".join(
+        f"SELECT {sql_text(name)} AS source, pair_id, prompt_id, messages, chosen, rejected, scorer, origin, flaw "
+        f"FROM read_parquet([{', '.join(map(sql_text, files))}])"
+        for name, files in tables.items()
+    )
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect() as database:
+        database.register("ordered", ordered.to_arrow())
+        columns = ", ".join(f'"{name}"' for name in MixRow.column_names())
+        try:
+            database.execute(
+                f"COPY (SELECT {columns} FROM ordered JOIN ({texts}) USING (source, pair_id) ORDER BY row) "
+                f"TO {sql_text(str(scratch))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS_PER_GROUP})"
+            )
+        except duckdb.IOException as error:
+            scratch.unlink(missing_ok=True)
+            raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+    MixRow.validate(pl.read_parquet(scratch), cast=True)
+    os.replace(scratch, path)
+
+
+def sql_text(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def republish(cfg: MixConfig, recipe: Recipe, lock_path: Path) -> PublishedMix:
+    """The mix of an existing lock: as it lies there, or made again from the pinned tables."""
+    lock = read_lock(lock_path)
+    if lock["recipe_sha256"] != recipe.sha256():
+        raise UserError(f"{lock_path} belongs to another recipe than {recipe.name}.toml; choose a new name")
+    path = lock_path.with_name(f"{recipe.name}.parquet")
+    if not path.exists() or file_sha256(path) != lock["sha256"]:
+        remade = path.with_name(f".{path.name}.remade")
+        made = write_mix(recipe, lock["sources"], cfg.data, remade)
+        if made["sha256"] != lock["sha256"]:
+            remade.unlink()
+            raise UserError(f"{path} could not be made again with the locked content (sha256 {lock['sha256']})")
+        os.replace(remade, path)
+    for source in lock["sources"]:
+        if build_path(cfg.data, source["build"]).exists() and pin_changed(cfg.data, source):
+            log.info("build '%s' has changed since mix '%s'; publish a new mix to use it", source["build"], recipe.name)
+    return PublishedMix(recipe, lock, path)
+
+
+def pin_changed(data: Path, source: dict[str, Any]) -> bool:
+    """Whether the build of that name now has other tables than the lock pins."""
+    now = pin_build(data, Source(source["build"], source["share"]))
+    return any(now[field] != source[field] for field in ("pairs", "screened"))

@@ -1,0 +1,165 @@
+"""Responses from any OpenAI-compatible chat endpoint: OpenAI, a vLLM or llama.cpp server, a NIM."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from curate.models.endpoint import Endpoint, Refused, Reply, replace_surrogates
+from curate.models.limits import EndpointConfig
+from curate.models.rejected_params import SAMPLING, ParametersRefused
+from schemas.calls import CallResult, Request, Response
+from schemas.errors import ResponseError
+
+log = logging.getLogger(__name__)
+
+CHARACTERS_PER_TOKEN = 4
+OUTPUT_OF_A_SCORE = 256
+"""Tokens set aside for a call that says nothing of its length."""
+MOST_TOKENS = 10**9
+"""More than any call has: a count beyond it is a fault of the endpoint."""
+
+
+class ChatAPI:
+    """One model on one endpoint.
+
+    Nothing is sent about seeds: what a server samples is recorded, not repeated.
+    """
+
+    path = "/chat/completions"
+    is_remote = True
+
+    def __init__(
+        self, name: str, url: str, model: str, key_name: str, terms: EndpointConfig, price_name: str | None = None
+    ) -> None:
+        """`url` ends in `/v1`; the key is read from the environment variable `key_name` at each call."""
+        url = url.rstrip("/")
+        self.model = name
+        self.digest = url
+        self.price_name = price_name
+        self.endpoint = Endpoint(name, url, model, key_name, terms)
+        self._remote_model = model
+        self._refused: set[str] = set()
+        # OpenAI's newer models refuse `max_tokens`; other servers may not know its successor.
+        is_openai = urlsplit(url).hostname == "api.openai.com"
+        self._max_tokens_name = "max_completion_tokens" if is_openai else "max_tokens"
+
+    def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, CallResult]]]:
+        """Answers in the order in which they come, those that come together in one group."""
+        return self.endpoint.run({i: partial(self._ask, requests[i]) for i in sorted(needed)})
+
+    async def _ask(self, request: Request) -> CallResult:
+        """What one call gives: at most n responses, or why there are none."""
+        allowance = self.endpoint.terms.allowance
+        estimate, most_tokens = token_bounds(request)
+        most_usd = allowance.prices.cost(self.price_name, *most_tokens)
+        try:
+            reply = await self._post(self.payload(request), estimate, most_usd)
+        except Refused as refused:
+            return CallResult(failure=refused.failure, error=self.endpoint.without_key(str(refused)))
+        cost = None
+        try:
+            answer = self.read(reply.body, request)
+            tokens = answer.input_tokens, answer.output_tokens
+            cost = allowance.cost(self.price_name, *tokens)
+            self.endpoint.used(estimate, sum(tokens))
+        finally:
+            allowance.settle(reply.most_usd, cost)
+        whole = None if cost is None or reply.charged is None else cost + reply.charged
+        return replace(answer, seconds=reply.seconds, cost_usd=whole)
+
+    async def _post(self, body: dict[str, Any], estimate: int, most_usd: float | None) -> Reply:
+        """The response to `body`, without the parameters that the endpoint refuses.
+
+        They are left out of later calls only once a call was answered without them: an error may name a
+        parameter and be about something else.
+        """
+        tried: list[str] = []
+        while True:
+            sent = {name: value for name, value in body.items() if name not in self._refused and name not in tried}
+            try:
+                reply = await self.endpoint.post(self.path, sent, estimate, most_usd)
+            except ParametersRefused as refused:
+                tried += refused.names
+            else:
+                self._leave_out([name for name in tried if name not in self._refused])
+                return reply
+
+    def _leave_out(self, names: Sequence[str]) -> None:
+        """Send these parameters no more."""
+        if names:
+            self._refused.update(names)
+            end = "; sampling then follows the model's own defaults" if SAMPLING & set(names) else ""
+            log.warning("%s: the endpoint refuses %s and is asked without%s", self.model, ", ".join(names), end)
+
+    def read(self, body: dict[str, Any], request: Request) -> CallResult:
+        """An answer from the body of a response; raises ResponseError for one of another form.
+
+        Filtered choices are left out of several; when all are, the request was refused.
+        """
+        try:
+            tokens = usage(body)
+            responses, refusals = [], []
+            for choice in body["choices"][: request.n]:
+                refusal, finish_reason = choice["message"].get("refusal"), choice.get("finish_reason")
+                if refusal or finish_reason == "content_filter":
+                    refusals.append(replace_surrogates(str(refusal or "content filter")))
+                    responses.append(Response("", "content_filter"))
+                else:
+                    told = replace_surrogates(finish_reason) if isinstance(finish_reason, str) else None
+                    responses.append(Response(text_of(choice["message"].get("content")), told))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ResponseError(f"not a chat completion: {json.dumps(body)[:200]}") from error
+        if not responses:
+            raise ResponseError("the endpoint answered with no choices")
+        if len(refusals) == len(responses):
+            return CallResult((), (), "refused", refusals[0], *tokens)
+        return CallResult(tuple(responses), (), None, None, *tokens)
+
+    def payload(self, request: Request) -> dict[str, Any]:
+        """The JSON body of a call."""
+        body: dict[str, Any] = {"model": self._remote_model, "messages": request.messages}
+        if request.n > 1:
+            body["n"] = request.n
+        for name, value in request.sampling.items():
+            if name in ("temperature", "top_p"):
+                body[name] = value
+            elif name == "max_tokens":
+                body[self._max_tokens_name] = value
+        if request.schema:
+            schema = {"name": "response", "schema": request.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return body
+
+
+def usage(body: dict[str, Any]) -> tuple[int, int]:
+    """Input and output tokens as the endpoint counted them; both 0 where it did not, or not in numbers that can be."""
+    counted = body.get("usage")
+    found = (
+        [counted.get(name) or 0 for name in ("prompt_tokens", "completion_tokens")] if isinstance(counted, dict) else []
+    )
+    if not found or not all(isinstance(tokens, int | float) and 0 <= tokens <= MOST_TOKENS for tokens in found):
+        return 0, 0
+    return int(found[0]), int(found[1])
+
+
+def token_bounds(request: Request) -> tuple[int, tuple[int, int]]:
+    """An estimate of all tokens of a call, and the most that it can take in and give out.
+
+    No tokenizer makes more tokens than there are bytes; each message adds a few of its own.
+    """
+    texts = [message["content"] for message in request.messages]
+    texts += [json.dumps(request.schema)] if request.schema else []
+    most_input = sum(len(text.encode()) for text in texts) + 16 * (len(texts) + 1)
+    most_output = request.n * int(request.sampling.get("max_tokens", OUTPUT_OF_A_SCORE))
+    return most_input // CHARACTERS_PER_TOKEN + most_output, (most_input, most_output)
+
+
+def text_of(content: Any) -> str:
+    """The text of a choice; none is an empty one."""
+    if not isinstance(content, str | None):
+        raise TypeError(f"expected text, got {type(content).__name__}")
+    return replace_surrogates(content or "")

@@ -1,0 +1,395 @@
+"""One HTTP endpoint: connections, keys, tries, waits and stops, the same for chat, reward and judge calls."""
+
+import asyncio
+import email.utils
+import json
+import logging
+import os
+import queue
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import aiohttp
+
+from curate.models.limits import ConcurrencyLimit, EndpointConfig, TokenBucket
+from curate.models.rejected_params import ParametersRefused, refused_parameters
+from schemas.calls import CallResult, Failure
+from schemas.errors import CapReached, ResponseError, UserError
+
+log = logging.getLogger(__name__)
+
+TRIES = 6
+LONGEST_RETRY_AFTER_S = 600.0
+OVERLOAD = {429, 500, 502, 503, 504, *range(520, 530)}
+TRANSIENT = {408, 409, 425, *OVERLOAD}
+GONE = {502, 503, 521, 522, 523, 529}
+"""What a server that starts again, or what stands before it, says for a while: twice as many tries, over a minute."""
+CHARGED = {504, 524}
+"""What stands before a server did not wait for an answer that may be charged."""
+SECONDS_BETWEEN_NOTES = 15.0
+SHORTEST_SECRET = 16
+"""A shorter key is a stand-in such as "EMPTY", and may well occur in a good response."""
+
+Job = Callable[[], Awaitable[CallResult]]
+Done = queue.SimpleQueue[tuple[int, CallResult | BaseException]]
+
+
+class Refused(Exception):
+    """The endpoint will not answer this request, now or later."""
+
+    def __init__(self, failure: Failure, problem: str) -> None:
+        super().__init__(problem)
+        self.failure = failure
+
+
+class CallFailed(ResponseError):
+    """No try of a call gave a good response."""
+
+    def __init__(self, problem: str, cost_usd: float | None) -> None:
+        super().__init__(problem)
+        self.cost_usd = cost_usd
+
+
+class Endpoint:
+    """Runs calls to one address on an event loop of its own, for as many threads as want to."""
+
+    def __init__(self, name: str, url: str, model: str, key_name: str, terms: EndpointConfig) -> None:
+        self.terms = terms
+        self._name = name
+        self._url = url
+        self._remote_model = model
+        self._key_name = key_name
+        self._slots = ConcurrencyLimit(terms.concurrency)
+        self._lock = threading.Lock()
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._was_reached = False
+        self._answered_at = self._noted_at = time.monotonic()
+        self._paused_until = 0.0
+        self._requests = TokenBucket(terms.requests_per_minute) if terms.requests_per_minute else None
+        self._tokens = TokenBucket(terms.tokens_per_minute) if terms.tokens_per_minute else None
+
+    def run(self, jobs: Mapping[int, Job]) -> Iterator[list[tuple[int, CallResult]]]:
+        """Answers in the order in which they come, those that come together in one group.
+
+        A job keeps its slot until the group it is in has been taken: recorded. What stops the run is
+        raised after every call under way has come back; so is Ctrl-C, but for a second one.
+        """
+        done: Done = queue.SimpleQueue()
+        with self._running() as loop:
+            started = asyncio.run_coroutine_threadsafe(self._start(jobs, done), loop)
+            left, taken = len(jobs), 0
+            error: BaseException | None = None
+            try:
+                while left:
+                    try:
+                        came = [done.get()]
+                    except KeyboardInterrupt as interrupt:
+                        if isinstance(error, KeyboardInterrupt):
+                            raise
+                        log.info("waiting for the calls in flight; Ctrl-C again leaves them")
+                        self.terms.allowance.stop(interrupt)
+                        error = interrupt
+                        continue
+                    while not done.empty():
+                        came.append(done.get())
+                    taken = len(came)
+                    left -= taken
+                    if group := [(i, result) for i, result in came if isinstance(result, CallResult)]:
+                        self.terms.allowance.in_flight = self._slots.in_use
+                        yield group
+                    loop.call_soon_threadsafe(self._leave, taken)
+                    taken = 0
+                    error = error or next((r for _, r in came if isinstance(r, BaseException)), None)
+            finally:
+                # Before their slots are free: no call may begin for one who takes no more answers.
+                if left:
+                    asyncio.run_coroutine_threadsafe(self._cancel(started.result()), loop).result()
+                loop.call_soon_threadsafe(self._leave, taken + done.qsize())
+            if error:
+                raise error
+
+    @contextmanager
+    def _running(self) -> Iterator[asyncio.AbstractEventLoop]:
+        """The event loop, started by the first and stopped by the last who needs it."""
+        with self._lock:
+            self._users += 1
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
+                self._thread.start()
+                asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
+            loop = self._loop
+        try:
+            yield loop
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    asyncio.run_coroutine_threadsafe(self._session.close(), loop).result()
+                    loop.call_soon_threadsafe(loop.stop)
+                    self._thread.join()
+                    loop.close()
+                    self._loop = None
+
+    async def _open(self) -> None:
+        # The slots bound the connections, and a slow start must not count as a slow answer.
+        connections = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+        timeout = aiohttp.ClientTimeout(total=self.terms.timeout_s)
+        self._session = aiohttp.ClientSession(connector=connections, timeout=timeout)
+        for rate in filter(None, (self._requests, self._tokens)):
+            rate.open()
+
+    async def _start(self, jobs: Mapping[int, Job], done: Done) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(self._one(i, job, done)) for i, job in jobs.items()]
+
+    async def _cancel(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _leave(self, slots: int) -> None:
+        for _ in range(slots):
+            self._slots.leave()
+
+    async def _one(self, i: int, job: Job, done: Done) -> None:
+        await self._slots.enter()
+        result: CallResult | BaseException
+        try:
+            self.terms.allowance.check()
+            result = await job()
+        except ResponseError as error:
+            cost = error.cost_usd if isinstance(error, CallFailed) else None
+            result = CallResult(failure="failed_call", error=self.without_key(str(error)), cost_usd=cost)
+        except asyncio.CancelledError:
+            self._slots.leave()
+            raise
+        except BaseException as error:
+            # What stops this call stops the run: no other call begins from here on.
+            self.terms.allowance.stop(error)
+            result = error
+        done.put((i, result))
+
+    async def post(self, path: str, body: dict[str, Any], tokens: int, most_usd: float | None) -> "Reply":
+        """The JSON object that a good response holds.
+
+        Waits and tries again where that can help. `tokens` is an estimate for the limit a minute, `most_usd`
+        the most that one try can cost. Raises Refused, ParametersRefused, ResponseError when it is given up, and
+        UserError or CapReached when the run must stop.
+        """
+        key = self._key()
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        problem, faults, first_began = "", 0, float("inf")
+        charged: float | None = 0.0
+        wait_s = 0.0
+        for attempt in count():
+            try:
+                await self._sleep(wait_s)
+                await self._admitted(tokens, most_usd)
+            except (UserError, CapReached) as stop:
+                if charged is not None:
+                    raise
+                # What may have been charged is written down, although the run ends before another try.
+                self.terms.allowance.stop(stop)
+                raise CallFailed(f"{problem}; the run ended before another try", None) from stop
+            began = time.monotonic()
+            first_began = min(first_began, began)
+            cost, is_settled = None if most_usd != 0 else 0.0, False
+            wait_s = random.uniform(0, min(self.terms.longest_backoff_s, 0.5 * 2 ** min(attempt, 10)))
+            # An endpoint that was there, and is gone or busy for a while, is no fault of the call.
+            is_patient = began - first_began < self.terms.patience_s
+            is_fault, tries = True, TRIES
+            try:
+                async with self._session.post(self._url + path, json=body, headers=headers) as reply:
+                    raw = mask_key(await reply.read(), key)
+                    self._was_reached = True
+                    if reply.status == 200:
+                        found = json_object(raw)
+                        if isinstance(found, dict):
+                            self._slots.succeeded()
+                            self._answered_at = time.monotonic()
+                            is_settled = True
+                            return Reply(found, most_usd, time.monotonic() - began, charged)
+                        problem = found
+                    else:
+                        if reply.status not in CHARGED:
+                            cost = 0.0
+                        problem = f"HTTP {reply.status}: {error_message(raw, key)}"
+                        if reply.status not in TRANSIENT or "insufficient_quota" in problem:
+                            self._refuse(reply.status, problem, body)
+                        if reply.status in OVERLOAD:
+                            self._slots.overloaded(began)
+                        pause_s = retry_after_s(reply.headers.get("Retry-After"))
+                        self._paused_until = max(self._paused_until, time.monotonic() + pause_s)
+                        is_fault = reply.status != 429 or not is_patient
+                        tries = 2 * TRIES if reply.status in GONE else TRIES
+            except TimeoutError:
+                self._slots.overloaded(began)
+                problem = f"no answer within {self.terms.timeout_s:g} s"
+            except aiohttp.ClientConnectorError as error:
+                cost = 0.0
+                problem = f"cannot connect to {self._url} ({connection_problem(error)})"
+                is_fault = not self._was_reached
+                if not is_patient or (is_fault and faults >= 2):
+                    raise UserError(f"{self._name}: {problem}; is the server running?") from error
+            except aiohttp.InvalidURL as error:
+                cost = 0.0
+                raise UserError(f"{self._name}: {self._url} is no address of a server") from error
+            except aiohttp.ClientError as error:
+                problem = f"the connection broke ({type(error).__name__})"
+            finally:
+                # A try that broke off after it was sent may have been charged: its reserve stays spent.
+                self.terms.allowance.took(time.monotonic() - began)
+                if not is_settled:
+                    self.terms.allowance.settle(most_usd, cost)
+                    charged = None if cost is None else charged
+            self._note(problem)
+            faults += is_fault
+            if faults >= tries:
+                break
+        raise CallFailed(f"{problem}, after {attempt + 1} tries", charged)
+
+    def _note(self, problem: str) -> None:
+        """Tell now and then that nothing comes, while nothing else would be seen to happen."""
+        now = time.monotonic()
+        if now - max(self._answered_at, self._noted_at) > SECONDS_BETWEEN_NOTES:
+            self._noted_at = now
+            log.info("%s: %s; trying again", self._name, self.without_key(problem))
+
+    async def _admitted(self, tokens: int, most_usd: float | None) -> None:
+        """Wait out a pause, the limits a minute and reserves of others."""
+        allowance = self.terms.allowance
+        if self._requests:
+            await self._unless_stopped(self._requests.take(1))
+        if self._tokens:
+            await self._unless_stopped(self._tokens.take(tokens))
+        while (wait_s := self._paused_until - time.monotonic()) > 0:
+            await self._sleep(wait_s)
+        # Last, for much may have happened in the meantime.
+        allowance.check()
+        while not allowance.reserve(most_usd):
+            await self._sleep(0.05)
+            allowance.check()
+
+    def used(self, estimate: int, tokens: int) -> None:
+        """A call for which `estimate` tokens were set aside took `tokens`."""
+        if self._tokens and tokens:
+            self._tokens.give_back(estimate - tokens)
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds:
+            await self._unless_stopped(asyncio.sleep(seconds))
+
+    async def _unless_stopped(self, waiting: Coroutine[Any, Any, None]) -> None:
+        """Wait, but not longer than until the run is stopped."""
+        task = asyncio.create_task(waiting)
+        try:
+            while not (await asyncio.wait([task], timeout=0.5))[0]:
+                self.terms.allowance.check()
+        finally:
+            task.cancel()
+
+    def _key(self) -> str:
+        """The key, without the line break that a file may have left at its end."""
+        key = os.environ.get(self._key_name, "").strip()
+        if not key.isprintable():
+            raise UserError(f"{self._key_name} holds a line break or another sign that no key has; set it again")
+        return key
+
+    def without_key(self, text: str) -> str:
+        key = self._key()
+        return text.replace(key, "***") if key else text
+
+    def _refuse(self, status: int, problem: str, body: Mapping[str, Any]) -> None:
+        """Raise what an error means that will not pass by itself."""
+        lower = problem.lower()
+        if status in (401, 403):
+            there = "is set" if os.environ.get(self._key_name) else "is not set"
+            raise UserError(f"{self._name}: the endpoint refused the key ({self._key_name} {there}): {problem}")
+        if status == 404:
+            raise UserError(f"{self._name}: {self._url} does not know the model '{self._remote_model}': {problem}")
+        if status == 402 or "insufficient_quota" in lower:
+            raise UserError(f"{self._name}: the account has no credit left: {problem}")
+        if "context length" in lower or "context_length" in lower or "maximum context" in lower or status == 413:
+            raise Refused("prompt_too_long", problem)
+        if "content_policy" in lower or "content_filter" in lower or "content management policy" in lower:
+            raise Refused("refused", problem)
+        if names := refused_parameters(problem, body):
+            raise ParametersRefused(names, problem)
+        raise CallFailed(problem, 0.0)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A good response; the reserve that was set aside for it is still to be settled."""
+
+    body: dict[str, Any]
+    most_usd: float | None
+    seconds: float
+    charged: float | None
+    """USD for the tries before it; None where one broke off that may have been charged."""
+
+
+def mask_key(raw: bytes, key: str) -> bytes:
+    """A body without the key, should the endpoint send it back."""
+    return raw.replace(key.encode(), b"***") if len(key) >= SHORTEST_SECRET else raw
+
+
+def connection_problem(error: aiohttp.ClientConnectorError) -> str:
+    """Why there is no connection."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
+    return error.os_error.strerror or "no such host"
+
+
+def replace_surrogates(text: str) -> str:
+    """A text that UTF-8 can hold: half a surrogate pair, which JSON allows, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def json_object(raw: bytes) -> dict[str, Any] | str:
+    """The JSON object that a body holds, or what it is instead."""
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        return f"the endpoint's answer is not JSON: {raw[:200].decode('utf-8', 'replace')}"
+    if not isinstance(found, dict):
+        return f"the endpoint's answer is not a JSON object: {raw[:200].decode('utf-8', 'replace')}"
+    return found
+
+
+def retry_after_s(header: str | None) -> float:
+    """Seconds that a server asks to wait, given as a number or as a date; at most ten minutes."""
+    if not header:
+        return 0.0
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+        except ValueError:
+            return 0.0
+    return min(LONGEST_RETRY_AFTER_S, max(0.0, seconds)) if seconds == seconds else 0.0
+
+
+def error_message(raw: bytes, key: str) -> str:
+    """The endpoint's own words in one line, with the key blotted out wherever it appears."""
+    text = raw.decode("utf-8", "replace")
+    try:
+        body = json.loads(text)
+        found = body.get("error", body) if isinstance(body, dict) else body
+        message = found.get("message", found) if isinstance(found, dict) else found
+        code = found.get("code") or "" if isinstance(found, dict) else ""
+        text = f"{message} {code}".strip() if isinstance(code, str) else str(message)
+    except (ValueError, RecursionError):
+        pass
+    if key:
+        text = text.replace(key, "***")
+    text = replace_surrogates(text)
+    return " ".join(text.split())[:300] or "no message"

@@ -1,0 +1,265 @@
+"""Responses from a transformers model in this process, optionally with a LoRA adapter."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from curate.ledger.entries import request_content
+from curate.models.decode import bytes_per_token, decode, pack
+from schemas.calls import CallResult, Request, Response
+from schemas.errors import UserError
+from schemas.ids import digest
+
+SEQUENCES_PER_BATCH = {"cpu": 64, "cuda": 256}
+CPU_BATCH_BYTES = 2 << 30
+"""Room for the keys, values and logits of a batch; on a GPU it is half of what the weights leave."""
+
+
+# transformers talks on stderr about what its defaults are; what matters is checked here.
+logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+class HFGenerator:
+    """A causal language model with a chat template.
+
+    Batches are formed from the prompts of a part alone, in order of their length, and each prompt has
+    a seed of its own, so an interrupted run goes on to the same responses on the same machine.
+    """
+
+    is_remote = False
+    price_name: str | None = None
+
+    def __init__(self, name: str, digest: str, folder: Path, adapter: Path | None = None) -> None:
+        """`folder` holds the model, `adapter` a PEFT adapter for it; `digest` stands for both.
+
+        Raises UserError for a folder that is not a model or has no chat template.
+        """
+        self.model = name
+        self.digest = digest
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        # bf16 products are some 200 times slower than fp32 on most CPUs.
+        dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(f"{name}: {folder} is not a transformers model folder ({first_line(error)})") from error
+        if not self._tokenizer.chat_template:
+            raise UserError(
+                f"{name}: {folder} has no chat template, so it cannot hold a conversation; use a chat model"
+            )
+        if adapter:
+            model = with_adapter(model, adapter)
+        self._model = model.to(self.device).eval()
+        self._token_bytes = bytes_per_token(self._model)
+        if self._token_bytes is not None:
+            pack(self._model)
+        self._batch_bytes = batch_bytes(self._model)
+        self._context = int(getattr(model.config, "max_position_embeddings", 0)) or None
+        self._ends = end_tokens(self._tokenizer, model.generation_config)
+        if self._tokenizer.pad_token_id is None:
+            self._tokenizer.pad_token_id = self._ends[0]
+
+    def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, CallResult]]]:
+        """Sampled responses, one group of prompts at a time."""
+        prompts, unfit = split_usable(requests, self._tokens)
+        if found := [(i, answer) for i, answer in unfit if i in needed]:
+            yield found
+
+        def fits(group: list[int]) -> bool:
+            longest = max(len(prompts[i]) for i in group)
+            drawn = sum(count_draws(requests[i]) for i in group)
+            return drawn <= self._most_sequences(longest, requests[group[0]])
+
+        for group in growing_groups(sorted(prompts, key=lambda i: (len(prompts[i]), i)), fits):
+            if batch := [i for i in group if i in needed]:
+                yield self._sample(batch, [prompts[i] for i in batch], [requests[i] for i in batch])
+
+    def _tokens(self, request: Request) -> list[int] | CallResult:
+        """The rendered conversation, or why it cannot be put to this model."""
+        try:
+            encoded: Any = self._tokenizer.apply_chat_template(
+                request.messages, add_generation_prompt=True, return_dict=True
+            )
+        except TemplateError as error:
+            return CallResult(failure="bad_prompt", error=f"the chat template refuses the conversation: {error}")
+        tokens, room = list(encoded["input_ids"]), int(request.sampling["max_tokens"])
+        if self._context and len(tokens) + room > self._context:
+            problem = (
+                f"prompt of {len(tokens)} tokens and {room} for the response exceed the context of {self._context}"
+            )
+            return CallResult(failure="prompt_too_long", error=problem)
+        return tokens
+
+    def _most_sequences(self, longest: int, request: Request) -> int:
+        """Sequences that are drawn together after prompts of up to `longest` tokens."""
+        most = SEQUENCES_PER_BATCH[self.device]
+        if self._token_bytes is None:
+            # The cache is copied at every token and of unknown size: smaller batches.
+            return most // 4
+        # Logits, their softmax and what sorting takes.
+        logits = 16 * int(self._model.config.get_text_config().vocab_size)
+        tokens = longest + int(request.sampling["max_tokens"])
+        return max(1, min(most, self._batch_bytes // (tokens * self._token_bytes + logits)))
+
+    def _sample(
+        self, batch: list[int], prompts: list[list[int]], requests: list[Request]
+    ) -> list[tuple[int, CallResult]]:
+        start = time.perf_counter()
+        counts = [count_draws(request) for request in requests]
+        if len(batch) == 1:
+            # One prompt may ask for more responses than are drawn together.
+            most = self._most_sequences(len(prompts[0]), requests[0])
+            luck = uniforms(requests[0])
+            pieces = [luck[at : at + most] for at in range(0, counts[0], most)]
+            tokens = [row for piece in pieces for row in self._decode(prompts, [len(piece)], piece, requests)]
+        else:
+            tokens = self._decode(prompts, counts, torch.cat([uniforms(request) for request in requests]), requests)
+        seconds = (time.perf_counter() - start) / sum(len(row) for row in tokens)
+        answers, rows = [], iter(tokens)
+        for i, prompt, request, count in zip(batch, prompts, requests, counts, strict=True):
+            drawn = [self._response(next(rows)) for _ in range(count)]
+            responses = drawn * (request.n // count)
+            output_tokens = sum(length for _, length in responses)
+            answer = CallResult(
+                responses=tuple(response for response, _ in responses),
+                input_tokens=len(prompt),
+                output_tokens=output_tokens,
+                seconds=seconds * sum(length for _, length in drawn),
+            )
+            answers.append((i, answer))
+        return answers
+
+    def _decode(
+        self, prompts: list[list[int]], counts: list[int], luck: torch.Tensor, requests: list[Request]
+    ) -> list[list[int]]:
+        """The tokens of `counts[i]` responses to each prompt."""
+        sampling = requests[0].sampling
+        is_greedy = sampling["temperature"] == 0
+        if self._token_bytes is not None:
+            return decode(self._model, prompts, counts, None if is_greedy else luck, sampling, self._ends)
+        rows = [prompt for prompt, count in zip(prompts, counts, strict=True) for _ in range(count)]
+        padded = self._tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(self.device)
+        torch.manual_seed(int(luck.sum() * 2**32))
+        tokens = self._model.generate(
+            **padded,
+            **(
+                {"do_sample": False}
+                if is_greedy
+                else {"do_sample": True, "temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": 0}
+            ),
+            max_new_tokens=int(sampling["max_tokens"]),
+            # The settings of some models hold a penalty that nobody asked for here.
+            repetition_penalty=1.0,
+            eos_token_id=self._ends,
+            pad_token_id=self._tokenizer.pad_token_id,
+        )
+        drawn: list[list[int]] = tokens[:, padded["input_ids"].shape[1] :].tolist()
+        return drawn
+
+    def _response(self, row: list[int]) -> tuple[Response, int]:
+        """Text up to the first end token, and how many tokens were drawn; no end token: it was cut."""
+        end = next((at for at, token in enumerate(row) if token in self._ends), None)
+        # Special tokens inside a response stay visible, so that screening can see them.
+        text = str(self._tokenizer.decode(row[:end], skip_special_tokens=False))
+        return Response(text, "length" if end is None else "stop"), len(row) if end is None else end + 1
+
+
+def count_draws(request: Request) -> int:
+    """Responses that are drawn for a request: without sampling its n are copies of one."""
+    return request.n if request.sampling["temperature"] > 0 else 1
+
+
+def uniforms(request: Request) -> torch.Tensor:
+    """(responses, max_tokens) uniform numbers in [0, 1), one for each token a request may draw.
+
+    They follow from what is asked, not from whom: two models that are compared then draw with the same luck.
+    """
+    asked = digest([request_content(request), request.sampling])
+    generator = torch.Generator().manual_seed(int(asked[:15], 16))
+    shape = count_draws(request), int(request.sampling["max_tokens"])
+    return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def growing_groups(rows: list[int], fits: Callable[[list[int]], bool]) -> Iterator[list[int]]:
+    """`rows` in groups of 1, 2, 4 ... as far as each fits, so that something is recorded soon after the start."""
+    start, size = 0, 1
+    while start < len(rows):
+        stop = start + 1
+        while stop < min(start + size, len(rows)) and fits(rows[start : stop + 1]):
+            stop += 1
+        yield rows[start:stop]
+        start, size = stop, 2 * size
+
+
+def batch_bytes(model: Any) -> int:
+    """Room for a batch, the same at every start on one machine."""
+    if model.device.type == "cpu":
+        return CPU_BATCH_BYTES
+    total = int(torch.cuda.get_device_properties(model.device).total_memory)
+    return (total - int(model.get_memory_footprint())) // 2
+
+
+def with_adapter(model: Any, adapter: Path) -> Any:
+    """The model with a PEFT adapter on it: in its weights where they are exact enough, else beside them."""
+    from peft import PeftModel
+    from peft.tuners.lora import LoraModel
+
+    with warnings.catch_warnings():
+        # PEFT asks transformers for a name that is deprecated there, which is nothing a user can change.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        try:
+            tuned = PeftModel.from_pretrained(model, str(adapter))
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise UserError(f"{adapter} is not an adapter for this model ({first_line(error)})") from error
+    if not isinstance(tuned.base_model, LoraModel):
+        return tuned
+    # Half precision would round away much of what a small adapter adds to a weight.
+    return tuned.merge_and_unload() if model.dtype == torch.float32 else tuned.get_base_model()
+
+
+def end_tokens(tokenizer: Any, generation_config: Any) -> list[int]:
+    """Every token that ends a turn: the tokenizer's, the model's, and the one the chat template writes.
+
+    The three differ in practice: a base Qwen2.5 ends text with one token and chat turns with another.
+    """
+    mark = "\u0001end-of-turn\u0001"
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
+    tail = str(tokenizer.apply_chat_template(turns, tokenize=False)).partition(mark)[2]
+    first = tokenizer(tail, add_special_tokens=False)["input_ids"][:1] if tail else []
+    ends = [token for token in first if token in tokenizer.all_special_ids]
+    configured = generation_config.eos_token_id
+    ends += configured if isinstance(configured, list) else [configured]
+    ends.append(tokenizer.eos_token_id)
+    return list(dict.fromkeys(int(token) for token in ends if token is not None))
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def split_usable(
+    requests: Sequence[Request], tokens_of: Callable[[Request], list[int] | CallResult]
+) -> tuple[dict[int, list[int]], list[tuple[int, CallResult]]]:
+    """The tokens of each request that can be put to the model, and why the others cannot."""
+    rows: dict[int, list[int]] = {}
+    unfit: list[tuple[int, CallResult]] = []
+    for i, request in enumerate(requests):
+        tokens = tokens_of(request)
+        if isinstance(tokens, CallResult):
+            unfit.append((i, tokens))
+        else:
+            rows[i] = tokens
+    return rows, unfit

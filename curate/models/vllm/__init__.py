@@ -1,0 +1,1 @@
+"""vLLM servers of our own: started, awaited, asked and stopped."""

@@ -1,0 +1,1 @@
+"""From a source to screened pairs: the stages, builds, screening again, forecasts."""

@@ -1,0 +1,1 @@
+"""What a build would take before it is made: calls, tokens, cost and time."""

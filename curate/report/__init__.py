@@ -1,0 +1,1 @@
+"""What is known of a pair, a build and a data folder."""

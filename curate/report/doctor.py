@@ -1,0 +1,168 @@
+"""Checks of the machine, the models, the keys and the store, each with what to do about it."""
+
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.audit.noise import margin_width, measure_noise, save_noise
+from curate.audit.probe_study import probe_scorer
+from curate.config import DoctorConfig
+from curate.files import cache_folder, file_sha256
+from curate.ledger.ledger import Ledger
+from curate.ledger.recorder import Recorder
+from curate.models.embedded import EMBEDDED, changed_files, embedded_folder, embedded_graph
+from curate.models.resolve import resolve_scorer
+from curate.models.reward_head import HEADS, RewardHead, head_folder
+from curate.store.runs import run_names
+from curate.store.store import damaged_files, library_versions, open_table
+from curate.store.workspace import build_names, mix_names, read_build, read_lock
+from schemas.calls import Backend
+from schemas.errors import UserError
+
+KEYS = ("OPENAI_API_KEY", "NVIDIA_API_KEY", "PAIRWRIGHT_API_KEY", "HF_TOKEN")
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    is_good: bool
+    found: str
+    figures: dict[str, Any] | None = None
+    """What was counted, where the sentence does not say all of it."""
+
+
+def doctor(cfg: DoctorConfig) -> list[Check]:
+    """All checks. Embedded models are unpacked if they are not yet."""
+    if cfg.num_pairs < 1:
+        raise UserError("--num-pairs must be at least 1")
+    scorer = resolve_scorer(cfg.scorer, cfg.data, rubric=cfg.rubric) if cfg.scorer else None
+    checks = [*check_machine(cfg.data), *check_models(), *check_keys(), *check_store(cfg.data)]
+    return [*checks, *check_scorer(cfg, scorer)] if scorer else checks
+
+
+def check_machine(data: Path) -> list[Check]:
+    """Python, libraries, cores, GPU, free disk."""
+    import torch
+
+    versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
+    place = next(folder for folder in (data, *data.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free / GIB
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none, models run on the CPU"
+    return [
+        Check("python", True, f"{platform.python_version()} on {platform.system()}, {os.cpu_count()} cores"),
+        Check("libraries", True, versions),
+        Check("gpu", True, gpu),
+        Check("disk", free > 2, f"{free:.0f} GiB free for {data}"),
+        Check("shell", True, "`eval` is a word of the shell itself: in a terminal type `evaluate`"),
+    ]
+
+
+def check_models() -> list[Check]:
+    """The embedded models unpacked and unchanged, the reward heads readable."""
+    checks = []
+    for alias, model in EMBEDDED.items():
+        try:
+            folder = embedded_folder(alias)
+            if model.export:
+                embedded_graph(alias)
+            changed = changed_files(alias)
+            found = f"{model.title} ({model.license}) in {folder}"
+            fix = f"{folder} has changed files ({', '.join(changed)}); delete it, and it is unpacked again"
+            checks.append(Check(alias, not changed, fix if changed else found))
+        except UserError as error:
+            checks.append(Check(alias, False, str(error)))
+    for name in HEADS:
+        try:
+            checks.append(Check(name, True, f"digest {RewardHead.load(head_folder(name)).digest[:12]}"))
+        except UserError as error:
+            checks.append(Check(name, False, str(error)))
+    checks.append(Check("cache", True, str(cache_folder())))
+    return checks
+
+
+def check_keys() -> list[Check]:
+    """Which keys are in the environment; never their values."""
+    return [Check(name, True, "set" if os.environ.get(name) else "not set") for name in KEYS]
+
+
+def check_store(data: Path) -> list[Check]:
+    """The ledger and every table and mix hash to what was written."""
+    checks = [run_check("ledger", check_ledger, data)] if (data / "ledger.sqlite").exists() else []
+    checks += [run_check(f"build {name}", check_build_tables, data, name) for name in build_names(data)]
+    checks += [run_check(f"mix {name}", check_mix_table, data, name) for name in mix_names(data)]
+    checks.append(run_check("runs", check_runs, data))
+    return checks
+
+
+def run_check(what: str, look: Callable[..., str], *where: object) -> Check:
+    """What a look found, or the error it met."""
+    try:
+        return Check(what, True, look(*where))
+    except UserError as error:
+        return Check(what, False, str(error))
+
+
+def check_ledger(data: Path) -> str:
+    """Calls by state. Raises UserError for a damaged file."""
+    with Ledger(data / "ledger.sqlite") as opened:
+        if faults := opened.faults():
+            raise UserError("; ".join(faults))
+        return ", ".join(f"{count} {state}" for state, count in opened.counts().items()) or "no calls"
+
+
+def check_build_tables(data: Path, name: str) -> str:
+    """Raises UserError where a table of the build is missing or damaged."""
+    for stage, key in read_build(data, name)["tables"].items():
+        table = open_table(data, stage, key)
+        if bad := damaged_files(table):
+            raise UserError(f"{bad[0]} is damaged; delete {table.folder} and give the build command again")
+    return "whole"
+
+
+def check_mix_table(data: Path, name: str) -> str:
+    """Raises UserError where the table of the mix is not what its lock says."""
+    path = data / "mixes" / f"{name}.parquet"
+    lock = read_lock(path.with_name(f"{name}.lock.json"))
+    if not path.exists() or file_sha256(path) != lock["sha256"]:
+        raise UserError(f"{path} is not what it was; make it again with: curate mix {name}")
+    return "whole"
+
+
+def check_scorer(cfg: DoctorConfig, scorer: Backend) -> list[Check]:
+    """How far a scorer can be trusted. One that gives too few scores is not probed."""
+    scored_twice = run_check(f"noise {cfg.scorer}", check_noise, cfg, scorer)
+    return [scored_twice, check_probes(cfg, scorer)] if scored_twice.is_good else [scored_twice]
+
+
+def check_probes(cfg: DoctorConfig, scorer: Backend) -> Check:
+    """Whether the scorer prefers a response that says nothing, or not what was asked, to real ones."""
+    with Ledger(cfg.data / "ledger.sqlite") as opened:
+        probed = probe_scorer(scorer, Recorder(opened, max_failed_share=1.0), cfg.num_pairs)
+    return Check("probes", not probed.preferred(), probed.sentence(), probed.to_json())
+
+
+def check_noise(cfg: DoctorConfig, scorer: Backend) -> str:
+    """Measures it and keeps it. Raises UserError where the scorer gives too few scores.
+
+    What the ledger has is not asked again: a second time, for as many pairs, finds the same.
+    """
+    with Ledger(cfg.data / "ledger.sqlite") as opened:
+        # Failures are counted here, over both times together.
+        measured = measure_noise(scorer, Recorder(opened, max_failed_share=1.0), cfg.num_pairs)
+    path = save_noise(cfg.data, measured)
+    failed = f", {measured.failed} failed" if measured.failed else ""
+    width = margin_width(measured.is_pairwise, candidates=2)
+    found = f"a margin of {width * measured.noise:.4g} or less is a tie (largest {width * measured.max:.4g})"
+    return f"{found}; {measured.rows} scored twice{failed}; kept in {path}"
+
+
+def check_runs(data: Path) -> str:
+    """Raises UserError for a damaged manifest."""
+    return ", ".join(run_names(data)) or "none yet"

@@ -1,0 +1,278 @@
+"""Answers of all reviewers brought back from Argilla."""
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate.files import read_record, write_atomically
+from curate.review.answers import answer_row, answer_table, latest_answers, merge_answers, reviewer_id, withdrawn
+from curate.review.argilla.accounts import pseudonyms
+from curate.review.argilla.client import ArgillaClient, connect
+from curate.review.argilla.dataset import Dataset, open_dataset
+from curate.review.argilla.push import read_uploaded
+from curate.review.argilla.records import find_records
+from curate.review.config import PullConfig
+from curate.screen.human import text_key, verdicts
+from curate.store.reviews import (
+    Review,
+    begun_review,
+    lock_review,
+    read_answers,
+    read_asked,
+    review_folder,
+    save_answers,
+)
+from schemas.errors import UserError
+from schemas.manifest import FORMAT
+from schemas.names import VERDICTS
+from schemas.tables import Annotation
+
+log = logging.getLogger(__name__)
+
+PAGE = 500
+"""Records a request."""
+STATES = ("submitted", "draft", "discarded")
+
+TAKEN_BACK = {name: Annotation.create_empty().schema[name] for name in ("record_id", "reviewer", "answered_at")}
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What people said so far."""
+
+    name: str
+    submitted: int
+    drafts: int
+    discarded: int
+    verdicts: dict[str, int]
+    needs_review: int
+    is_changed: bool
+    """The answers are not those that were known before."""
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "submitted": self.submitted,
+            "drafts": self.drafts,
+            "discarded": self.discarded,
+            "verdicts": self.verdicts,
+            "needs_review": self.needs_review,
+        }
+
+
+@dataclass(frozen=True)
+class PulledResponse:
+    """What one user filled in for one record, as the server holds it."""
+
+    record_id: str
+    reviewer: str
+    state: str
+    changed_at: datetime
+    values: dict[str, Any]
+
+
+def pull(cfg: PullConfig) -> Pulled:
+    """Bring back all answers; nothing is written before everything was read.
+
+    Answers of records, reviewers or datasets that were deleted in Argilla stay as they were pulled. Raises UserError
+    for a review that was never pushed, and where none of its datasets is left.
+    """
+    with connect(cfg) as server, lock_review(cfg.data, cfg.name):
+        review, asked = begun_review(cfg.data, cfg.name), read_asked(cfg.data, cfg.name)
+        history, seen_before = read_answers(cfg.data, cfg.name), read_pulled(cfg.data, cfg.name)
+        uploaded = read_uploaded(cfg.data, cfg.name)
+        pulled: dict[str, dict[str, Any]] = {}
+        answers = history
+        for dataset in open_datasets(server, review):
+            state = read_state(server, dataset)
+            before = seen_before.get(dataset.id)
+            if before and before["state"] == state:
+                pulled[dataset.id] = before
+                continue
+            responses = keep_asked(dataset, fetch_responses(server, dataset), asked)
+            counts = {state: sum(response.state == state for response in responses) for state in STATES}
+            pulled[dataset.id] = {"state": state, "counts": counts}
+            records = uploaded.get(dataset.id, set())
+            answers = merge_answers(answers, new_versions(server, dataset, responses, answers, records))
+        is_changed = not answers.equals(history)
+        # Written first: were the states saved without the answers, the next pull would not look for them.
+        save_answers(cfg.data, cfg.name, answers)
+        save_pulled(cfg.data, cfg.name, pulled)
+    found = verdicts(answers, asked.with_columns(pair_id=text_key("record_id")))
+    by_verdict = dict(found.group_by("verdict").len().iter_rows())
+    counts = {state: sum(dataset["counts"][state] for dataset in pulled.values()) for state in STATES}
+    return Pulled(
+        name=cfg.name,
+        submitted=counts["submitted"],
+        drafts=counts["draft"],
+        discarded=counts["discarded"],
+        verdicts={verdict: by_verdict.get(verdict, 0) for verdict in VERDICTS},
+        needs_review=by_verdict.get(None, 0),
+        is_changed=is_changed,
+    )
+
+
+def open_datasets(server: ArgillaClient, review: Review) -> list[Dataset]:
+    """The datasets of a review that are on the server. Raises UserError where there is none."""
+    again = f"records without answers are sent again by: curate review push {review.name}"
+    if not review.datasets:
+        raise UserError(
+            f"review '{review.name}' is on no server yet; put it there with: curate review push {review.name}"
+        )
+    found = []
+    for name, known in review.datasets.items():
+        if dataset := open_dataset(server, name, known["id"]):
+            found.append(dataset)
+            continue
+        log.warning(
+            "dataset '%s' is not on %s any more; what was pulled of it is kept, and %s", name, server.url, again
+        )
+    if not found:
+        raise UserError(
+            f"no dataset of review '{review.name}' is on {server.url} any more; what was pulled is kept, and {again}"
+        )
+    return found
+
+
+def read_state(server: ArgillaClient, dataset: Dataset) -> dict[str, Any]:
+    """What changes when an answer does.
+
+    Argilla notes the time of the last answer given in its UI or through its API for answers; those that come with
+    records, as its SDK sends them, show in the counts of each user.
+    """
+    users = server.get(f"/datasets/{dataset.id}/users/progress")["users"]
+    # names stay with the server
+    progress = {reviewer_id(user.pop("username")): user for user in users}
+    return {"last_activity": dataset.last_activity, "progress": progress}
+
+
+def fetch_responses(server: ArgillaClient, dataset: Dataset) -> list[PulledResponse]:
+    """All responses to all records, of all users."""
+    scope = {"entity": "response", "property": "status"}
+    by_id = {"scope": {"entity": "record", "property": "id"}, "order": "asc"}
+    query = {
+        "filters": {"type": "and", "and": [{"type": "terms", "scope": scope, "values": list(STATES)}]},
+        # A fixed order: a record that is answered meanwhile then moves others to later pages only.
+        "sort": [by_id],
+    }
+    found: list[PulledResponse] = []
+    offset = 0
+    while True:
+        path = f"/datasets/{dataset.id}/records/search"
+        items = server.search(path, query, include="responses", limit=PAGE, offset=offset)["items"]
+        found += [response for item in items for response in read_responses(item["record"])]
+        offset += PAGE
+        if len(items) < PAGE:
+            return found
+
+
+def read_responses(record: dict[str, Any]) -> list[PulledResponse]:
+    """The responses to a record as Argilla gives it; without an id of ours where it came from somebody else."""
+    return [
+        PulledResponse(
+            record_id=record["external_id"] or "",
+            reviewer=reviewer_id(response["user_id"]),
+            state=response["status"],
+            changed_at=parse_utc(response["updated_at"]),
+            values={name: value["value"] for name, value in (response["values"] or {}).items()},
+        )
+        for response in record["responses"]
+    ]
+
+
+def parse_utc(text: str) -> datetime:
+    """A time as Argilla writes it: UTC, without saying so."""
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def keep_asked(dataset: Dataset, responses: list[PulledResponse], asked: pl.DataFrame) -> list[PulledResponse]:
+    """The responses to records that we asked about."""
+    known = set(asked["record_id"])
+    ours = [response for response in responses if response.record_id in known]
+    if strange := len(responses) - len(ours):
+        log.warning("dataset '%s': %d answers are to records that were not asked here; left out", dataset.name, strange)
+    return ours
+
+
+def new_versions(
+    server: ArgillaClient, dataset: Dataset, responses: list[PulledResponse], history: pl.DataFrame, uploaded: set[str]
+) -> pl.DataFrame:
+    """Rows of `Answer`: what is submitted, and what was taken back since."""
+    submitted = answer_table(
+        answer_row(
+            response.record_id,
+            response.reviewer,
+            response.changed_at,
+            **{name: response.values.get(name) for name in ("better", "sure", "wrong", "note")},
+        )
+        for response in responses
+        if response.state == "submitted"
+    )
+    if unreadable := submitted.filter(pl.col("status") == "unreadable").height:
+        log.warning(
+            "dataset '%s': %d answers hold a label that is not ours; they are kept and not counted",
+            dataset.name,
+            unreadable,
+        )
+    unsubmitted = pl.DataFrame(
+        [
+            (response.record_id, response.reviewer, response.changed_at)
+            for response in responses
+            if response.state != "submitted"
+        ],
+        schema=TAKEN_BACK,
+        orient="row",
+    )
+    gone = gone_answers(server, dataset, responses, history, uploaded)
+    return pl.concat([submitted, withdrawn(history, pl.concat([unsubmitted, gone]))])
+
+
+def gone_answers(
+    server: ArgillaClient, dataset: Dataset, responses: list[PulledResponse], history: pl.DataFrame, uploaded: set[str]
+) -> pl.DataFrame:
+    """Answers that were pulled and are not on the server any more, though their record and their reviewer are.
+
+    A record that is younger than its answer was put there anew: the answer went with an older dataset, and stays.
+    """
+    there = {(response.record_id, response.reviewer) for response in responses}
+    standing = (
+        latest_answers(history).filter(pl.col("status") != "withdrawn").select("record_id", "reviewer", "answered_at")
+    )
+    missing = [row for row in standing.iter_rows() if row[0] in uploaded and row[:2] not in there]
+    if not missing:
+        return pl.DataFrame([], schema=TAKEN_BACK)
+    reviewers = pseudonyms(server, dataset.workspace_id)
+    records = find_records(server, dataset, sorted({record_id for record_id, _, _ in missing}))
+    gone = []
+    for record_id, reviewer, answered_at in missing:
+        record = records.get(record_id)
+        if record is None or reviewer not in reviewers or parse_utc(record["inserted_at"]) > answered_at:
+            continue
+        # Asked for again by its id: while pages are read, what is taken back can move a record past them.
+        if all(response.reviewer != reviewer for response in read_responses(record)):
+            gone.append((record_id, reviewer, None))
+    if kept := len(missing) - len(gone):
+        log.info("dataset '%s': %d answers of deleted records or reviewers are kept", dataset.name, kept)
+    return pl.DataFrame(gone, schema=TAKEN_BACK, orient="row")
+
+
+def read_pulled(data: Path, name: str) -> dict[str, dict[str, Any]]:
+    """Id of a dataset -> its state at the last pull, and responses by status; none without the answers themselves."""
+    if not pulled_path(data, name).exists() or not (review_folder(data, name) / "answers.parquet").exists():
+        return {}
+    found: dict[str, dict[str, Any]] = read_record(pulled_path(data, name), "datasets")["datasets"]
+    return found
+
+
+def save_pulled(data: Path, name: str, pulled: dict[str, dict[str, Any]]) -> None:
+    write_atomically(pulled_path(data, name), json.dumps({"format": FORMAT, "datasets": pulled}, indent=1).encode())
+
+
+def pulled_path(data: Path, name: str) -> Path:
+    return review_folder(data, name) / "pulled.json"

@@ -1,0 +1,1 @@
+"""What the answers of reviewers say of all labels."""

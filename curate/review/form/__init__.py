@@ -1,0 +1,1 @@
+"""A review without a server: a page or a file."""

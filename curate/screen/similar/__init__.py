@@ -1,0 +1,1 @@
+"""Similar texts and vectors, and which of several similar pairs stay."""

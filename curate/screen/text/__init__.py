@@ -1,0 +1,1 @@
+"""Facts about the text of a pair, one module a fact."""

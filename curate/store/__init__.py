@@ -1,0 +1,1 @@
+"""Tables by content, and every path and saved name of a data folder."""

@@ -1,0 +1,358 @@
+"""Run a stage or reuse its saved table, part by part; the manifest is the lineage."""
+
+import hashlib
+import io
+import json
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dataframely as dy
+import polars as pl
+
+from curate.files import damaged_file, read_record, write_atomically
+from curate.ledger.recorder import Recorder, Tally
+from curate.store.engine import run_in_order
+from schemas.calls import Backend
+from schemas.errors import UserError
+from schemas.ids import digest
+from schemas.manifest import Manifest, PartRecord
+from schemas.names import UnpairedReason
+from schemas.tables import Dropped
+
+log = logging.getLogger(__name__)
+
+PROMPTS_PER_PART = 256
+RAW_LIMIT = 10_000
+
+PARTS_AT_ONCE = 4
+"""Parts under way where calls go to an endpoint: enough that some calls always wait for a slot."""
+LIBRARIES = ("polars", "torch", "transformers", "sentence-transformers")
+
+
+class Part(NamedTuple):
+    """Rows a stage made, and the rows it could not use, each with a reason."""
+
+    rows: pl.DataFrame
+    dropped: pl.DataFrame
+
+
+def make_frame(schema: type[dy.Schema], rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    """`rows` as a frame of the schema's columns and types; no rows give an empty frame."""
+    return pl.DataFrame(rows, schema=schema.create_empty().schema, orient="row")
+
+
+def dropped_row(stage: str, reason: UnpairedReason, raw: str, prompt_id: str | None = None) -> dict[str, Any]:
+    """One row of `Dropped`; `raw` is cut at `RAW_LIMIT` characters."""
+    return {"stage": stage, "prompt_id": prompt_id, "reason": reason, "raw": raw[:RAW_LIMIT]}
+
+
+def make_part(schema: type[dy.Schema], rows: Sequence[dict[str, Any]], dropped: Sequence[dict[str, Any]] = ()) -> Part:
+    """A part from plain rows of `schema` and of `Dropped`."""
+    return Part(make_frame(schema, rows), make_frame(Dropped, dropped))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A saved table: `parts` files of rows, and as many of dropped rows."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def identity(self) -> str:
+        """Key and content: what the tables made from this one depend on."""
+        return f"{self.manifest.key}:{self.manifest.sha256}"
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.manifest.parts)
+
+    @property
+    def calls(self) -> int:
+        return sum(part.calls for part in self.manifest.parts)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Reason -> rows that this stage dropped."""
+        reasons: dict[str, int] = {}
+        for part in self.manifest.parts:
+            for reason, rows in part.dropped.items():
+                reasons[reason] = reasons.get(reason, 0) + rows
+        return reasons
+
+    def files(self) -> list[Path]:
+        """The Parquet files of the rows, in order."""
+        return [self.folder / part_name(i) for i in range(len(self.manifest.parts))]
+
+    def part(self, index: int) -> pl.DataFrame:
+        """The rows of one part."""
+        return pl.read_parquet(self.folder / part_name(index))
+
+    def scan(self) -> pl.LazyFrame:
+        """All rows, read as needed."""
+        return pl.scan_parquet(self.files())
+
+    def scan_dropped(self) -> pl.LazyFrame:
+        """All dropped rows, read as needed."""
+        return pl.scan_parquet([self.folder / dropped_name(i) for i in range(len(self.manifest.parts))])
+
+
+class Store:
+    """The folder of tables of one data directory."""
+
+    def __init__(self, data: Path, recorder: Recorder) -> None:
+        self.data = data
+        self.tables = data / "tables"
+        self._recorder = recorder
+
+    def read(self, stage: Callable[..., Iterator[Part]], cfg: Any, writes: type[dy.Schema]) -> Table:
+        """The table of a stage that has no input: `stage(cfg)` gives its parts one after another."""
+        pending = self._begin(stage.__name__, cfg, ())
+        return pending.saved or self._write(pending, time_parts(stage(cfg)), writes)
+
+    def map(self, stage: Callable[..., Part], cfg: Any, *inputs: Table, writes: type[dy.Schema], **tools: Any) -> Table:
+        """The table of a row-wise stage: part i comes from part i of every input and nothing else."""
+        pending = self._begin(stage.__name__, cfg, inputs)
+        if pending.saved:
+            return pending.saved
+        return self._write(pending, self._mapped(stage, cfg, inputs, pending, tools), writes)
+
+    def whole(
+        self, stage: Callable[..., pl.DataFrame], cfg: Any, *inputs: Table, writes: type[dy.Schema], **tools: Any
+    ) -> Table:
+        """The table of a stage that needs every row: `stage(*lazy_tables, cfg)` gives one part."""
+        pending = self._begin(stage.__name__, cfg, inputs)
+        if pending.saved:
+            return pending.saved
+        return self._write(pending, self._made_whole(stage, cfg, inputs, tools), writes)
+
+    def _begin(self, stage: str, cfg: Any, inputs: tuple[Table, ...]) -> "Pending":
+        config = config_in_key(cfg)
+        identities = [table.identity for table in inputs]
+        made_of: dict[str, Any] = {"stage": stage, "config": config, "inputs": identities}
+        for attempt in count():
+            # A table with failed calls stays as it is, for a mix may be locked to it; the next attempt is another.
+            key = digest({**made_of, "attempt": attempt} if attempt else made_of)[:16]
+            folder = self.tables / stage / key
+            saved = load_table(folder)
+            if saved is None or not any(part.failed_calls for part in saved.manifest.parts):
+                break
+        return Pending(stage, key, config, identities, folder, saved)
+
+    def _mapped(
+        self, stage: Callable[..., Part], cfg: Any, inputs: tuple[Table, ...], pending: "Pending", tools: dict[str, Any]
+    ) -> Generator["Made | None", None, None]:
+        """The parts of a row-wise stage in order; None where an interrupted run left a whole one.
+
+        Where calls go to an endpoint several parts are under way at once, so that it never waits for the
+        last calls of a part. Each part is made of its own rows alone, so the order changes no byte.
+        """
+        sizes = [part.rows for part in inputs[-1].manifest.parts]
+        progress = self._recorder.progress
+        progress.expect(sum(sizes))
+
+        def make(index: int) -> Made | None:
+            if self._saved_part(pending, index):
+                progress.expect(-sizes[index])
+                return None
+            progress.begin_rows(sizes[index])
+            started = time.monotonic()
+            recorder = self._recorder.for_part()
+            with_recorder = {**tools, "recorder": recorder} if "recorder" in tools else tools
+            part = stage(*(table.part(index) for table in inputs), cfg, **with_recorder)
+            return Made(part, recorder.tally, time.monotonic() - started)
+
+        is_remote = any(tool.is_remote for tool in tools.values() if isinstance(tool, Backend))
+        at_once = PARTS_AT_ONCE if is_remote else 1
+        with closing(run_in_order(make, len(sizes), at_once, self._recorder.allowance)) as in_turn:
+            for size, made in zip(sizes, in_turn, strict=True):
+                yield made
+                if made:
+                    progress.end_rows(size, made.part.rows.height if "pair_id" in made.part.rows.columns else None)
+
+    def _made_whole(
+        self, stage: Callable[..., pl.DataFrame], cfg: Any, inputs: tuple[Table, ...], tools: dict[str, Any]
+    ) -> Generator["Made | None", None, None]:
+        """The one part of a stage that needs every row."""
+        started, before = time.monotonic(), self._recorder.tally.copy()
+        rows = stage(*(table.scan() for table in inputs), cfg, **tools)
+        spent = self._recorder.tally.since(before)
+        yield Made(Part(rows, Dropped.create_empty()), spent, time.monotonic() - started)
+
+    def _saved_part(self, pending: "Pending", index: int) -> PartRecord | None:
+        """The record of a part that an interrupted run left whole."""
+        record = pending.folder / record_name(index)
+        if not record.exists():
+            return None
+        try:
+            part = PartRecord(**json.loads(record.read_text()))
+        except (ValueError, TypeError) as error:
+            raise damaged_file(record, error) from error
+        return None if part.failed_calls else part
+
+    def _write(self, pending: "Pending", parts: Generator["Made | None", None, None], writes: type[dy.Schema]) -> Table:
+        records: list[PartRecord] = []
+        # Closed, so that parts under way are waited for where this one cannot be written.
+        with closing(parts), self._recorder.stage(pending.stage):
+            for index, made in enumerate(parts):
+                if made:
+                    records.append(save_part(pending.folder, index, made, writes))
+                else:
+                    record = self._saved_part(pending, index)
+                    assert record is not None
+                    records.append(record)
+        content = hashlib.sha256("".join(r.sha256 + r.dropped_sha256 for r in records).encode()).hexdigest()
+        manifest = Manifest(
+            pending.stage, pending.key, pending.config, pending.inputs, content, records, library_versions()
+        )
+        write_atomically(pending.folder / "manifest.json", json.dumps(manifest.to_json(), indent=1).encode())
+        table = Table(pending.folder, manifest)
+        log.info(
+            "%s: %d rows%s, %.1f s",
+            pending.stage.replace("_", " "),
+            table.rows,
+            "".join(f", {count} {reason}" for reason, count in sorted(table.dropped.items())),
+            sum(record.seconds for record in records),
+        )
+        return table
+
+
+@dataclass(frozen=True)
+class Made:
+    """A part, and what it took to make."""
+
+    part: Part
+    spent: Tally
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A table about to be made, or found whole."""
+
+    stage: str
+    key: str
+    config: dict[str, Any]
+    inputs: list[str]
+    folder: Path
+    saved: Table | None
+
+
+def config_in_key(cfg: Any) -> dict[str, Any]:
+    """What a stage is told, as JSON holds it, without the fields that change no row."""
+    told = {field.name: getattr(cfg, field.name) for field in fields(cfg) if field.metadata.get("key", True)}
+    found: dict[str, Any] = json.loads(json.dumps(told, default=plain_value))
+    return found
+
+
+def plain_value(value: Any) -> Any:
+    """A config within a config by its fields, anything else that JSON does not know as text."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+
+
+def load_table(folder: Path) -> Table | None:
+    """The table in `folder` if it is whole."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    try:
+        return Table(folder, Manifest.from_json(read_record(path)))
+    except TypeError as error:
+        raise damaged_file(path, error) from error
+
+
+def open_table(data: Path, stage: str, key: str) -> Table:
+    """A table that was saved before."""
+    folder = data / "tables" / stage / key
+    table = load_table(folder)
+    if table is None:
+        raise UserError(f"table {folder} is missing; give the command that made it again")
+    return table
+
+
+def time_parts(parts: Iterator[Part]) -> Generator[Made | None, None, None]:
+    """Parts that took no calls, each with its time."""
+    while True:
+        started = time.monotonic()
+        if (part := next(parts, None)) is None:
+            return
+        yield Made(part, Tally(), time.monotonic() - started)
+
+
+def save_part(folder: Path, index: int, made: Made, writes: type[dy.Schema]) -> PartRecord:
+    """Check a part against its schema and write it; its record comes last and means that it is whole."""
+    part, spent = made.part, made.spent
+    rows, dropped = writes.validate(part.rows, cast=True), Dropped.validate(part.dropped, cast=True)
+    rows_bytes, dropped_bytes = parquet_bytes(rows), parquet_bytes(dropped)
+    counts = dropped.group_by("reason").len().sort("reason").rows()
+    record = PartRecord(
+        rows=rows.height,
+        sha256=hashlib.sha256(rows_bytes).hexdigest(),
+        dropped_sha256=hashlib.sha256(dropped_bytes).hexdigest(),
+        dropped={str(reason): int(count) for reason, count in counts},
+        calls=spent.calls + spent.reused_calls,
+        failed_calls=spent.failed_calls,
+        input_tokens=spent.input_tokens,
+        output_tokens=spent.output_tokens,
+        seconds=round(made.seconds, 3),
+    )
+    write_atomically(folder / part_name(index), rows_bytes)
+    write_atomically(folder / dropped_name(index), dropped_bytes)
+    write_atomically(folder / record_name(index), json.dumps(asdict(record)).encode())
+    return record
+
+
+def damaged_files(table: Table) -> list[Path]:
+    """Files of a table that are missing or differ from what was written."""
+    bad = []
+    for index, record in enumerate(table.manifest.parts):
+        for name, expected in ((part_name(index), record.sha256), (dropped_name(index), record.dropped_sha256)):
+            path = table.folder / name
+            if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+                bad.append(path)
+    return bad
+
+
+def parquet_bytes(rows: pl.DataFrame) -> bytes:
+    """A frame as Parquet; made in memory so that a full disk is met in one place."""
+    buffer = io.BytesIO()
+    rows.write_parquet(buffer, compression="zstd", compression_level=1, statistics=False)
+    return buffer.getvalue()
+
+
+def part_name(index: int) -> str:
+    return f"part-{index:05d}.parquet"
+
+
+def dropped_name(index: int) -> str:
+    return f"dropped-{index:05d}.parquet"
+
+
+def record_name(index: int) -> str:
+    return f"part-{index:05d}.json"
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that rows can depend on."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+@contextmanager
+def stage_lines_hidden() -> Iterator[None]:
+    """Leaves one line a round in place of one a stage and round."""
+    stages = logging.getLogger("curate.store.store")
+    before = stages.level
+    stages.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        stages.setLevel(before)

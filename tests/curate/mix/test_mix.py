@@ -1,0 +1,261 @@
+import json
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.config import BuildConfig, MixConfig
+from curate.mix.mix import mix, random_share
+from curate.pipeline.build import build
+from curate.store.workspace import hash_ids
+from schemas.errors import UserError
+
+
+def write_pairs(path, count, label, prompts=None):
+    rows = [
+        {
+            "prompt": prompts[i] if prompts else f"{label} question {i} about {hash_word(label, i)}",
+            "chosen": f"{label} good answer {i}",
+            "rejected": f"{label} poor answer {i}",
+        }
+        for i in range(count)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def hash_word(label, i):
+    return hash_ids(pl.Series([f"{label}{i}"]), 0, "word").item()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data directory with the builds 'real' (60 pairs) and 'other' (20 pairs)."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, count in (("real", 60), ("other", 20)):
+        path = write_pairs(folder / f"{name}.jsonl", count, name)
+        # Prompts of one template are near duplicates, which is not what is tested here.
+        build(BuildConfig(source=str(path), name=name, max_cosine=1.0, data=folder))
+    return folder
+
+
+def published(data, name, *add, **options):
+    mixed = mix(MixConfig(name=name, add=add, data=data, **options))
+    return mixed, pl.read_parquet(mixed.path)
+
+
+def test_a_mix_holds_every_kept_pair_once_and_the_sums_agree(data):
+    mixed, rows = published(data, "all", "real", "other")
+
+    summary = mixed.summary()
+    assert summary["rows"] == rows.height == summary["train"] + summary["heldout"] == sum(summary["sources"].values())
+    assert summary["sources"] == {"real": 60, "other": 20}
+    assert rows["pair_id"].is_unique().all()
+    assert rows["row"].to_list() == list(range(80))
+
+
+def test_synthetic_and_real_pairs_are_interleaved(data):
+    _, rows = published(data, "interleaved", "real", "other")
+
+    positions = rows.filter(source="other")["row"].to_list()
+    assert min(positions) < 20
+    assert max(positions) > 60
+
+
+def test_the_same_recipe_gives_the_same_bytes(data):
+    first, _ = published(data, "again", "real", "other:0.5")
+    before = first.path.read_bytes()
+    first.path.unlink()
+
+    second, _ = published(data, "again", "real", "other:0.5")
+    third, _ = published(data, "again")
+
+    assert second.path.read_bytes() == third.path.read_bytes() == before
+    assert first.summary() == second.summary() == third.summary()
+
+
+def test_another_name_gives_the_same_rows(data):
+    one, _ = published(data, "name-one", "real", "other:0.5")
+    two, _ = published(data, "name-two", "real", "other:0.5")
+
+    assert one.lock["sha256"] == two.lock["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("add", "options", "difference"),
+    [
+        (("real:0.5",), {}, r"sources real:1 -> real:0.5"),
+        (("real",), {"seed": 31}, r"seed 30 -> 31"),
+        (("real",), {"heldout_share": 0.2}, r"heldout_share 0.1 -> 0.2"),
+    ],
+)
+def test_a_published_mix_is_never_overwritten(data, add, options, difference):
+    published(data, "fixed", "real")
+
+    with pytest.raises(UserError, match=difference):
+        published(data, "fixed", *add, **options)
+
+
+def test_a_mix_stays_as_locked_when_its_build_changes(tmp_path):
+    path = write_pairs(tmp_path / "real.jsonl", 30, "real")
+    build(BuildConfig(source=str(path), name="real", max_cosine=1.0, data=tmp_path))
+    first, _ = published(tmp_path, "v1", "real")
+    before = first.path.read_bytes()
+    write_pairs(path, 40, "changed")
+    build(BuildConfig(source=str(path), name="real", max_cosine=1.0, data=tmp_path))
+    first.path.unlink()
+
+    second, _ = published(tmp_path, "v1", "real")
+    third, _ = published(tmp_path, "v2", "real")
+
+    assert second.path.read_bytes() == before
+    assert third.summary()["rows"] == 40
+
+
+def test_rows_of_one_prompt_group_lie_on_one_side_of_the_split(tmp_path):
+    prompts = [f"Question {i // 4}?" if i % 2 else f"question {i // 4}" for i in range(80)]
+    path = write_pairs(tmp_path / "real.jsonl", 80, "real", prompts)
+    # Near-duplicate prompts would leave one pair a group; a threshold of 1 keeps what differs at all.
+    build(BuildConfig(source=str(path), name="real", max_cosine=1.0, data=tmp_path))
+
+    _, rows = published(tmp_path, "v1", "real", heldout_share=0.3)
+
+    sides = rows.group_by("prompt_group").agg(pl.col("split").n_unique())
+    assert sides["split"].to_list() == [1] * sides.height
+    assert 0 < rows.filter(split="heldout").height < rows.height
+
+
+def test_a_group_held_out_stays_held_out_in_a_larger_mix(data):
+    _, small = published(data, "small", "real:0.5", heldout_share=0.3)
+    _, large = published(data, "large", "real", "other", heldout_share=0.3)
+
+    sides = small.join(large, on="pair_id").filter(
+        (pl.col("split") == "heldout") & (pl.col("split_right") != "heldout")
+    )
+    # The group that is held out only because a mix must hold something out may move.
+    assert sides.height <= 1
+
+
+def test_a_mix_of_two_groups_has_something_held_out(tmp_path):
+    path = write_pairs(tmp_path / "real.jsonl", 2, "real")
+    build(BuildConfig(source=str(path), name="real", max_cosine=1.0, data=tmp_path))
+
+    assert published(tmp_path, "v1", "real")[0].summary()["heldout"] == 1
+
+
+def test_the_same_pair_in_two_builds_is_one_pair_of_the_source_named_first(data, tmp_path):
+    source = data / "real.jsonl"
+    for name in ("one", "two"):
+        build(BuildConfig(source=str(source), name=name, max_cosine=1.0, data=tmp_path))
+
+    mixed, _ = published(tmp_path, "v1", "two", "one")
+
+    assert mixed.summary()["sources"] == {"two": 60, "one": 0}
+    assert mixed.lock["duplicates_between_sources"] == 60
+
+
+@pytest.mark.parametrize(
+    ("add", "problem"),
+    [
+        (("rael",), "no build 'rael'.*did you mean 'real'"),
+        (("real:0",), "above 0"),
+        (("real:nan",), "above 0"),
+        (("real:1.5",), "at most 1"),
+        (("real:half",), "'half' is not a number"),
+        (("real", "real:0.5"), "given twice"),
+    ],
+)
+def test_a_source_that_cannot_be_meant_is_refused(data, add, problem):
+    with pytest.raises(UserError, match=problem):
+        published(data, "refused", *add)
+
+    assert not list((data / "mixes").glob("refused*"))
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("seed = 31", "belongs to another recipe"),
+        ("heldout_share = 1.0", "outside 0 to 1"),
+        ("heldout_share = nan", "outside 0 to 1"),
+        ('name = "other"', "is the recipe of mix 'other'"),
+        ("seed = ", "is not TOML"),
+    ],
+)
+def test_a_recipe_changed_by_hand_never_changes_a_published_mix(data, line, problem):
+    mixed, _ = published(data, "by-hand", "real")
+    recipe = data / "mixes" / "by-hand.toml"
+    before, text = mixed.path.read_bytes(), recipe.read_text()
+    field = line.split(" = ")[0]
+    recipe.write_text("".join(f"{line}\n" if row.startswith(field) else row for row in text.splitlines(keepends=True)))
+
+    with pytest.raises(UserError, match=problem):
+        published(data, "by-hand")
+    recipe.write_text(text)
+
+    assert mixed.path.read_bytes() == before
+
+
+def test_a_recipe_copied_under_another_name_is_refused(data):
+    published(data, "original", "real")
+    before = (data / "mixes" / "original.parquet").read_bytes()
+    (data / "mixes" / "copy.toml").write_text((data / "mixes" / "original.toml").read_text())
+
+    with pytest.raises(UserError, match="set its name to 'copy'"):
+        published(data, "copy")
+
+    assert (data / "mixes" / "original.parquet").read_bytes() == before
+
+
+def test_a_pair_that_is_numbered_in_one_build_is_the_same_pair_in_another(tmp_path):
+    row = {"prompt": "Is one a number?", "chosen": "Yes, one is.", "rejected": "No, it is none.", "score_rejected": 0.0}
+    for name, scores in (("twice", (1.0, 2.0)), ("once", (1.0,))):
+        rows = [{**row, "score_chosen": score} for score in scores]
+        # Another pair, so that there is a training group beside a held-out one.
+        rows.append({**row, "prompt": f"Who is {name}?", "chosen": f"It is {name}.", "score_chosen": 1.0})
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        build(BuildConfig(source=str(path), data=tmp_path))
+
+    mixed, rows = published(tmp_path, "v1", "twice", "once")
+
+    assert rows["chosen"].to_list().count("Yes, one is.") == 1
+    assert mixed.summary()["sources"] == {"twice": 2, "once": 1}
+
+
+def test_a_damaged_table_is_not_mixed(tmp_path):
+    path = write_pairs(tmp_path / "real.jsonl", 8, "real")
+    built = build(BuildConfig(source=str(path), max_cosine=1.0, data=tmp_path))
+    file = built.pairs.files()[0]
+    file.write_bytes(file.read_bytes() + b"x")
+
+    with pytest.raises(UserError, match="holds other rows"):
+        published(tmp_path, "v1", "real")
+
+
+def test_an_unknown_mix_names_the_nearest(data):
+    published(data, "version1", "real")
+
+    with pytest.raises(UserError, match="did you mean 'version1'"):
+        published(data, "verson1")
+
+
+def test_a_mix_without_a_kept_pair_is_refused(tmp_path):
+    path = tmp_path / "same.jsonl"
+    path.write_text(json.dumps({"prompt": "Is b a letter?", "chosen": "Yes, b is.", "rejected": "Yes, b is."}) + "\n")
+    build(BuildConfig(source=str(path), name="same", data=tmp_path))
+
+    with pytest.raises(UserError, match="would be empty"):
+        published(tmp_path, "v1", "same")
+
+
+@given(st.integers(1, 60), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 3))
+def test_a_larger_share_contains_the_smaller_and_has_its_size(rows, one, two, seed):
+    ids = pl.DataFrame({"pair_id": [f"{i:016x}" for i in range(rows)]})
+    small, large = sorted((one, two))
+
+    fewer, more = (random_share(ids, share, seed) for share in (small, large))
+
+    assert set(fewer["pair_id"]) <= set(more["pair_id"])
+    assert more.height == round(large * rows)

@@ -1,0 +1,297 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from scripted import user
+
+from curate.screen.text.guards import GuardConfig, guard_rules, hash_prompts, is_empty, response_features
+from curate.screen.text.word_runs import read_wording
+from schemas.names import GUARDS
+
+DATASETS = Path(__file__).parents[4] / "shared" / "datasets"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "\n\t",
+        "\u00a0\u200b\ufeff",
+        "<|im_end|>",
+        " <|im_start|> <|im_end|>\n",
+        "</s>",
+        "[INST] [/INST]",
+        "\x00",
+    ],
+)
+def test_white_space_and_template_tokens_alone_are_empty(text):
+    assert pl.DataFrame({"a": [text]}).select(is_empty("a")).item()
+
+
+@pytest.mark.parametrize("text", [".", "0", "<b>", "no<|im_end|>", "<| not a token", "👍"])
+def test_any_other_sign_is_text(text):
+    assert not pl.DataFrame({"a": [text]}).select(is_empty("a")).item()
+
+
+def features(prompt: str, response: str | None, finish: str | None = None, system: str | None = None) -> dict[str, Any]:
+    """The features of one response, without the name of the side."""
+    turns = [{"role": "system", "content": system}] if system else []
+    prompts = hash_prompts(pl.Series([[*turns, *user(prompt)]]))
+    row = response_features(
+        "response", prompts, read_wording(pl.Series([response])), pl.Series([finish], dtype=pl.String)
+    )
+    return {name.removeprefix("response_"): value for name, value in row.row(0, named=True).items()}
+
+
+def broken(prompt: str, response: str, cfg: GuardConfig | None = None, **given: str) -> list[str]:
+    """The guards that a response breaks."""
+    row = pl.DataFrame([{f"response_{name}": value for name, value in features(prompt, response, **given).items()}])
+    rules = guard_rules("response", cfg or GuardConfig())
+    return [guard for guard, rule in rules.items() if row.select(rule).item()]
+
+
+ASKED = "Why does water boil at a lower temperature in the mountains?"
+ANSWER = "Air pressure falls with height. Water boils when its vapour pressure reaches that of the air."
+
+
+def test_a_good_answer_breaks_no_guard():
+    assert broken(ASKED, ANSWER) == []
+
+
+def test_rules_come_in_the_order_of_the_guards_without_those_to_skip():
+    assert tuple(guard_rules("chosen", GuardConfig())) == GUARDS
+    assert "empty" not in guard_rules("chosen", GuardConfig(skip_rule=("empty",)))
+
+
+def test_no_responses_have_no_features():
+    none = pl.Series([], dtype=pl.String)
+    messages = pl.Series([], dtype=pl.List(pl.Struct({"role": pl.String, "content": pl.String})))
+
+    assert response_features("chosen", hash_prompts(messages), read_wording(none), none).height == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", 0), (".", 1), ("Paris", 1), ("Yes.", 2), ("It is.", 3), ("...", 1), ("Go!", 2), ("在山上", 3)],
+)
+def test_words_and_runs_of_punctuation_are_tokens(text, tokens):
+    assert features(ASKED, text)["tokens"] == tokens
+    assert ("too_short" in broken(ASKED, text)) == (tokens < 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Itâ€™s the airâ€™s pressure.",
+        "CafÃ© au lait",
+        "the temperature is 20Â°",
+        "Ð\u009fÑ\u0080Ð\u00b8Ð²ÐµÑ\u0082",
+        "nice ðŸ\u02dc€ day",
+        "some \ufffd text",
+        "\ue000\ue001 bullets",
+        "a\x00b and so on",
+    ],
+)
+def test_text_of_another_character_set_is_broken(text):
+    assert "broken_encoding" in broken(ASKED, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "naïve café, Ångström, MAÇÃ, voilà…” \u2013 é”—",
+        "Straße “schön”",
+        "мир, ελληνικά, עברית, العربية, 漢字, 한국어",
+        "tabs\tand\r\nlines",
+        "👩‍👩‍👧 family",
+        ANSWER * 20 + " \ufffd " + ANSWER * 20,
+    ],
+)
+def test_accents_other_scripts_and_one_stray_sign_are_not_broken(text):
+    assert not features(ASKED, text)["broken"]
+
+
+def test_broken_text_of_the_prompt_may_be_quoted():
+    assert not features("What is CafÃ© meant to be?", "CafÃ© is café, read wrongly.")["broken"]
+    assert features("What is CafÃ© meant to be?", "CafÃ© is cafÃ© and Ã©tÃ©.")["broken"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{ANSWER}<|im_end|>",
+        f"<|start_header_id|>assistant<|end_header_id|>\n\n{ANSWER}",
+        f"{ANSWER}</s>",
+        f"<s> {ANSWER}",
+        f"{ANSWER} [/INST]",
+        f"{ANSWER}\n\nHuman: And then?",
+        f"{ANSWER}\n### Instruction: go on",
+        f"```python\nprint(1)\n{ANSWER}<|im_end|>",
+    ],
+)
+def test_template_tokens_and_turn_markers_are_leaks(text):
+    assert "leaked_tokens" in broken(ASKED, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The old price is <s>20</s> dollars.",
+        "Use `<|im_end|>` as the end of a turn.",
+        "```\ntokens = ['<|im_end|>', '<pad>']\n```",
+        "A || B and <b>bold</b> |> pipe <| here",
+        "## Instructions\nHuman: is a species.",
+    ],
+)
+def test_html_and_code_about_tokens_are_no_leaks(text):
+    assert not features(ASKED, text)["leaked"]
+
+
+def test_tokens_of_the_prompt_are_no_leaks():
+    assert not features("What does <|im_end|> mean?", "<|im_end|> ends a turn.")["leaked"]
+
+
+SYSTEM = "You are a careful assistant of the water works and you never speak about prices. Prices are in the annex."
+
+
+def test_the_beginning_of_the_system_message_is_a_leak():
+    told = "My orders are: you are a careful assistant of the water works, and so on."
+
+    assert features(ASKED, told, system=SYSTEM)["leaked"]
+    assert not features(ASKED, told)["leaked"]
+    assert not features(ASKED, "I am a careful assistant of the water works.", system=SYSTEM)["leaked"]
+
+
+def test_the_prompt_said_again_is_an_echo():
+    assert features(ASKED, ASKED)["echo"] == 1
+    assert broken(ASKED, ASKED.upper()) == ["prompt_echo"]
+    assert features("Go on then", "Go on then.")["echo"] == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response"),
+    [
+        ("Hello!", "Hello!"),
+        ("Good morning", "Good morning!"),
+        (ASKED, f"{ASKED} {ANSWER}"),
+        (f"Which sentence speaks of pressure? {ANSWER} {ASKED} It is a question.", "Air pressure falls with height."),
+        ("", ""),
+    ],
+)
+def test_greetings_quotations_and_questions_with_their_answer_are_no_echo(prompt, response):
+    assert features(prompt, response)["echo"] < 0.9
+
+
+def test_repetition_is_the_share_of_runs_that_come_again():
+    # 16 words have 13 runs of four, of which a, b, c and d begin one each: 9 of 13 come again.
+    assert features(ASKED, "a b c d " * 4)["repetition"] == pytest.approx(9 / 13)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ha" * 100, "👍" * 100, "- - " * 50, "0.3" + "3" * 200, "|  " * 100, "the same again and again " * 12, "あ" * 50],
+)
+def test_loops_of_words_and_of_signs_are_repetition(text):
+    assert "repetition" in broken(ASKED, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no no no no no",
+        "Ha ha ha ha!",
+        "-----",
+        "https://example.org/a/long/path/that/is/one/word?only=once&more=2",
+        ANSWER,
+    ],
+)
+def test_short_or_varied_text_is_no_repetition(text):
+    assert features(ASKED, text)["repetition"] < 0.3
+
+
+def test_the_finish_reason_comes_before_the_text():
+    unfinished = "It is so because the pressure of the"
+
+    assert features(ASKED, ANSWER, "length")["cut"] == "yes"
+    assert features(ASKED, unfinished, "stop")["cut"] == "no"
+    assert features(ASKED, unfinished, None)["cut"] == "yes"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\nprint(1)\n",
+        "Water boils at a lower temperature, because the pressure of the",
+        "There are three reasons for it: height, pressure,  weather,",
+        "It is so. Water boils when its vapour pressure reaches that of the air around it and vapour can",
+        "These help:\n1. Drink water.\n2. Rest a while.\n3. Take the pot from",
+        "These help:\n1. Drink a glass of water.\n2. Rest for a while.\n3. Create",
+        "Air pressure falls with height. So does the boiling point.\n\nIt is important to be cautious when consider",
+        "There are two reasons:\n\n- The air is thin.\n- The pressure falls.\n\nSo in total the",
+    ],
+)
+def test_open_code_and_open_sentences_are_cut(text):
+    assert features(ASKED, text)["cut"] == "yes"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ANSWER,
+        "She has 9 eggs left.\nA: 9",
+        "These help:\n- water\n- rest\n- a pot of tea",
+        "Apples, pears and plums",
+        "def f(x):\n    return x",
+        "First snow of the year is here. What a beautiful sight it is from our office #winter #snow #first",
+        "Best regards,\nJane Doe",
+        "The air is thin there. Water boils early.\n\nBest regards,\nThe Mountain Team",
+        "The air is thin there. Water boils early.\n\nAnswer: not enough information",
+        "The air is thin there. Water boils early.\n\n- height\n- pressure\n- weather",
+        "I didn\u2019t catch that. I don\u2019t have a call to make right now, so I just can\u2019t speak right now",
+        "Thank you 👍",
+        "在山上\uff0c水在较低的温度下就会沸腾。",
+        "",
+    ],
+)
+def test_notes_lists_code_and_hashtags_are_not_surely_cut(text):
+    assert features(ASKED, text)["cut"] != "yes"
+
+
+def test_a_named_answer_is_no_sign_of_a_cut():
+    assert features(ASKED, "She has 4 + 5 = 9 eggs left.\nA: 9")["cut"] == "no"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I\u2019m sorry, I cannot provide that.",
+        "As an AI language model, I cannot do so.",
+        "Unfortunately, I am not able to open links.",
+        "I cannot help with that.",
+    ],
+)
+def test_refusals_are_seen(text):
+    assert features(ASKED, text)["refuses"]
+
+
+@pytest.mark.parametrize("text", ["", ANSWER, "I'm sorry for your loss. Take your time.", "You can't boil it."])
+def test_answers_and_condolences_are_no_refusals(text):
+    assert not features(ASKED, text)["refuses"]
+
+
+@pytest.mark.skipif(not DATASETS.exists(), reason="needs the shared datasets")
+@pytest.mark.parametrize("guard", [guard for guard in GUARDS if guard != "too_short"])
+def test_answers_of_strong_models_hardly_ever_break_a_guard(guard):
+    with (DATASETS / "arena_hard_v01_questions.jsonl").open() as lines:
+        asked = {row["question_id"]: row["prompt"] for row in map(json.loads, lines)}
+    answers = pl.read_parquet(DATASETS / "arena_hard_v01_answers_gpt-4-0314.parquet")
+    prompts = hash_prompts(pl.Series([user(asked[question]) for question in answers["question_id"]]))
+
+    finish = pl.Series([None] * answers.height, dtype=pl.String)
+    rows = response_features("response", prompts, read_wording(answers["answer"]), finish)
+
+    assert rows.select(guard_rules("response", GuardConfig())[guard].mean()).item() <= 0.01

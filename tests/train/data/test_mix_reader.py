@@ -1,0 +1,102 @@
+"""A mix is read in order, as much of it as is asked for, and never whole."""
+
+import json
+
+import polars as pl
+import pytest
+
+from curate.files import file_sha256
+from schemas.errors import UserError
+from train.data import mix_reader as mix_rows
+from train.data.mix_reader import read_mix
+
+
+def chosen(mix, split="train"):
+    return [row["chosen"] for row in mix.pairs(split)]
+
+
+@pytest.mark.parametrize("limit", [None, 1, 7, 100])
+def test_the_rows_of_a_split_come_in_order_up_to_the_limit(make_mix, few_pairs, limit):
+    data = make_mix(few_pairs, heldout=2)
+
+    mix = read_mix(data, "v1", limit)
+
+    expected = [pair[1] for pair in few_pairs]
+    assert chosen(mix) == expected[:7][:limit]
+    assert chosen(mix, "heldout") == expected[7:]
+    assert mix.counts == {"train": len(chosen(mix)), "heldout": 2}
+
+
+def test_a_mix_without_held_out_rows_has_none(make_mix, few_pairs):
+    mix = read_mix(make_mix(few_pairs), "", None)
+
+    assert (mix.name, chosen(mix, "heldout"), mix.counts["heldout"]) == ("v1", [], 0)
+
+
+def test_rows_are_read_a_few_at_a_time(make_mix, few_pairs, monkeypatch):
+    mix = read_mix(make_mix(few_pairs, heldout=3), "v1", None)
+    whole = list(mix.pairs("train"))
+
+    monkeypatch.setattr(mix_rows, "ROWS_AT_ONCE", 2)
+
+    assert list(mix.pairs("train")) == whole
+    assert whole[0].keys() == {"pair_id", "messages", "chosen", "rejected"}
+    assert whole[0]["messages"] == [{"role": "user", "content": "What is tea?"}]
+
+
+def test_a_table_that_lies_in_another_order_is_read_by_row_number(make_mix, few_pairs):
+    data = make_mix(few_pairs, heldout=2)
+    path = data / "mixes" / "v1.parquet"
+    pl.read_parquet(path).reverse().write_parquet(path)
+    lock = path.with_name("v1.lock.json")
+    lock.write_text(json.dumps(json.loads(lock.read_text()) | {"sha256": file_sha256(path)}))
+
+    mix = read_mix(data, "v1", 3)
+
+    assert chosen(mix) == [pair[1] for pair in few_pairs[:3]]
+
+
+def test_a_limit_beyond_the_mix_is_no_limit(make_mix, few_pairs):
+    data = make_mix(few_pairs)
+
+    identities = [read_mix(data, "v1", limit).texts("train", "pair").identity for limit in (None, 9, 50, 8)]
+
+    assert identities[0] == identities[1] == identities[2] != identities[3]
+
+
+def test_the_texts_of_a_pair_and_of_a_conversation_are_the_same_row(make_mix, few_pairs):
+    mix = read_mix(make_mix(few_pairs), "v1", 1)
+
+    (pair,) = mix.texts("train", "pair").rows()
+    (conversation,) = mix.texts("train", "conversation").rows()
+
+    row_id, messages, first, second = pair
+    assert (first, second) == few_pairs[0][1:]
+    assert conversation == (row_id, [*messages, {"role": "assistant", "content": first}])
+    assert mix.texts("train", "pair").count == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("lock", "no mix 'v1' in"),
+        ("table", "is not what its lock says; make it again with: curate mix v1"),
+        ("bytes", "is not what its lock says"),
+    ],
+)
+def test_a_mix_that_is_not_there_as_locked_is_refused(make_mix, few_pairs, damage, message):
+    mixes = make_mix(few_pairs) / "mixes"
+    if damage == "bytes":
+        (mixes / "v1.parquet").write_bytes(b"PAR1")
+    else:
+        (mixes / {"lock": "v1.lock.json", "table": "v1.parquet"}[damage]).unlink()
+
+    with pytest.raises(UserError, match=message):
+        read_mix(mixes.parent, "v1", None)
+
+
+def test_a_mix_of_held_out_rows_alone_is_refused(make_mix, few_pairs):
+    data = make_mix(few_pairs, heldout=len(few_pairs))
+
+    with pytest.raises(UserError, match="has no training rows"):
+        read_mix(data, "v1", None)

@@ -1,0 +1,1 @@
+"""From mixes and conversations to packed rows of tokens."""

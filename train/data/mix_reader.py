@@ -1,0 +1,102 @@
+"""The pairs of a published mix, as its lock describes them, read as they are needed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from curate.files import file_sha256, nearest_hint
+from curate.store.workspace import mix_names, read_lock
+from schemas.errors import UserError
+from train.data.token_store import Texts
+from train.data.tokenize import Kind
+
+Split = Literal["train", "heldout"]
+COLUMNS = ["split", "pair_id", "messages", "chosen", "rejected"]
+ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class MixRows:
+    """A mix whose table is what its lock says."""
+
+    name: str
+    lock_sha256: str
+    path: Path
+    counts: dict[Split, int]
+    """Split -> rows; no more training rows than were asked for."""
+    is_whole: bool
+    """Whether all training rows were asked for."""
+    is_in_order: bool
+    """Whether the rows lie in the file as they are numbered."""
+
+    def identity(self) -> dict[str, str]:
+        """What a run was trained on."""
+        return {"mix": self.name, "lock_sha256": self.lock_sha256}
+
+    def pairs(self, split: Split) -> Iterator[dict[str, Any]]:
+        """`pair_id`, `messages`, `chosen` and `rejected` of the rows of a split, in order."""
+        left = self.counts[split]
+        for some in self._frames():
+            rows = some.filter(pl.col("split").cast(pl.String) == split).head(left).drop("split")
+            left -= rows.height
+            yield from rows.iter_rows(named=True)
+            if not left:
+                return
+
+    def texts(self, split: Split, kind: Kind) -> Texts:
+        """The rows of a split as pairs, or as conversations that end in the chosen response."""
+
+        def pairs() -> Iterator[tuple[Any, ...]]:
+            for row in self.pairs(split):
+                yield row["pair_id"], row["messages"], row["chosen"], row["rejected"]
+
+        def conversations() -> Iterator[tuple[Any, ...]]:
+            for row in self.pairs(split):
+                yield row["pair_id"], [*row["messages"], {"role": "assistant", "content": row["chosen"]}]
+
+        rows = {"pair": pairs, "conversation": conversations}[kind]
+        limit = None if self.is_whole else self.counts["train"]
+        identity = {"lock_sha256": self.lock_sha256, "limit": limit}
+        return Texts(kind, identity, rows, self.counts[split])
+
+    def _frames(self) -> Iterator[pl.DataFrame]:
+        """All rows in order, a few at a time."""
+        if not self.is_in_order:
+            yield from pl.read_parquet(self.path).sort("row").select(COLUMNS).iter_slices(ROWS_AT_ONCE)
+            return
+        import pyarrow.parquet as pq
+
+        # Polars decodes a whole file's columns at once; this a row group at a time.
+        with pq.ParquetFile(self.path) as table:
+            for batch in table.iter_batches(ROWS_AT_ONCE, columns=COLUMNS):
+                frame = pl.from_arrow(batch)
+                assert isinstance(frame, pl.DataFrame)
+                yield frame
+
+
+def read_mix(data: Path, name: str, limit: int | None) -> MixRows:
+    """The mix called `name`, by default the one published last, with the first `limit` of its training rows."""
+    name = name or newest_mix(data)
+    lock_path, path = data / "mixes" / f"{name}.lock.json", data / "mixes" / f"{name}.parquet"
+    if not lock_path.exists():
+        raise UserError(f"no mix '{name}' in {data / 'mixes'}{nearest_hint(name, mix_names(data))}")
+    if not path.exists() or file_sha256(path) != read_lock(lock_path)["sha256"]:
+        raise UserError(f"{path} is not what its lock says; make it again with: curate mix {name}")
+    rows = pl.read_parquet(path, columns=["row", "split"])
+    train, heldout = (int((rows["split"].cast(pl.String) == split).sum()) for split in ("train", "heldout"))
+    used = train if limit is None else min(limit, train)
+    if not used:
+        raise UserError(f"mix '{name}' has no training rows; publish one that has with: curate mix")
+    counts: dict[Split, int] = {"train": used, "heldout": heldout}
+    return MixRows(name, file_sha256(lock_path), path, counts, used == train, rows["row"].is_sorted())
+
+
+def newest_mix(data: Path) -> str:
+    """The mix published last; a published lock is never written again."""
+    locks = sorted((data / "mixes").glob("*.lock.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    if not locks:
+        raise UserError(f"no mix in {data / 'mixes'}; publish one with: curate mix v1 --add samples")
+    return locks[-1].name.removesuffix(".lock.json")

@@ -1,0 +1,223 @@
+"""Tokens written once and then read from the disk: a million rows take as much memory as a thousand.
+
+A split lies in `data/tokens/KEY/SPLIT/`, where the key covers everything that decides the tokens:
+- `tokens.bin`: uint32 of all rows, one behind the other; the top bit says that a token is learned
+- `ends.bin`: int64, 0 and then where each prompt and each response ends in `tokens.bin`
+- `ids.bin`, `id_ends.bin`: the rows' ids as UTF-8, and int64, 0 and then where each ends
+- `manifest.json`: the sizes of these files and what became of the rows
+Numbers are little endian. The folder gets its name when all of it is written.
+"""
+
+import json
+import logging
+import mmap
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from curate.models.digests import file_digests
+from schemas.errors import UserError
+from schemas.ids import digest
+from schemas.manifest import FORMAT
+from train.data.chat import Chat
+from train.data.tokenize import LEARNED, SEGMENTS, Encoded, Kind, encode_all
+from train.data.tokens import Preflight, Row, Tokens
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Raised when the same texts would give other tokens, or other files."""
+MANIFEST = "manifest.json"
+FILES = {"tokens.bin": "<u4", "ends.bin": "<i8", "ids.bin": "u1", "id_ends.bin": "<i8"}
+"""Name -> type of the numbers in it."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The rows of one split before they are tokens."""
+
+    kind: Kind
+    identity: Mapping[str, Any]
+    """What the rows are: two that are equal hold the same rows in each split."""
+    rows: Callable[[], Iterable[tuple[Any, ...]]]
+    """Id and messages and, of a pair, chosen and rejected; called only where the tokens are not there yet."""
+    count: int | None = None
+    """How many there are, for the progress bar."""
+
+
+class TokenRows(Sequence[Row]):
+    """The rows of one split in files, of which only what is read comes into memory."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        self.key: str = manifest["key"]
+        """Of everything that decides the tokens, the split with it."""
+        self.largest_id: int = manifest["largest_id"]
+        """The largest token id of any row; -1 without rows."""
+        self._segments = SEGMENTS[manifest["kind"]]
+        self._maps: list[mmap.mmap] = []
+        self._tokens, self._ends, self._ids, self._id_ends = (
+            self._mapped(folder / name, numbers) for name, numbers in FILES.items()
+        )
+        self.sizes: NDArray[np.int64] = np.diff(self._ends[:: self._segments]).astype(np.int64)
+        """(rows,) tokens of each row, the prompt counted once."""
+        self.release()
+
+    def _mapped(self, path: Path, numbers: str) -> NDArray[Any]:
+        if path.stat().st_size == 0:
+            return np.empty(0, dtype=numbers)
+        with path.open("rb") as stream:
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        # Rows are read in a shuffled order: what lies behind one is not the next.
+        content.madvise(mmap.MADV_RANDOM)
+        self._maps.append(content)
+        return np.frombuffer(content, dtype=numbers)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        row = range(len(self))[index]
+        first = row * self._segments
+        start, *ends = self._ends[first : first + self._segments + 1].tolist()
+        marked = self._tokens[start : ends[-1]]
+        # Copies, so that a row holds no page of the file.
+        ids, learned = marked & ~LEARNED, marked >= LEARNED
+        prompt, *cuts = [end - start for end in ends]
+        responses = tuple(Tokens(ids[a:b], learned[a:b]) for a, b in zip([prompt, *cuts], cuts, strict=False))
+        id_start, id_end = self._id_ends[row : row + 2].tolist()
+        return Row(self._ids[id_start:id_end].tobytes().decode("utf-8", "surrogatepass"), ids[:prompt], responses)
+
+    def release(self) -> None:
+        """Give back the memory that holds what was read; it is read again when it is asked for."""
+        for content in self._maps:
+            content.madvise(mmap.MADV_DONTNEED)
+
+
+def token_rows(
+    data: Path, chat: Chat, texts: Texts, split: str, max_length: int, workers: int | None = None
+) -> tuple[TokenRows, Preflight]:
+    """The rows of a split as tokens, which are made unless they are there, and what became of those left out."""
+    about = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": texts.kind,
+        "source": dict(texts.identity),
+        "tokenizer": tokenizer_digest(chat),
+        "max_length": max_length,
+    }
+    folder = data / "tokens" / digest(about)[:16] / split
+    if not (manifest := whole_manifest(folder)):
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{split}.lock")):
+            # Another process may have written it meanwhile.
+            if not (manifest := whole_manifest(folder)):
+                if folder.exists():
+                    log.warning("%s is damaged; its tokens are made again", folder)
+                manifest = write_split(folder, chat, texts, about, workers)
+    return TokenRows(folder, manifest), Preflight.from_json(manifest["preflight"])
+
+
+def tokenizer_digest(chat: Chat) -> str:
+    """Digest of everything in a tokenizer and its chat template that decides tokens."""
+    tokenizer = chat.tokenizer
+    ends = [chat.eos, sorted(chat.ends), chat.suffix]
+    if not tokenizer.is_fast:
+        with tempfile.TemporaryDirectory() as scratch:
+            tokenizer.save_pretrained(scratch)
+            return digest([file_digests(Path(scratch)), ends])
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Set by each call: not part of what the tokenizer is.
+    content.pop("truncation"), content.pop("padding")
+    return digest([content, tokenizer.chat_template, tokenizer.special_tokens_map, ends])
+
+
+def whole_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a split whose files are as long as it says."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+        is_whole = manifest["bytes"] == {name: (folder / name).stat().st_size for name in FILES}
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return manifest if is_whole else None
+
+
+def write_split(folder: Path, chat: Chat, texts: Texts, about: dict[str, Any], workers: int | None) -> dict[str, Any]:
+    """Write a split beside its place, move it there and return its manifest. Nobody else writes it meanwhile."""
+    begun = time.monotonic()
+    scratch = folder.with_name(f".{folder.name}.part")
+    try:
+        with writing(folder):
+            # What a process that was killed left behind.
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir()
+        with closing(encode_all(chat, texts.kind, texts.rows(), about["max_length"], texts.count, workers)) as chunks:
+            manifest = {"key": f"{folder.parent.name}-{folder.name}"} | about | write_files(scratch, chunks)
+        with writing(folder):
+            (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+            for name in (*FILES, MANIFEST):
+                with (scratch / name).open("rb") as stream:
+                    os.fsync(stream.fileno())
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    seconds = time.monotonic() - begun
+    log.info("%s: %d rows, %d tokens in %.1f s", folder, manifest["preflight"]["kept"], manifest["tokens"], seconds)
+    return manifest
+
+
+def write_files(folder: Path, chunks: Iterable[Encoded]) -> dict[str, Any]:
+    """Write all files but the manifest, of which what they hold is returned."""
+    said, largest_id = Preflight(), -1
+    total, id_total = 0, 0
+    append(folder, np.empty(0), np.zeros(1), np.empty(0), np.zeros(1))
+    for chunk in chunks:
+        ids = [row_id.encode("utf-8", "surrogatepass") for row_id in chunk.row_ids]
+        append(
+            folder,
+            chunk.tokens,
+            total + np.cumsum(chunk.lengths),
+            np.frombuffer(b"".join(ids), dtype=np.uint8),
+            id_total + np.cumsum([len(row_id) for row_id in ids]),
+        )
+        total += len(chunk.tokens)
+        id_total += sum(map(len, ids))
+        largest_id = max(largest_id, int((chunk.tokens & ~LEARNED).max(initial=0)) if len(chunk.tokens) else -1)
+        said.add(chunk.said)
+    sizes = {name: (folder / name).stat().st_size for name in FILES}
+    return {"tokens": total, "largest_id": largest_id, "preflight": said.to_json(), "bytes": sizes}
+
+
+def append(folder: Path, *numbers: NDArray[Any]) -> None:
+    """Write to the end of each of the files."""
+    for (name, kind), content in zip(FILES.items(), numbers, strict=True):
+        with writing(folder), (folder / name).open("ab") as stream:
+            stream.write(content.astype(kind).tobytes())
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what can go wrong with the disk into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write tokens to {folder}: {error.strerror}; free some space, or name another folder with --data"
+        ) from error

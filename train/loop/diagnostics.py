@@ -1,0 +1,107 @@
+"""What in a run's metrics is a reason to stop or to start again with other settings."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import sqrt
+from typing import Any
+
+Metrics = dict[str, Any]
+
+LOSS_RISE = 0.01
+"""Share by which the held-out loss must rise over its minimum to count."""
+
+CHOSEN_DROP = 0.10
+"""Share by which the chosen log-probability may fall."""
+
+
+def warnings_of(rows: Sequence[Metrics]) -> dict[str, str]:
+    """Kind -> the first warning of that kind, from the metrics of a run so far, in order.
+
+    The two held-out warnings follow the checks one by one, so a run that was interrupted says what
+    an undisturbed one says.
+    """
+    found: dict[str, str] = {}
+    checks = [i for i, row in enumerate(rows) if "eval_loss" in row]
+    for at in range(2, len(checks)):
+        for kind, text in held_out_value(rows, checks[: at + 1]).items():
+            found.setdefault(kind, text)
+    if not checks and (text := chosen_drop([epoch_mean(rows, epoch) for epoch in whole_epochs(rows)], "training")):
+        found["chosen_logps"] = text
+    return found
+
+
+def held_out_value(rows: Sequence[Metrics], checks: Sequence[int]) -> dict[str, str]:
+    """What the last of these checks shows, `checks` being positions in `rows`."""
+    found = {}
+    losses = [rows[i]["eval_loss"] for i in checks]
+    lowest = min(range(len(losses)), key=losses.__getitem__)
+    # one check above the minimum is noise, and so is a rise of less than a hundredth; two in a row are a turn
+    if lowest < len(losses) - 2 and min(losses[-2:]) > (1 + LOSS_RISE) * losses[lowest]:
+        found["heldout_loss"] = (
+            f"held-out loss had its minimum, {losses[lowest]:.4f}, at step {rows[checks[lowest]]['step']} and is "
+            f"{losses[-1]:.4f} at step {rows[checks[-1]]['step']}: fewer epochs or a smaller --lr would do better"
+        )
+    if "eval_rewards/accuracies" in rows[checks[-1]]:
+        if text := accuracy_turn(rows, checks):
+            found["heldout_accuracy"] = text
+        if text := chosen_drop([rows[i]["eval_logps/chosen"] for i in checks], "held-out"):
+            found["chosen_logps"] = text
+    return found
+
+
+def accuracy_turn(rows: Sequence[Metrics], checks: Sequence[int]) -> str:
+    """A warning if the last two checks lie below the best one before them, and training above what it was then.
+
+    The fall must be more than `chance` makes of as many pairs: of five held-out pairs one that turns is 20 points.
+    """
+    held = [rows[i]["eval_rewards/accuracies"] for i in checks[1:]]
+    trained = [window_mean(rows[a:b]) for a, b in pairwise(checks)]
+    if len(held) < 3:
+        return ""
+    best = max(range(len(held) - 2), key=held.__getitem__)
+    if held[best] - max(held[-2:]) <= chance_difference(held[best], held[-1], rows[checks[-1]]["eval_rows"]):
+        return ""
+    if min(trained[-2:]) <= trained[best]:
+        return ""
+    return (
+        f"held-out accuracy fell from {held[best]:.3f} at step {rows[checks[best + 1]]['step']} to {held[-1]:.3f} "
+        f"at step {rows[checks[-1]]['step']}, while training's rose from {trained[best]:.3f} to {trained[-1]:.3f}: "
+        "pairs are learned by heart"
+    )
+
+
+def chance_difference(one: float, other: float, pairs: int) -> float:
+    """How far two shares of `pairs` lie apart by chance in 19 of 20 cases: 1.96 * sqrt(2 * p * (1 - p) / pairs)."""
+    p = (one + other) / 2
+    return 1.96 * sqrt(2 * p * (1 - p) / pairs)
+
+
+def chosen_drop(logps: Sequence[float], split: str) -> str:
+    """A warning if the last mean log-probability of the chosen responses lies too far below the first."""
+    if len(logps) < 2 or logps[-1] >= logps[0] * (1 + CHOSEN_DROP):
+        return ""
+    return (
+        f"the log-probability of {split} chosen responses fell by {logps[-1] / logps[0] - 1:.0%}, "
+        f"from {logps[0]:.1f} to {logps[-1]:.1f}: a larger --beta or a smaller --lr holds it"
+    )
+
+
+def window_mean(rows: Sequence[Metrics]) -> float:
+    """Mean training accuracy of the steps among `rows`."""
+    return mean_metric([row for row in rows if "rewards/accuracies" in row], "rewards/accuracies")
+
+
+def whole_epochs(rows: Sequence[Metrics]) -> list[int]:
+    """Numbers of the epochs that are done, from 1: each has seen the same pairs."""
+    return list(range(1, int(rows[-1]["epoch"]) + 1)) if rows and "logps/chosen" in rows[-1] else []
+
+
+def epoch_mean(rows: Sequence[Metrics], epoch: int) -> float:
+    """Mean log-probability of the chosen responses over an epoch's steps."""
+    return mean_metric([row for row in rows if epoch - 1 < row["epoch"] <= epoch], "logps/chosen")
+
+
+def mean_metric(rows: Sequence[Metrics], name: str) -> float:
+    """Mean over steps; a row that is of several counts as often."""
+    steps = [row.get("steps", 1) for row in rows]
+    return float(sum(row[name] * count for row, count in zip(rows, steps, strict=True)) / sum(steps))

@@ -1,0 +1,282 @@
+"""One training loop for SFT and DPO: step, held-out check, checkpoint, resume."""
+
+import logging
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from schemas.errors import UserError
+from train.config import DPOConfig, SFTConfig
+from train.data.packing import Batch
+from train.data.token_store import TokenRows
+from train.loop.checkpoints import newest_checkpoint, restore_moments, save_checkpoint
+from train.loop.diagnostics import Metrics, warnings_of
+from train.loop.memory import read_plan, save_plan
+from train.loop.metrics import METRICS, MetricsLog
+from train.loop.oom import MicroBatcher
+from train.loop.schedule import Schedule, check_steps
+from train.model.language_model import LanguageModel, base_of
+
+log = logging.getLogger(__name__)
+
+START_TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}
+"""How far the loss before step 1 may lie from what it must be, as a share of that; half precision is coarse."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast; the fields are those of `SFTConfig` and `DPOConfig`."""
+
+    epochs: int
+    lr: float
+    batch_size: int
+    seed: int
+    gradient_checkpointing: bool
+    micro_batch_tokens: int
+    """In work at a time: the gradient of a step is the sum over its parts."""
+
+    @classmethod
+    def of(cls, cfg: SFTConfig | DPOConfig, micro_batch_tokens: int) -> "LoopConfig":
+        """What a command was told, with its plan."""
+        return cls(cfg.epochs, cfg.lr, cfg.batch_size, cfg.seed, cfg.gradient_checkpointing, micro_batch_tokens)
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """What is learned and what is only looked at."""
+
+    train: TokenRows
+    heldout: TokenRows
+    places: NDArray[np.int64]
+    """Rows of `train` that are learned."""
+
+
+class Loss(NamedTuple):
+    """What an objective makes of a batch."""
+
+    total: Tensor
+    """Sum over the rows, each times its weight: over all parts of a step it is divided by `Objective.weight` of all."""
+    metrics: dict[str, Tensor]
+    """Name -> (rows,)."""
+
+
+class Objective(Protocol):
+    """What is minimized: the sum of `loss` over the sum of `weight`."""
+
+    def weight(self, batch: Batch, is_heldout: bool) -> float: ...
+
+    def loss(self, logps: Tensor, batch: Batch, is_heldout: bool) -> Loss:
+        """`logps` is (lines,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a finished loop has to say."""
+
+    rows: list[Metrics]
+    """As `MetricsLog` keeps them."""
+    first_loss: float
+    """Of the first step."""
+    last_loss: float
+    steps: int
+    tokens: int
+    """Read in training; a prompt that two responses share counts once."""
+    seconds: float
+    warnings: dict[str, str]
+
+
+def new_accelerator(device: torch.device) -> Accelerator:
+    """One process on one device; the model has the precision that it was loaded in."""
+    accelerator = Accelerator(mixed_precision="no", cpu=device.type != "cuda")
+    if accelerator.num_processes > 1:
+        raise UserError("training runs in one process; start it without a launcher for several")
+    return accelerator
+
+
+def train(
+    language: LanguageModel,
+    rows: SplitRows,
+    objective: Objective,
+    cfg: LoopConfig,
+    folder: Path,
+    accelerator: Accelerator,
+    start_loss: float | None = None,
+) -> Trained:
+    """Train the adapter of a PEFT model, from the last checkpoint in `folder` if there is one.
+
+    Where `start_loss` is given, the loss before the first step must be that.
+    """
+    if cfg.gradient_checkpointing:
+        base_of(language.model).activation_checkpointing_enable({"use_reentrant": False})
+    weights = {name: value for name, value in language.model.named_parameters() if value.requires_grad}
+    adam = torch.optim.AdamW(weights.values(), lr=cfg.lr, weight_decay=0.0)
+    model, optimizer = accelerator.prepare(language.model, adam)
+    course = Trainer(replace(language, model=model), rows, objective, cfg, accelerator, folder)
+    schedule = Schedule(len(rows.places), cfg.batch_size, cfg.epochs, cfg.seed)
+    steps = schedule.steps()
+    checks = check_steps(steps, cfg.epochs)
+    saved = newest_checkpoint(folder / "checkpoints")
+    metrics = MetricsLog(folder / METRICS, checks, saved.step if saved else 0)
+    if saved:
+        log.info("going on after step %d of %d", saved.step, steps)
+        with torch.no_grad():
+            for name, value in weights.items():
+                value.copy_(saved.weights[name])
+        restore_moments(adam, saved.moments)
+    else:
+        for row in course.start(schedule, start_loss):
+            metrics.add(row)
+    begun = time.monotonic() - (saved.seconds if saved else 0.0)
+    warned: set[str] = set()
+    done = saved.step if saved else 0
+    with live_line(steps, done) as bar:
+        for step in range(done + 1, steps + 1):
+            for group in adam.param_groups:
+                group["lr"] = cfg.lr * (1 - (step - 1) / steps)
+            row = course.step(step, rows.places[schedule.rows(step)].tolist(), optimizer, weights)
+            row |= {"epoch": step * cfg.epochs / steps, "learning_rate": adam.param_groups[0]["lr"]}
+            row["num_tokens"] += metrics.newest.get("num_tokens", 0)
+            metrics.add(row)
+            if step in checks:
+                if len(rows.heldout):
+                    metrics.add({"step": step, "epoch": row["epoch"], **course.check()})
+                metrics.write()
+                save_checkpoint(folder / "checkpoints", step, time.monotonic() - begun, weights, adam)
+                for kind, text in warnings_of(metrics.rows).items():
+                    if kind not in warned:
+                        bar.clear()
+                        log.warning("warning: %s", text)
+                        warned.add(kind)
+            bar.set_postfix(format_metrics(metrics.newest), refresh=False)
+            bar.update()
+            if bar.disable and step in checks:
+                said = ", ".join(f"{name} {value}" for name, value in format_metrics(metrics.newest).items())
+                log.info("step %d of %d: %s", step, steps, said)
+    assert metrics.first_loss is not None
+    losses, tokens = (metrics.first_loss, metrics.newest["loss"]), metrics.newest["num_tokens"]
+    return Trained(metrics.rows, *losses, steps, tokens, time.monotonic() - begun, warnings_of(metrics.rows))
+
+
+class Trainer:
+    """A model on its way: what a step, a check and the start have in common."""
+
+    def __init__(
+        self,
+        language: LanguageModel,
+        rows: SplitRows,
+        objective: Objective,
+        cfg: LoopConfig,
+        accelerator: Accelerator,
+        folder: Path,
+    ) -> None:
+        self.language = language
+        self.rows = rows
+        self.objective = objective
+        self.cfg = cfg
+        self.accelerator = accelerator
+        self.folder = folder
+        self.room = MicroBatcher(cfg.micro_batch_tokens, language.packs, self.keep)
+
+    def keep(self, tokens: int) -> None:
+        """Write into the plan of the run how many tokens at a time there is room for, for when it goes on."""
+        if plan := read_plan(self.folder):
+            save_plan(self.folder, plan._replace(micro_batch_tokens=tokens))
+
+    def start(self, schedule: Schedule, expected: float | None) -> list[Metrics]:
+        """The metrics before the first step; without held-out rows, the loss of the first batch is looked at alone."""
+        if len(self.rows.heldout):
+            metrics = self.check()
+        else:
+            log.warning("there are no held-out rows, so nothing checks what is learned by heart")
+            metrics = self.measure(self.rows.train, self.rows.places[schedule.rows(1)], is_heldout=False)
+        found = metrics["eval_loss"]
+        tolerance = START_TOLERANCE[self.accelerator.device.type] * max(1.0, abs(expected or 0.0))
+        if expected is not None and abs(found - expected) > tolerance:
+            raise RuntimeError(f"the loss before step 1 is {found:.6f}, and must be {expected:.6f}")
+        log.info("step 0: loss %.4f%s", found, "" if expected is None else f", as it must be ({expected:.4f})")
+        return [{"step": 0, "epoch": 0.0, **metrics}] if len(self.rows.heldout) else []
+
+    def step(self, step: int, chosen: list[int], optimizer: Any, weights: dict[str, Tensor]) -> Metrics:
+        """One step of the optimizer. Raises UserError, with the rows, where the numbers are no longer finite."""
+        metrics = self.room.within(self.rows.train, chosen, lambda parts: self.gradient(step, parts, optimizer))
+        norm = torch.nn.utils.get_total_norm([value.grad for value in weights.values() if value.grad is not None])
+        if not (np.isfinite(metrics["loss"]) and torch.isfinite(norm)):
+            ids = ", ".join(self.rows.train[row].row_id for row in chosen)
+            raise UserError(
+                f"step {step} is not finite (loss {metrics['loss']}, gradient norm {norm.item()}); its rows: {ids}; "
+                "nothing of it was saved: take these rows out, or lower --lr"
+            )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return {"step": step, "loss": metrics.pop("loss"), "grad_norm": norm.item(), **metrics}
+
+    def gradient(self, step: int, parts: list[list[int]], optimizer: Any) -> Metrics:
+        """Loss and metrics of a step, whose gradient is then there, put together from these parts."""
+        self.language.model.train()
+        optimizer.zero_grad(set_to_none=True)
+        rows = self.rows.train
+        batches = [self.language.batch(rows, part) for part in parts]
+        weight = sum(self.objective.weight(batch, False) for batch in batches)
+        loss = 0.0
+        sums: Metrics = {}
+        for batch in batches:
+            self.language.dropout.draw_for(self.cfg.seed, step, batch.spans)
+            found = self.objective.loss(self.language.line_logps(batch), batch, False)
+            self.accelerator.backward(found.total / weight)
+            loss += found.total.item() / weight
+            add_up(sums, found.metrics)
+        rows.release()
+        count = sum(map(len, parts))
+        means = {name: value / count for name, value in sums.items()}
+        return {"loss": loss, **means, "num_tokens": sum(batch.tokens for batch in batches)}
+
+    def check(self) -> Metrics:
+        """Metrics of the held-out rows."""
+        return self.measure(self.rows.heldout, np.arange(len(self.rows.heldout)), is_heldout=True)
+
+    def measure(self, rows: TokenRows, chosen: NDArray[np.int64], is_heldout: bool) -> Metrics:
+        return self.room.within(rows, chosen, lambda parts: self.measured(rows, parts, is_heldout))
+
+    def measured(self, rows: TokenRows, parts: list[list[int]], is_heldout: bool) -> Metrics:
+        """Mean loss and metrics of these rows, under names that begin with `eval_`; dropout is off."""
+        self.language.model.eval()
+        total, weight = 0.0, 0.0
+        sums: Metrics = {}
+        for part in parts:
+            batch = self.language.batch(rows, part)
+            with torch.no_grad():
+                found = self.objective.loss(self.language.line_logps(batch), batch, is_heldout)
+            total, weight = total + found.total.item(), weight + self.objective.weight(batch, is_heldout)
+            add_up(sums, found.metrics)
+        rows.release()
+        count = sum(map(len, parts))
+        means = {f"eval_{name}": value / count for name, value in sums.items()}
+        return {"eval_loss": total / weight, "eval_rows": count, **means}
+
+
+def live_line(total: int, done: int) -> "tqdm[Any]":
+    """A bar in a terminal; elsewhere each held-out check is a line."""
+    is_shown = sys.stderr.isatty()
+    return tqdm(total=total, initial=done, desc="training", unit="step", file=sys.stderr, disable=not is_shown)
+
+
+def format_metrics(newest: Metrics) -> dict[str, str]:
+    """The figures worth watching."""
+    names = {"loss": "loss", "eval_loss": "held-out", "rewards/accuracies": "accuracy", "rewards/margins": "margin"}
+    return {name: f"{newest[key]:.4f}" for key, name in names.items() if key in newest}
+
+
+def add_up(sums: Metrics, found: Metrics) -> None:
+    """Add what was found for some rows, (rows,) by name, to the sums."""
+    for name, values in found.items():
+        sums[name] = sums.get(name, 0.0) + float(values.detach().sum())

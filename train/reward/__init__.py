@@ -1,0 +1,1 @@
+"""Small reward heads: read pairs, fit, evaluate, write the card."""

@@ -1,0 +1,1 @@
+"""The folder of a run, its card and its curves."""

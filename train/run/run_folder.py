@@ -1,0 +1,195 @@
+"""The folder of a run: what it was asked for first, its adapter, metrics and card, its manifest last."""
+
+import json
+import logging
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from peft import get_peft_model_state_dict
+from safetensors import torch as safetensors
+
+from curate.files import write_atomically
+from curate.models.embedded import EMBEDDED
+from curate.store.workspace import NAME
+from schemas.errors import UserError
+from schemas.manifest import FORMAT, refuse_newer
+from train.config import DPOConfig, SFTConfig
+from train.data.tokens import Preflight
+from train.loop.loop import Trained
+from train.loop.memory import PLAN, MemoryPlan, read_plan, save_plan
+from train.model.load import ModelWeights
+from train.run.card import run_card
+from train.run.curves import draw_curves
+
+log = logging.getLogger(__name__)
+
+ASKED, MANIFEST = "asked.json", "manifest.json"
+LIBRARIES = ("accelerate", "peft", "pairwright", "tokenizers", "torch", "transformers")
+NOT_ASKED = {"data", "name", "device", "on", "mix", "base", "policy", "reference", "weights", "micro_batch_tokens"}
+"""Fields that change no weight, or that the run records in full instead."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run that is being made, or is there already."""
+
+    name: str
+    path: Path
+    asked: dict[str, Any]
+    manifest: dict[str, Any] | None
+    """Of the finished run."""
+
+
+def run_request(kind: str, cfg: SFTConfig | DPOConfig, data: dict[str, Any], **sides: ModelWeights) -> dict[str, Any]:
+    """Everything that decides the weights: two runs that were asked for the same are the same."""
+    config = {name: value for name, value in asdict(cfg).items() if name not in NOT_ASKED}
+    named = {side: {"name": weights.name, "digest": weights.digest} for side, weights in sides.items()}
+    start = sides["policy"]
+    return {"kind": kind, "base": start.base, "base_digest": start.base_digest, **named, "data": data, "config": config}
+
+
+@contextmanager
+def open_run(data: Path, name: str, asked: dict[str, Any]) -> Iterator[RunFolder]:
+    """The folder of run `name`, which nobody else trains meanwhile.
+
+    Raises UserError where the name belongs to a run that was asked for something else.
+    """
+    if not NAME.fullmatch(name) or name in EMBEDDED:
+        raise UserError(f"run name '{name}' must be letters, digits, '.', '_' and '-' (at most 64), and not a model's")
+    path = data / "runs" / name
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            take_name(path, asked)
+            yield RunFolder(name, path, asked, read_manifest(path))
+    except Timeout as error:
+        raise UserError(
+            f"run '{name}' is being trained by another process; wait for it, or choose another --name"
+        ) from error
+
+
+def take_name(path: Path, asked: dict[str, Any]) -> None:
+    """Write down what the run is; what was asked for before stands once any of it is trained."""
+    written = json.loads((path / ASKED).read_text()) if (path / ASKED).exists() else None
+    if written == asked:
+        return
+    if (path / MANIFEST).exists() or list((path / "checkpoints").glob("step-*")):
+        changes = "; ".join(describe_change(written, asked))
+        raise UserError(
+            f"run '{path.name}' was asked for otherwise ({changes}); choose another --name, or remove {path}"
+        )
+    (path / PLAN).unlink(missing_ok=True)
+    write_atomically(path / ASKED, json.dumps(asked, indent=1).encode())
+
+
+def describe_change(written: Any, asked: Any, where: str = "") -> list[str]:
+    """`field old -> new` for whatever differs."""
+    if not (isinstance(written, dict) and isinstance(asked, dict)):
+        return [] if written == asked else [f"{where} {written} -> {asked}"]
+    names = dict.fromkeys([*written, *asked])
+    return [
+        change
+        for name in names
+        for change in describe_change(written.get(name), asked.get(name), f"{where}.{name}".removeprefix("."))
+    ]
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest of a finished run."""
+    if not (path / MANIFEST).exists():
+        return None
+    manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+    refuse_newer(int(manifest["format"]), str(path / MANIFEST))
+    return manifest
+
+
+def plan_run(run: RunFolder, asked: int | None, make: Callable[[], MemoryPlan]) -> MemoryPlan:
+    """The plan that the run was begun with; a new one where it was not, or tokens are asked for."""
+    saved = read_plan(run.path) if asked is None else None
+    plan = saved or make()
+    save_plan(run.path, plan)
+    return plan
+
+
+def finish_run(run: RunFolder, model: Any, trained: Trained, preflight: dict[str, Preflight]) -> dict[str, Any]:
+    """Write adapter, curves and card, then the manifest; the checkpoints go. Returns the manifest."""
+    save_adapter(model, run.path / "adapter", run.asked["base"])
+    plan = read_plan(run.path)
+    assert plan is not None
+    checks = [row for row in trained.rows if "eval_loss" in row]
+    manifest = {
+        "format": FORMAT,
+        "name": run.name,
+        **run.asked,
+        "seed": run.asked["config"]["seed"],
+        "preflight": {split: said.to_json() for split, said in preflight.items()},
+        "steps": trained.steps,
+        "first_loss": trained.first_loss,
+        "last_loss": trained.last_loss,
+        "last_check": checks[-1] if checks else None,
+        "tokens": trained.tokens,
+        "seconds": round(trained.seconds, 1),
+        "peak_rss_mb": peak_rss_mb(),
+        **plan._asdict(),
+        "warnings": list(trained.warnings.values()),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "finished_at": datetime.now(UTC).isoformat(timespec="microseconds"),
+    }
+    write_atomically(run.path / "curves.png", draw_curves(trained.rows, run.name))
+    write_atomically(run.path / "README.md", run_card(manifest).encode())
+    write_atomically(run.path / MANIFEST, json.dumps(manifest, indent=1).encode())
+    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+    (run.path / PLAN).unlink(missing_ok=True)
+    return manifest
+
+
+def save_adapter(model: Any, folder: Path, base: str) -> None:
+    """The adapter as PEFT and vLLM load it, all of it or nothing."""
+    scratch = folder.with_name(f".{folder.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    config = model.peft_config["default"]
+    settings = {name: list(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
+    settings |= {"base_model_name_or_path": base.removeprefix("hf:"), "inference_mode": True}
+    settings["target_modules"] = sorted(settings["target_modules"])
+    weights = {name: value.detach().cpu().contiguous() for name, value in adapter_weights(model).items()}
+    try:
+        write_atomically(scratch / "adapter_model.safetensors", safetensors.save(weights, {"format": "pt"}))
+        write_atomically(scratch / "adapter_config.json", json.dumps(settings, indent=2, sort_keys=True).encode())
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def adapter_weights(model: Any) -> dict[str, Any]:
+    """The LoRA weights under PEFT's names; embeddings are frozen here, so none are looked for."""
+    found: dict[str, Any] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return found
+
+
+def run_summary(run: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What `--json` prints; the names are a contract."""
+    names = ("steps", "first_loss", "last_loss", "tokens", "seconds", "peak_rss_mb")
+    return {"run": run.name, **{name: manifest[name] for name in names}, "adapter": str(run.path / "adapter")}
+
+
+def log_reused(run: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Say that the run is there already."""
+    log.info(
+        "run '%s' is finished, with these very settings, since %s; nothing to do", run.name, manifest["finished_at"]
+    )
+    return run_summary(run, manifest)
+
+
+def peak_rss_mb() -> int:
+    """Most memory this process held, in MB; Linux counts it in KiB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
