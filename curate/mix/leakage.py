@@ -7,8 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.config import Thresholds
-from curate.screen.screen import keep_order, round_threshold
-from curate.screen.similar.greedy import kept_rows
+from curate.screen.similar.greedy import keep_order, kept_rows, round_threshold
 from curate.screen.similar.lexical import LexicalConfig, find_lexical_duplicates
 from curate.screen.similar.semantic import Embed, SemanticConfig, find_semantic_duplicates
 from curate.screen.text.measure import normalize_case, text_hashes

@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 
 from curate.screen.rules import RULES
-from curate.screen.screen import KINDS, round_threshold
+from curate.screen.screen import KINDS
+from curate.screen.similar.greedy import round_threshold
 from curate.store.store import Table
 
 NAMES: list[str] = [rule.name for rule in RULES]

@@ -5,7 +5,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.screen.rules import RulesConfig, first_match, flag_rules, row_rules, unreliable_scores
-from curate.screen.similar.greedy import kept_rows
+from curate.screen.similar.greedy import keep_order, kept_rows, round_threshold
 from schemas.names import FLAGS
 from schemas.tables import Screened
 
@@ -65,19 +65,6 @@ def join_features(
     return found.join(
         unreliable_scores(probed.collect(), found), on="pair_id", how="left", maintain_order="left"
     ).with_row_index("row")
-
-
-def keep_order(rows: pl.DataFrame) -> NDArray[np.int64]:
-    """The place of each pair among all in the order in which look-alikes are kept, 0 for the first.
-
-    Larger margin in z first, then larger margin, none last; ties by id.
-    """
-    order = rows.select("row", "z_margin", "margin", "pair_id").sort(
-        "z_margin", "margin", "pair_id", descending=[True, True, False], nulls_last=True
-    )["row"]
-    places = np.empty(rows.height, dtype=np.int64)
-    places[order.to_numpy()] = np.arange(rows.height)
-    return places
 
 
 def drop_exact_duplicates(
@@ -149,11 +136,6 @@ def class_edges(
         is_edge &= ~(is_synthetic & (one["prompt_hash"] == other["prompt_hash"]))
     left, right = (end.filter(is_edge)["class"].to_numpy().astype(np.int64) for end in ends)
     return left, right
-
-
-def round_threshold(threshold: float) -> float:
-    """A threshold as similarities are kept, so that one which is equal to it reaches it."""
-    return float(np.float32(round(threshold, 4)))
 
 
 def set_reason(verdicts: pl.Series, rows: NDArray[np.uint32], reason: str) -> pl.Series:

@@ -1,6 +1,7 @@
 """Which of several rows that are alike stay: the best ones, taken one after the other."""
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
@@ -103,3 +104,21 @@ def keep_one_by_one(kept: Mask, is_open: Mask, fallen_to: Rows, better: Rows, wo
             for other in below[start:end]:
                 counts[other] += 1
     return kept
+
+
+def keep_order(rows: pl.DataFrame) -> NDArray[np.int64]:
+    """The place of each pair among all in the order in which look-alikes are kept, 0 for the first.
+
+    Larger margin in z first, then larger margin, none last; ties by id.
+    """
+    order = rows.select("row", "z_margin", "margin", "pair_id").sort(
+        "z_margin", "margin", "pair_id", descending=[True, True, False], nulls_last=True
+    )["row"]
+    places = np.empty(rows.height, dtype=np.int64)
+    places[order.to_numpy()] = np.arange(rows.height)
+    return places
+
+
+def round_threshold(threshold: float) -> float:
+    """A threshold as similarities are kept, so that one which is equal to it reaches it."""
+    return float(np.float32(round(threshold, 4)))

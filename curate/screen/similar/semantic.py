@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.screen.benchmark_prompts import Benchmark
-from curate.screen.screen import keep_order, round_threshold
+from curate.screen.similar.greedy import keep_order, round_threshold
 from schemas.tables import EvalProximity, Similar, Topicality
 
 Rows = NDArray[np.float16]
