@@ -14,6 +14,14 @@ def default_data() -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The data folder of a command."""
+
+    data: Path = field(default_factory=default_data)
+    """Folder of tables, builds, mixes, runs, evals and the ledger (or set PAIRWRIGHT_DATA)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Thresholds:
     """What screening goes by."""
 
@@ -61,7 +69,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class BuildConfig(Thresholds):
+class BuildConfig(Thresholds, DataConfig):
     """Prompts or ready pairs of one source, all the way to screened pairs."""
 
     source: str
@@ -128,24 +136,20 @@ class BuildConfig(Thresholds):
     """Say what the build would take (calls, tokens, cost, time) after a pilot, and make nothing else."""
     pilot: int = 20
     """Prompts of the pilot of `--dry-run`, at most 20; 0 for none."""
-    data: Path = field(default_factory=default_data)
-    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 
 
 @dataclass(frozen=True)
-class ScreenConfig(Thresholds):
+class ScreenConfig(Thresholds, DataConfig):
     """Screens a build again under other thresholds; what is not named stays as it was at its last screening."""
 
     name: str = field(metadata={"positional": True})
     """Name of the build."""
     defaults: bool = False
     """Begin from the default thresholds instead of those of the last screening."""
-    data: Path = field(default_factory=default_data)
-    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 
 
 @dataclass(frozen=True)
-class MixConfig:
+class MixConfig(DataConfig):
     """Builds put together into a versioned dataset with a held-out split."""
 
     name: str = field(metadata={"positional": True})
@@ -161,32 +165,26 @@ class MixConfig:
     """Only pairs that at least this many reviewers judged; 1 is the same as `--reviewed-only`."""
     seed: int = 30
     """Seed of shares, order and split."""
-    data: Path = field(default_factory=default_data)
-    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 
 
 @dataclass(frozen=True)
-class ExplainConfig:
+class ExplainConfig(DataConfig):
     """The way back from a pair to its prompt, responses, scores, calls and rules."""
 
     pair_id: str = field(metadata={"positional": True})
     """Id of a pair, as `curate build` and the tables print it."""
-    data: Path = field(default_factory=default_data)
-    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 
 
 @dataclass(frozen=True)
-class ShowConfig:
+class ShowConfig(DataConfig):
     """Builds, mixes and runs with their counts, or one of them with its pairs."""
 
     name: str = field(default="", metadata={"positional": True})
     """A build or mix to show in full."""
-    data: Path = field(default_factory=default_data)
-    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 
 
 @dataclass(frozen=True)
-class DoctorConfig:
+class DoctorConfig(DataConfig):
     """Checks of the machine, the models, the keys and the store, and of how far a scorer can be trusted."""
 
     scorer: str = ""
@@ -196,12 +194,10 @@ class DoctorConfig:
     """What a judge given as `--scorer` judges by, as for `curate build`."""
     num_pairs: int = 60
     """Sample pairs of which `--scorer` scores both responses twice."""
-    data: Path = field(default_factory=default_data)
-    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 
 
 @dataclass(frozen=True)
-class LedgerConfig:
+class LedgerConfig(DataConfig):
     """What was asked of models and what it cost, by model and day; with a flag, the ledger's own upkeep."""
 
     export: Path | None = None
@@ -210,5 +206,3 @@ class LedgerConfig:
     """Drop calls that failed or were never answered, and give their room on the disk back."""
     check: bool = False
     """Check the file and every call in it; exit code 1 if one is wrong."""
-    data: Path = field(default_factory=default_data)
-    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curate.config import default_data
+from curate.config import DataConfig
 
 
 @dataclass(frozen=True)
-class EvalConfig:
+class EvalConfig(DataConfig):
     """Responses of a run against those of a baseline on the same prompts, judged pair by pair."""
 
     run: str = field(default="", metadata={"positional": True})
@@ -40,5 +40,3 @@ class EvalConfig:
     """Write the run's responses to this JSONL file, one prompt a line, and judge nothing: for leaderboards."""
     name: str = ""
     """Name of the evaluation; by default RUN-vs-BASELINE."""
-    data: Path = field(default_factory=default_data)
-    """Folder of tables, builds, mixes, runs, evals and the ledger (or set PAIRWRIGHT_DATA)."""

@@ -1,11 +1,10 @@
 """What `train sft` and `train dpo` can be told; imports nothing heavy, so that `--help` is quick."""
 
 import math
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
-from curate.config import default_data
+from curate.config import DataConfig
 from schemas.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -29,7 +28,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class SFTConfig:
+class SFTConfig(DataConfig):
     """Teach a base model to answer as conversations do: LoRA, loss on the assistant's turns alone."""
 
     dataset: str = ""
@@ -65,12 +64,10 @@ class SFTConfig:
     """Where to train: a GPU if there is one, or as said here."""
     seed: int = 30
     """Seed of the choice of conversations, the adapter's first weights, the order and the dropout."""
-    data: Path = field(default_factory=default_data)
-    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 
 
 @dataclass(frozen=True)
-class DPOConfig:
+class DPOConfig(DataConfig):
     """Teach a policy to prefer the chosen responses of a mix: direct preference optimization with LoRA."""
 
     mix: str = ""
@@ -121,8 +118,6 @@ class DPOConfig:
     """Where to train: a GPU if there is one, or as said here."""
     seed: int = 30
     """Seed of the adapter's first weights, the order and the dropout."""
-    data: Path = field(default_factory=default_data)
-    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 
 
 def check_numbers(cfg: SFTConfig | DPOConfig) -> None:

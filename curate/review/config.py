@@ -3,17 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curate.config import default_data
+from curate.config import DataConfig
 
 PORT = 6900
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Where everything is."""
-
-    data: Path = field(default_factory=default_data)
-    """Folder of tables, builds, mixes, runs and the ledger (or set PAIRWRIGHT_DATA)."""
 
 
 @dataclass(frozen=True, kw_only=True)

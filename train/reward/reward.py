@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.config import DataConfig
 from curate.models.reward_features import Backbone, FeatureConfig
 from schemas.errors import UserError
 from train.reward.card import reward_card
@@ -44,7 +45,7 @@ MIN_GROUPS = 5
 
 
 @dataclass(frozen=True)
-class RewardConfig:
+class RewardConfig(DataConfig):
     pairs: tuple[str, ...] = ()
     """File of preference pairs: flat prompt, chosen, rejected; UltraFeedback parquet; HH texts; or a prompt's
     responses with is_correct. May be given several times."""
@@ -55,9 +56,7 @@ class RewardConfig:
     seed: int = 0
     """Seed of the split, the planted responses and the intervals."""
     name: str = "reward"
-    """Name of the head and of its folder."""
-    data: Path = Path("data")
-    """Data folder; the head goes to models/NAME in it."""
+    """Name of the head and of its folder, models/NAME in the data folder."""
 
 
 def train_reward(config: RewardConfig) -> dict[str, Any]:
