@@ -1,11 +1,87 @@
-"""What the commands can be told; imports nothing heavy, so that `--help` is quick."""
+"""Command configs. Imports nothing heavy, so `--help` stays fast.
+
+A field's docstring is its help text, its annotation its range. A config is checked when it is made:
+
+    >>> BuildConfig(source="sft", top_p=2)
+    schemas.errors.UserError: --top-p 2 is outside 0 to 1
+"""
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
+from annotated_types import Ge, Gt, Interval
+from pydantic import ConfigDict, ModelWrapValidatorHandler, Strict, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+
+from schemas.errors import UserError
+
+CONFIG = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False)
+
+Int = Annotated[int, Strict()]
+Count = Annotated[int, Strict(), Ge(1)]
+Share = Annotated[float, Interval(ge=0, le=1)]
 Pairing = Literal["auto", "best_worst", "best_sigma", "best_random", "adjacent"]
+
+
+class FieldError(UserError):
+    """A field of a config that cannot be meant."""
+
+    def __init__(self, field: str, value: Any, problem: str) -> None:
+        shown = f"{value:g}" if isinstance(value, float) else value
+        super().__init__(f"--{field.replace('_', '-')} {shown} {problem}")
+        self.field, self.value, self.problem = field, value, problem
+
+
+@dataclass(frozen=True, config=CONFIG)
+class Config:
+    """A config that says in one sentence what is wrong with a field."""
+
+    __pydantic_fields__: ClassVar[dict[str, FieldInfo]]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def refuse(cls, values: Any, handler: ModelWrapValidatorHandler["Config"]) -> "Config":
+        """Raises FieldError for the first field that is of another type or outside its range."""
+        try:
+            return handler(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            if name not in cls.__pydantic_fields__:
+                raise TypeError(f"{cls.__name__}: {first['msg']} {name}") from error
+            raise FieldError(name, first["input"], requirement(cls, name, first["type"])) from error
+
+
+def requirement(config: type[Config], name: str, problem: str) -> str:
+    """What the value of a field must be, in words."""
+    hint = get_type_hints(config)[name]
+    kind = next(kind for kind in (hint, *get_args(hint)) if get_origin(kind) not in (Union, UnionType))
+    if problem == "literal_error":
+        return f"must be one of {', '.join(map(str, get_args(hint)))}"
+    if problem.endswith(("_type", "_parsing")):
+        return f"must be {getattr(kind, '__name__', kind)}"
+    limits = {
+        name: end
+        for limit in annotations(get_type_hints(config, include_extras=True)[name])
+        for name in ("ge", "gt", "le", "lt")
+        if (end := getattr(limit, name, None)) is not None
+    }
+    if {"ge", "le"} <= limits.keys():
+        return f"is outside {limits['ge']:g} to {limits['le']:g}"
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "under"}
+    return f"must be {' and '.join(f'{words[name]} {end:g}' for name, end in limits.items()) or 'a finite number'}"
+
+
+def annotations(hint: Any) -> Iterator[Any]:
+    """What is annotated to a type and the types it is made of."""
+    yield from getattr(hint, "__metadata__", ())
+    for part in get_args(hint):
+        yield from annotations(part)
 
 
 def default_data() -> Path:
@@ -13,21 +89,21 @@ def default_data() -> Path:
     return Path(os.environ.get("PAIRWRIGHT_DATA", "data"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class DataConfig(Config):
     """The data folder of a command."""
 
     data: Path = field(default_factory=default_data)
     """Folder of tables, builds, mixes, runs, evals and the ledger (or set PAIRWRIGHT_DATA)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Thresholds:
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Thresholds(Config):
     """What screening goes by."""
 
-    min_margin: float = 0.0
+    min_margin: Annotated[float, Ge(0)] = 0.0
     """Smallest score margin kept, in the scorer's units."""
-    min_z_margin: float = 0.0
+    min_z_margin: Annotated[float, Ge(0)] = 0.0
     """Smallest score margin kept, in standard deviations of the scores of the prompt."""
     min_score: float | None = None
     """Smallest score of a chosen response that is kept; refused for scorers whose scores do not compare across
@@ -35,24 +111,26 @@ class Thresholds:
     margin_quantiles: str = ""
     """LOW:HIGH, for example `0.1:0.9`: keep the pairs whose margin lies between these quantiles of the build. Very
     large margins are often the scorer's mistakes, and very small ones noise."""
-    min_tokens: int = 3
+    min_tokens: Annotated[Int, Ge(0)] = 3
     """Fewest words and punctuation marks of a response: below three there is a word and an end, and nothing to
     prefer it for."""
-    max_repetition: float = 0.4
+    max_repetition: Share = 0.4
     """Largest share of a response's 4-grams that repeat an earlier one."""
-    max_echo: float = 0.9
+    max_echo: Share = 0.9
     """Largest share of a response that may be its prompt again."""
-    max_other_language: float = 0.5
+    max_other_language: Share = 0.5
     """Largest share of a response in a language that the prompt is not in and does not ask for."""
-    max_response_similarity: float = 0.98
-    """Responses of a pair that are alike beyond this teach nothing."""
-    max_topic_gap: float = 0.5
+    max_response_similarity: Share = 0.98
+    """Drop pairs whose two responses are more similar than this (0 to 1)."""
+    max_topic_gap: Annotated[float, Interval(ge=0, le=2)] = 0.5
     """A response whose cosine to another prompt is larger than to its own by this much is off topic."""
-    max_jaccard: float = 0.8
-    """Pairs whose prompt and chosen response share this much of their wording are copies of each other."""
-    max_cosine: float = 0.95
-    """Prompts, or prompts and chosen responses together, at least this alike are near duplicates."""
-    keep_per_cluster: int = 1
+    max_jaccard: Annotated[float, Interval(ge=0.5, le=1)] = 0.8
+    """Pairs whose prompt and chosen response share this much of their wording (Jaccard index, 0.5 to 1) are
+    near-duplicates; texts less alike are not looked for."""
+    max_cosine: Annotated[float, Interval(ge=0.5, le=1)] = 0.95
+    """Prompts, or prompts and chosen responses together, at least this alike (cosine, 0.5 to 1) are near-duplicates;
+    under 0.5 nearly all texts are alike."""
+    keep_per_cluster: Count = 1
     """Pairs kept among near duplicates: the best by z margin, then by margin."""
     allow_degenerate_rejected: bool = False
     """Let a degenerate response (empty, cut off, repeating itself ...) be the rejected one; it is never chosen."""
@@ -68,7 +146,7 @@ class Thresholds:
     `semantic_duplicate_prompt` and `semantic_duplicate_pair` nothing is embedded."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class BuildConfig(Thresholds, DataConfig):
     """Prompts or ready pairs of one source, all the way to screened pairs."""
 
@@ -81,7 +159,7 @@ class BuildConfig(Thresholds, DataConfig):
     prompts: str = "samples"
     """Prompts for `sft` and `gpt`: `samples`, a .jsonl, .json or .parquet file (.gz too), or a hub dataset
     (`owner/name[:split]`)."""
-    num_prompts: int | None = None
+    num_prompts: Count | None = None
     """Rows taken from the source, after a shuffle by `--seed`; all by default."""
     generator: str = ""
     """Model that writes responses: `smollm2`, a run, `hf:PATH`, a hub model (`owner/name`), `vllm:MODEL` (a server that
@@ -101,44 +179,44 @@ class BuildConfig(Thresholds, DataConfig):
     flaws: str = ""
     """How rejected responses fail, for `gpt`: shares such as `factual=.5,truncation=.5`, or `none` for the plain
     instruction without named flaws; by default all flaws alike."""
-    num_pairs: int | None = None
+    num_pairs: Count | None = None
     """Accepted pairs wanted, exactly: prompts are added until that many pass screening."""
-    max_prompts: int | None = None
+    max_prompts: Count | None = None
     """Most prompts used for `--num-pairs`; by default ten for each pair."""
-    num_responses: int = 4
+    num_responses: Count = 4
     """Responses drawn for each prompt."""
-    temperature: float = 0.7
+    temperature: Annotated[float, Interval(ge=0, le=2)] = 0.7
     """Sampling temperature; 0 takes the most likely token."""
-    top_p: float = 0.95
+    top_p: Annotated[float, Interval(gt=0, le=1)] = 0.95
     """Share of probability that sampling draws from."""
-    max_tokens: int = 256
+    max_tokens: Count = 256
     """Longest response, in tokens."""
     no_probes: bool = False
     """Do not score responses that say nothing (empty, a full stop, a refusal) beside each pair. A pair whose scorer
     puts one of them above both of its responses is flagged `scorer_unreliable`."""
-    seed: int = 30
+    seed: Int = 30
     """Seed of the shuffle and of sampling."""
-    concurrency: int = 32
+    concurrency: Count = 32
     """Most calls in flight to an endpoint; fewer while it is overloaded."""
-    requests_per_minute: int | None = None
+    requests_per_minute: Count | None = None
     """Most requests a minute to an endpoint."""
-    tokens_per_minute: int | None = None
+    tokens_per_minute: Count | None = None
     """Most tokens a minute to and from an endpoint."""
-    max_failed_share: float = 0.5
+    max_failed_share: Annotated[float, Interval(gt=0, le=1)] = 0.5
     """Share of failed calls above which the build stops."""
-    budget: float | None = None
+    budget: Annotated[float, Gt(0)] | None = None
     """USD that this command may spend on calls; it stops before the call that could cross it, with exit code 3."""
-    max_hours: float | None = None
+    max_hours: Annotated[float, Gt(0)] | None = None
     """Hours that this command may take; it starts no call that would end later, and exits with code 3."""
     prices: Path | None = None
     """TOML file of prices that come before those that pairwright knows; `prices.toml` in the data folder by default."""
     dry_run: bool = False
     """Say what the build would take (calls, tokens, cost, time) after a pilot, and make nothing else."""
-    pilot: int = 20
+    pilot: Annotated[Int, Interval(ge=0, le=20)] = 20
     """Prompts of the pilot of `--dry-run`, at most 20; 0 for none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class ScreenConfig(Thresholds, DataConfig):
     """Screens a build again under other thresholds; what is not named stays as it was at its last screening."""
 
@@ -148,7 +226,7 @@ class ScreenConfig(Thresholds, DataConfig):
     """Begin from the default thresholds instead of those of the last screening."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class MixConfig(DataConfig):
     """Builds put together into a versioned dataset with a held-out split."""
 
@@ -157,17 +235,17 @@ class MixConfig(DataConfig):
     add: tuple[str, ...] = ()
     """A build, or NAME:SHARE for a seeded random share of it (`samples:0.5`); give it once for each source. Without
     it the recipe `mixes/NAME.toml` is used as it stands."""
-    heldout_share: float = 0.1
+    heldout_share: Annotated[float, Interval(ge=0, lt=1)] = 0.1
     """Share of prompt groups kept out of training."""
     reviewed_only: bool = False
     """Only pairs that people judged and found right, or turned round."""
-    min_verdicts: int = 0
+    min_verdicts: Annotated[Int, Ge(0)] = 0
     """Only pairs that at least this many reviewers judged; 1 is the same as `--reviewed-only`."""
-    seed: int = 30
+    seed: Int = 30
     """Seed of shares, order and split."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class ExplainConfig(DataConfig):
     """The way back from a pair to its prompt, responses, scores, calls and rules."""
 
@@ -175,7 +253,7 @@ class ExplainConfig(DataConfig):
     """Id of a pair, as `curate build` and the tables print it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class ShowConfig(DataConfig):
     """Builds, mixes and runs with their counts, or one of them with its pairs."""
 
@@ -183,7 +261,7 @@ class ShowConfig(DataConfig):
     """A build or mix to show in full."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class DoctorConfig(DataConfig):
     """Checks of the machine, the models, the keys and the store, and of how far a scorer can be trusted."""
 
@@ -196,7 +274,7 @@ class DoctorConfig(DataConfig):
     """Sample pairs of which `--scorer` scores both responses twice."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class LedgerConfig(DataConfig):
     """What was asked of models and what it cost, by model and day; with a flag, the ledger's own upkeep."""
 

@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.manifest import refuse_newer
+from schemas.manifest import FORMAT, refuse_other_format
 
 
 def asset(*parts: str) -> Path:
@@ -50,19 +50,24 @@ def file_sha256(path: Path) -> str:
 
 
 def read_record(path: Path, *fields: str) -> dict[str, Any]:
-    """A JSON file that pairwright wrote, with `format` and at least these fields.
+    """A JSON file that pairwright wrote, with at least these fields; `format` is checked and left out.
 
-    Raises UserError for a damaged one and for one of a newer format.
+    Raises UserError for a damaged one and for one of another format.
     """
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = int(value["format"])
+        found = int(value.pop("format"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged_file(path, error) from error
-    refuse_newer(found, str(path))
+    refuse_other_format(found, str(path))
     if missing := [field for field in fields if field not in value]:
         raise damaged_file(path, KeyError(missing[0]))
     return value
+
+
+def write_record(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file that `read_record` reads."""
+    write_atomically(path, json.dumps({"format": FORMAT, **value}, indent=1, ensure_ascii=False).encode())
 
 
 def damaged_file(path: Path, error: Exception) -> UserError:

@@ -1,23 +1,25 @@
 """Command-line flags from a config dataclass: each default and help text is declared once, there."""
 
 import argparse
-import ast
-import dataclasses
-import inspect
 import json
 import logging
 import os
 import re
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from curate.config import Config, FieldError
 from curate.files import read_toml
 from schemas.errors import CapReached, UserError
 
-Config = TypeVar("Config")
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Signs that do something to a terminal: what a model wrote may hold them."""
 
 DEFAULTS = {
     # Threads that wait for each other spin for milliseconds by default. On a machine that is doing anything else
@@ -28,6 +30,18 @@ DEFAULTS = {
 }
 
 
+class Result(Protocol):
+    """What a command's function returns."""
+
+    def summary(self) -> dict[str, Any]:
+        """The result as JSON."""
+        ...
+
+    def lines(self) -> list[str]:
+        """The result for people to read."""
+        ...
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints are one sentence."""
 
@@ -35,90 +49,64 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def add_flags(parser: argparse.ArgumentParser, config: type[Any]) -> None:
+def add_flags(parser: argparse.ArgumentParser, config: type[Config]) -> None:
     """One flag a field (`min_margin` -> `--min-margin`), a positional where metadata says so, and `-c FILE`."""
-    help_texts = field_docs(config)
     hints = get_type_hints(config)
     # What a config declares itself comes before what it inherits.
-    inherited = {field.name for base in config.__mro__[1:] for field in dataclass_fields(base)}
-    for field in sorted(dataclasses.fields(config), key=lambda field: field.name in inherited):
-        text = help_texts.get(field.name, "").replace("%", "%%")
+    inherited = {field.name for base in config.__mro__[1:] if is_dataclass(base) for field in fields(base)}
+    for field in sorted(fields(config), key=lambda field: field.name in inherited):
+        about = " ".join((config.__pydantic_fields__[field.name].description or "").split()).replace("%", "%%")
+        kind = plain_type(hints[field.name])
+        common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": about}
         if field.metadata.get("positional"):
-            parser.add_argument(
-                field.name,
-                nargs="?",
-                type=plain_type(hints[field.name]),
-                default=argparse.SUPPRESS,
-                help=text,
-                metavar=field.name.upper(),
-            )
+            parser.add_argument(field.name, nargs="?", type=kind, metavar=field.name.upper(), **common)
             continue
         default = default_of(field)
-        if default not in (None, (), False, dataclasses.MISSING, ""):
-            text += f" (default: {default})"
-        flags = [f"--{field.name.replace('_', '-')}"]
-        kind = plain_type(hints[field.name])
+        if default not in (None, (), False, MISSING, ""):
+            common["help"] += f" (default: {default})"
         if kind is bool:
-            parser.add_argument(*flags, action="store_true", default=argparse.SUPPRESS, help=text)
+            common |= {"action": "store_true"}
         elif get_origin(kind) is tuple:
-            parser.add_argument(
-                *flags, action="append", default=argparse.SUPPRESS, help=text, metavar=field.name.upper()
-            )
+            common |= {"action": "append", "metavar": field.name.upper()}
         elif get_origin(kind) is Literal:
-            parser.add_argument(*flags, choices=get_args(kind), default=argparse.SUPPRESS, help=text)
+            common |= {"choices": get_args(kind)}
         else:
-            parser.add_argument(*flags, type=kind, default=argparse.SUPPRESS, help=text, metavar=field.name.upper())
+            common |= {"type": kind, "metavar": field.name.upper()}
+        parser.add_argument(f"--{field.name.replace('_', '-')}", **common)
     parser.add_argument("-c", dest="config_file", metavar="FILE", help="TOML file with the same fields; flags win")
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
 
 
-def read_config(config: type[Config], arguments: argparse.Namespace, known: Mapping[str, Any] | None = None) -> Config:
-    """The config from defaults, then what is `known`, then the TOML file, then the flags that were given."""
-    values: dict[str, Any] = dict(known or {})
-    fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    hints = get_type_hints(config)
-    if arguments.config_file:
-        for name, value in read_toml(Path(arguments.config_file)).items():
-            key = name.replace("-", "_")
-            if key not in fields:
-                raise UserError(f"{arguments.config_file}: unknown field '{name}'; known: {', '.join(fields)}")
-            values[key] = coerce(value, plain_type(hints[key]), f"{arguments.config_file}: field '{name}'")
-    given = vars(arguments)
-    for name in fields:
-        if name in given:
-            values[name] = tuple(given[name]) if isinstance(given[name], list) else given[name]
-    needed = [name for name, field in fields.items() if default_of(field) is dataclasses.MISSING]
-    missing = [name for name in needed if name not in values]
-    if missing:
-        shown = [n.upper() if fields[n].metadata.get("positional") else f"--{n.replace('_', '-')}" for n in missing]
-        raise UserError(f"{' and '.join(shown)} must be given")
-    return config(**values)
+def read_config(
+    config: type[AnyConfig], arguments: argparse.Namespace, known: Mapping[str, Any] | None = None
+) -> AnyConfig:
+    """The config from defaults, then what is `known`, then the TOML file, then the flags that were given.
+
+    Raises UserError for a field that is missing, unknown or cannot be meant, and names the file or flag.
+    """
+    names = {field.name: field for field in fields(config)}
+    file = arguments.config_file
+    written = {name.replace("-", "_"): value for name, value in read_toml(Path(file)).items()} if file else {}
+    for name in written:
+        if name not in names:
+            raise UserError(f"{file}: unknown field '{name}'; known: {', '.join(names)}")
+    given = {name: value for name, value in vars(arguments).items() if name in names}
+    values = {**(known or {}), **written, **given}
+    needed = [name for name, field in names.items() if default_of(field) is MISSING]
+    if missing := [name for name in needed if name not in values]:
+        flags = [n.upper() if names[n].metadata.get("positional") else f"--{n.replace('_', '-')}" for n in missing]
+        raise UserError(f"{' and '.join(flags)} must be given")
+    try:
+        return config(**values)
+    except FieldError as error:
+        if error.field in written and error.field not in given:
+            raise UserError(f"{file}: field '{error.field}' {error.problem}, found {error.value!r}") from error
+        raise
 
 
-def coerce(value: Any, kind: Any, where: str) -> Any:
-    """A TOML value as the field's type; an int serves as a float."""
-    if get_origin(kind) is tuple:
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise UserError(f"{where} must be a list of texts, found {value!r}")
-    if get_origin(kind) is Literal:
-        if value in get_args(kind):
-            return value
-        raise UserError(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, found {value!r}")
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if type(value) is not kind:
-        raise UserError(f"{where} must be {kind.__name__}, found {value!r}")
-    return value
-
-
-def default_of(field: dataclasses.Field[Any]) -> Any:
+def default_of(field: Field[Any]) -> Any:
     """A field's default value, made if it has a factory."""
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def plain_type(hint: Any) -> Any:
@@ -126,23 +114,6 @@ def plain_type(hint: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         return next(option for option in get_args(hint) if option is not type(None))
     return hint
-
-
-def field_docs(config: type[Any]) -> dict[str, str]:
-    """Field name -> the docstring under it, joined to one line."""
-    docs: dict[str, str] = {}
-    for declared in filter(dataclasses.is_dataclass, config.__mro__):
-        body = ast.parse(inspect.cleandoc(inspect.getsource(declared))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for field, text in zip(body.body, body.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                docs.setdefault(ast.unparse(field.target), " ".join(str(text.value.value).split()))
-    return docs
-
-
-def dataclass_fields(config: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields of a dataclass; of any other class none."""
-    return dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
 
 
 def run_command(main: Any, arguments: Sequence[str] | None) -> int:
@@ -181,6 +152,19 @@ def show_notes(*packages: str) -> None:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     for package in packages:
         logging.getLogger(package).setLevel(logging.INFO)
+
+
+def print_result(result: Result, as_json: bool) -> None:
+    """A result on stdout: as its one JSON object, else as lines to read."""
+    if as_json:
+        print_json(result.summary())
+    else:
+        print_lines(result.lines())
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines on stdout, without signs that move the cursor, set a title or turn the direction of writing."""
+    print(CONTROL.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines)), flush=True)
 
 
 def print_json(value: dict[str, Any]) -> None:

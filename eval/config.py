@@ -1,12 +1,16 @@
-"""What an evaluation can be told; imports nothing heavy, so that `--help` is quick."""
+"""The config of an evaluation. Imports nothing heavy, so `--help` stays fast."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+from typing import Annotated
 
-from curate.config import DataConfig
+from annotated_types import Ge, Interval
+from pydantic.dataclasses import dataclass
+
+from curate.config import CONFIG, Count, DataConfig, Int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class EvalConfig(DataConfig):
     """Responses of a run against those of a baseline on the same prompts, judged pair by pair."""
 
@@ -17,13 +21,13 @@ class EvalConfig(DataConfig):
     `http://HOST/v1#MODEL`; by default the run's base model."""
     prompts: str = "samples"
     """Prompts: `samples`, a .jsonl, .json or .parquet file (.gz too), or a hub dataset (`owner/name[:split]`)."""
-    num_prompts: int | None = None
+    num_prompts: Count | None = None
     """Prompts taken, at most, after a shuffle by `--seed`; 200 by default, all of them for `--responses-only`."""
-    temperature: float = 0.7
+    temperature: Annotated[float, Interval(ge=0, le=2)] = 0.7
     """Sampling temperature of both sides; 0 takes the most likely token."""
-    top_p: float = 0.95
+    top_p: Annotated[float, Interval(gt=0, le=1)] = 0.95
     """Share of probability that sampling draws from."""
-    max_tokens: int = 256
+    max_tokens: Count = 256
     """Longest response, in tokens."""
     judge: str = "reward-mini-b"
     """Model that scores the responses: `reward-mini`, `reward-mini-b`, `nim:MODEL` or a folder made by
@@ -31,9 +35,9 @@ class EvalConfig(DataConfig):
     engine: str = "hf"
     """`hf` runs models in this process; `http://HOST/v1` asks an OpenAI-compatible server that serves the run and the
     baseline under their names, as vLLM does with `--lora-modules NAME=ADAPTER`."""
-    seed: int = 30
+    seed: Int = 30
     """Seed of the shuffle, of sampling on both sides and of the bootstrap."""
-    baseline_seed: int | None = None
+    baseline_seed: Annotated[Int, Ge(0)] | None = None
     """Seed of sampling for the baseline, where it is not `--seed`: a model compared with itself shows what chance
     alone does."""
     responses_only: Path | None = None

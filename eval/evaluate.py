@@ -6,10 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from curate.ledger.ledger import Ledger
-from curate.ledger.recorder import Recorder
-from curate.store.store import Store, library_versions
-from curate.store.workspace import NAME
+from curate.store.session import open_session
+from curate.store.store import library_versions
+from curate.store.workspace import Workspace, check_name
 from eval.config import EvalConfig
 from eval.intervals import RESAMPLES, bootstrap_interval, detectable, detectable_at_80_power
 from eval.matchup import Matchup, selection_notes
@@ -35,24 +34,22 @@ def evaluate(cfg: EvalConfig, sides: Matchup) -> dict[str, Any]:
     name = cfg.name or default_name(sides.run, sides.baseline)
     notes = selection_notes(sides, cfg.data)
     started = time.monotonic()
-    with Ledger(cfg.data / "ledger.sqlite") as ledger:
-        recorder = Recorder(ledger)
-        store = Store(cfg.data, recorder)
-        prompts = eval_prompts(cfg, store)
+    with open_session(cfg.data) as session:
+        prompts = eval_prompts(cfg, session.store)
         log.info("%s against %s, judge %s; %s", sides.run, sides.baseline, sides.judge.model, can_show(prompts.rows))
-        ours = sample_side(cfg, store, recorder, prompts, sides.run_model, cfg.seed)
-        theirs = sample_side(cfg, store, recorder, prompts, sides.baseline_model, baseline_seed)
+        ours = sample_side(cfg, session, prompts, sides.run_model, cfg.seed)
+        theirs = sample_side(cfg, session, prompts, sides.baseline_model, baseline_seed)
         paired = side_by_side(prompts, ours, theirs)
         if not sides.is_same_model:
             refuse_equal_responses(paired, sides.run, sides.baseline)
-        scores = [score_side(store, recorder, prompts, table, sides.judge) for table in (ours, theirs)]
-        tally = recorder.tally
+        scores = [score_side(session, prompts, table, sides.judge) for table in (ours, theirs)]
+        tally = session.recorder.tally
     judged = add_outcomes(add_scores(paired, *scores))
     counts = count_wins(judged)
     if not counts.n:
         reasons = ", ".join(f"{rows} {reason}" for reason, rows in counts.unjudged.items())
         raise UserError(f"none of {judged.height} prompts could be judged: {reasons}")
-    folder = cfg.data / "evals" / name
+    folder = Workspace(cfg.data).eval(name)
     results = {
         "format": FORMAT,
         "name": name,
@@ -94,11 +91,9 @@ def evaluate(cfg: EvalConfig, sides: Matchup) -> dict[str, Any]:
 def respond(cfg: EvalConfig, run: str, model: Backend, path: Path) -> dict[str, Any]:
     """Sample the run alone and write a leaderboard file; what `--responses-only --json` prints."""
     validate_eval(cfg)
-    with Ledger(cfg.data / "ledger.sqlite") as ledger:
-        recorder = Recorder(ledger)
-        store = Store(cfg.data, recorder)
-        prompts = eval_prompts(cfg, store)
-        candidates = sample_side(cfg, store, recorder, prompts, model, cfg.seed)
+    with open_session(cfg.data) as session:
+        prompts = eval_prompts(cfg, session.store)
+        candidates = sample_side(cfg, session, prompts, model, cfg.seed)
     write_responses(path, side_by_side(prompts, candidates, candidates), run)
     unanswered = candidates.dropped
     return {
@@ -112,16 +107,8 @@ def respond(cfg: EvalConfig, run: str, model: Backend, path: Path) -> dict[str, 
 
 def validate_eval(cfg: EvalConfig) -> None:
     """Refuse what no evaluation can mean, before anything is read or asked."""
-    if cfg.max_tokens < 1:
-        raise UserError(f"--max-tokens {cfg.max_tokens} leaves no room for a response")
-    if not 0 <= cfg.temperature <= 2:
-        raise UserError(f"--temperature {cfg.temperature} is outside 0 to 2")
-    if not 0 < cfg.top_p <= 1:
-        raise UserError(f"--top-p {cfg.top_p} is outside 0 to 1")
-    if cfg.baseline_seed is not None and cfg.baseline_seed < 0:
-        raise UserError("--baseline-seed must be at least 0")
-    if cfg.name and not NAME.fullmatch(cfg.name):
-        raise UserError(f"--name '{cfg.name}' must be letters, digits, '.', '_' and '-' (at most 64)")
+    if cfg.name:
+        check_name("--name", cfg.name)
 
 
 def can_show(n: int) -> str:

@@ -8,6 +8,7 @@ from curate.files import nearest_hint
 from curate.models.digests import file_digests
 from curate.models.resolve import LazyModel, resolve_generator, resolve_scorer
 from curate.store.runs import Run, find_run, newest_run, run_names
+from curate.store.workspace import Workspace
 from eval.config import EvalConfig
 from schemas.calls import Backend
 from schemas.errors import UserError
@@ -51,11 +52,11 @@ def resolve_run(cfg: EvalConfig) -> tuple[str, Run | None]:
     if not cfg.run:
         newest = newest_run(cfg.data)
         if newest is None:
-            raise UserError(f"no run in {cfg.data / 'runs'} yet; make one with: train sft, then train dpo")
+            raise UserError(f"no run in {Workspace(cfg.data).runs} yet; make one with: train sft, then train dpo")
         return newest.name, newest
     run = find_run(cfg.data, cfg.run)
     if run is None and ":" not in cfg.run and cfg.run != "smollm2":
-        raise UserError(f"no run '{cfg.run}' in {cfg.data / 'runs'}{nearest_hint(cfg.run, run_names(cfg.data))}")
+        raise UserError(f"no run '{cfg.run}' in {Workspace(cfg.data).runs}{nearest_hint(cfg.run, run_names(cfg.data))}")
     return cfg.run, run
 
 
@@ -83,7 +84,7 @@ def selection_notes(sides: Matchup, data: Path) -> list[str]:
     found = []
     for name in dict.fromkeys((sides.run, sides.baseline)):
         for mix in mixes_behind(name, data):
-            path = data / "mixes" / f"{mix}.parquet"
+            path = Workspace(data).mix(mix)
             if not path.exists():
                 found.append(
                     f"careful: whether judge {sides.judge.model} selected training pairs of '{name}' is unknown, "

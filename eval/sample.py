@@ -14,13 +14,14 @@ import polars as pl
 
 from curate.files import asset
 from curate.generate.self_sample import SampleConfig, sample_responses
-from curate.ledger.recorder import Recorder
 from curate.score.score import ScoreConfig, score_responses
 from curate.sources.prompts import read_prompts
 from curate.sources.rows import rows_config
+from curate.store.session import Session
 from curate.store.store import Store, Table
 from eval.config import EvalConfig
 from schemas.calls import Backend
+from schemas.stages import StageName
 from schemas.tables import Candidate, Prompt, Score
 
 NUM_PROMPTS = 200
@@ -31,21 +32,36 @@ def eval_prompts(cfg: EvalConfig, store: Store) -> Table:
     path = str(asset("samples", "eval_prompts.jsonl")) if cfg.prompts == "samples" else cfg.prompts
     default = None if cfg.responses_only else NUM_PROMPTS
     rows = rows_config(path, default if cfg.num_prompts is None else cfg.num_prompts, cfg.seed)
-    return store.read(read_prompts, rows, writes=Prompt)
+    return store.read(StageName.READ_PROMPTS, read_prompts, rows, writes=Prompt)
 
 
-def sample_side(
-    cfg: EvalConfig, store: Store, recorder: Recorder, prompts: Table, generator: Backend, seed: int
-) -> Table:
+def sample_side(cfg: EvalConfig, session: Session, prompts: Table, generator: Backend, seed: int) -> Table:
     """One response a prompt."""
     drawn = SampleConfig(generator.model, generator.digest, 1, cfg.temperature, cfg.top_p, cfg.max_tokens, seed)
-    return store.map(sample_responses, drawn, prompts, writes=Candidate, generator=generator, recorder=recorder)
+    return session.store.map(
+        StageName.SAMPLE_RESPONSES,
+        sample_responses,
+        drawn,
+        prompts,
+        writes=Candidate,
+        generator=generator,
+        recorder=session.recorder,
+    )
 
 
-def score_side(store: Store, recorder: Recorder, prompts: Table, candidates: Table, judge: Backend) -> Table:
+def score_side(session: Session, prompts: Table, candidates: Table, judge: Backend) -> Table:
     """One score a response."""
     judged = ScoreConfig(judge.model, judge.digest)
-    return store.map(score_responses, judged, prompts, candidates, writes=Score, scorer=judge, recorder=recorder)
+    return session.store.map(
+        StageName.SCORE_RESPONSES,
+        score_responses,
+        judged,
+        prompts,
+        candidates,
+        writes=Score,
+        scorer=judge,
+        recorder=session.recorder,
+    )
 
 
 def side_by_side(prompts: Table, run: Table, baseline: Table) -> pl.DataFrame:

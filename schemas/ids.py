@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import polars as pl
+
 Message = Mapping[str, str]
 
 NOT_WORD = re.compile(r"[\W_]+")
@@ -59,3 +61,10 @@ class Occurrences:
         """`key` the first time, then with its occurrence number appended."""
         count = self._seen[key] = self._seen.get(key, 0) + 1
         return key if count == 1 else f"{key}-{count}"
+
+
+def hash_ids(ids: pl.Series, seed: int, purpose: str) -> pl.Series:
+    """64-bit hashes of ids, the same on every machine and in every version of every library."""
+    salt = f"{seed}:{purpose}:".encode()
+    drawn = [int.from_bytes(hashlib.sha256(salt + text.encode()).digest()[:8], "big") for text in ids]
+    return pl.Series(drawn, dtype=pl.UInt64)

@@ -1,12 +1,12 @@
 """What a saved table says of itself."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from schemas.errors import UserError
 
-FORMAT = 1
-"""Raised when tables or manifests are written differently; a newer one is refused, never guessed at."""
+FORMAT = 2
+"""Raised when what is stored is written differently; any other format is refused, never guessed at."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ class Manifest:
     parts: list[PartRecord]
     versions: dict[str, str]
     """Library -> version that made the rows."""
-    format: int = field(default=FORMAT)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,7 +53,12 @@ class Manifest:
         return cls(**{**value, "parts": parts})
 
 
-def refuse_newer(found: int, where: str) -> None:
-    """Stop at a file of a format this version does not know."""
+def refuse_other_format(found: int, where: str) -> None:
+    """Raises UserError for a file of a format that this version does not read."""
     if found > FORMAT:
         raise UserError(f"{where} was written by a newer pairwright (format {found}, this one reads {FORMAT}); upgrade")
+    if found < FORMAT:
+        raise UserError(
+            f"{where} was written by an earlier pairwright (format {found}, this one reads {FORMAT}); give the command "
+            "that made it again in another --data folder with a copy of ledger.sqlite: no call is repeated"
+        )

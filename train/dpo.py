@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from curate.store.workspace import Workspace
 from schemas.errors import UserError
 from train.config import DPOConfig, check_numbers
 from train.data.chat import Chat
@@ -141,7 +142,7 @@ def reference_logps_by_split(
         return lambda places: line_logps(*loaded(), rows[split], places)
 
     key = {split: reference_key(rows[split].key, reference.digest, device.type) for split in SPLITS}
-    folder = cfg.data / "references"
+    folder = Workspace(cfg.data).references
     return {
         split: reference_logps(folder, key[split], rows[split], 2, measure(split), reference.name) for split in SPLITS
     }

@@ -12,24 +12,23 @@ once each, so its error is s sqrt(4 + 2 (n - 2)) / (n - 1), which is sqrt(n) / (
 pair is n = 2, with the margin 2 p - 1.
 """
 
-import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
-from curate.files import asset, read_record, write_atomically
+from curate.files import asset, read_record, write_record
 from curate.ledger.recorder import Recorder
 from curate.score.score import Messages, both_orders, is_pairwise, read_score, side_requests
 from curate.sources.pairs import read_pairs
 from curate.sources.rows import rows_config
+from curate.store.workspace import Workspace
 from schemas.calls import Backend, CallResult, Request
 from schemas.errors import UserError
 from schemas.ids import short_id
-from schemas.manifest import FORMAT
 
 QUANTILE = 0.95
 REQUESTS_PER_ASK = 7
@@ -52,7 +51,6 @@ class Noise:
     """The largest difference."""
     is_pairwise: bool = False
     """The differences are those of p, not of a margin."""
-    format: int = field(default=FORMAT)
 
 
 def measure_noise(scorer: Backend, recorder: Recorder, num: int) -> Noise:
@@ -106,24 +104,24 @@ def read_scores(scorer: Backend, answers: Sequence[CallResult]) -> list[float | 
     return [score for score, _ in read]
 
 
-def noise_path(data: Path, scorer: str, digest: str) -> Path:
+def noise_path(workspace: Workspace, scorer: str, digest: str) -> Path:
     """Where the noise of a scorer is kept; other weights are another scorer."""
-    return data / "noise" / f"{short_id([scorer, digest])}.json"
+    return workspace.noise(short_id([scorer, digest]))
 
 
-def save_noise(data: Path, measured: Noise) -> Path:
+def save_noise(workspace: Workspace, measured: Noise) -> Path:
     """Write down what was measured, in the place of an earlier measurement."""
-    path = noise_path(data, measured.scorer, measured.digest)
-    write_atomically(path, json.dumps(asdict(measured), indent=1, ensure_ascii=False).encode())
+    path = noise_path(workspace, measured.scorer, measured.digest)
+    write_record(path, asdict(measured))
     return path
 
 
-def read_noise(data: Path, scorer: str, digest: str, candidates: int = 2) -> float | None:
+def read_noise(workspace: Workspace, scorer: str, digest: str, candidates: int = 2) -> float | None:
     """The noise of a scorer's margins among so many responses to a prompt; None where it was never measured.
 
     A prompt of which some responses were withheld has fewer, and margins that are wider off.
     """
-    path = noise_path(data, scorer, digest)
+    path = noise_path(workspace, scorer, digest)
     if not path.exists():
         return None
     record = read_record(path, "noise", "is_pairwise")

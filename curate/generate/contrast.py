@@ -16,6 +16,7 @@ from schemas.calls import Backend, Request
 from schemas.errors import ResponseError
 from schemas.ids import made_pair_id
 from schemas.names import UnpairedReason, WrittenFlaw
+from schemas.stages import StageName
 from schemas.tables import Pair
 from schemas.wire import FlawedPairJSON, PairJSON
 
@@ -87,19 +88,19 @@ def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backen
         if answer.failure:
             error = answer.error or ""
             raw = raw_row(flaw, None, {"error": error}) if flaw else error
-            dropped.append(dropped_row("write_pairs", answer.failure, raw, prompt_id))
+            dropped.append(dropped_row(StageName.WRITE_PAIRS, answer.failure, raw, prompt_id))
             continue
         text = answer.responses[0].text
         try:
             written = parse_pair(text, FlawedPairJSON if flaw else PairJSON)
         except ResponseError:
             raw = raw_row(flaw, None, {"text": text}) if flaw else text
-            dropped.append(dropped_row("write_pairs", "malformed_json", raw, prompt_id))
+            dropped.append(dropped_row(StageName.WRITE_PAIRS, "malformed_json", raw, prompt_id))
             continue
         if flaw and isinstance(written, FlawedPairJSON):
             reason, raw = check_pair(flaw, written, prompt["messages"])
             if reason:
-                dropped.append(dropped_row("write_pairs", reason, raw, prompt_id))
+                dropped.append(dropped_row(StageName.WRITE_PAIRS, reason, raw, prompt_id))
                 continue
         call_id = call_key(generator, request)
         rows.append(

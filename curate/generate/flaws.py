@@ -16,6 +16,7 @@ from curate.generate.words import are_similar, strip_markup, words
 from schemas.errors import UserError
 from schemas.ids import normalize
 from schemas.names import WRITTEN_FLAWS, Severity, UnpairedReason, WrittenFlaw
+from schemas.stages import StageName
 
 INSTRUCTION = """\
 You write preference data. For the conversation you are given, write two responses to its last user message.
@@ -253,14 +254,14 @@ def raw_row(flaw: WrittenFlaw, fired: bool | None, rest: Mapping[str, Any]) -> s
     return json.dumps({"flaw": flaw, "fired": fired} | dict(rest), ensure_ascii=False)
 
 
-def flaw_summary(pairs: pl.DataFrame, dropped: pl.DataFrame, shares: Shares) -> list[dict[str, Any]]:
+def flaw_summary(pairs: pl.DataFrame, dropped: pl.DataFrame, shares: Shares) -> pl.DataFrame:
     """How each flaw came out, in the order of `shares`, from the pairs and the dropped rows of `write_pairs`.
 
     `asked` counts prompts, `checked` the pairs that came back as JSON, `fired` those whose check found the flaw, and
-    `written` those that became pairs. `check_rate` is fired over checked, `share` the part of all written pairs and
-    `quota` the part that was wanted; a rate of nothing is null.
+    `written` those that became pairs. `check_rate` is fired over checked, null of nothing, and `quota` the part that
+    was wanted.
     """
-    lost = dropped.filter(pl.col("stage") == "write_pairs").select(
+    lost = dropped.filter(pl.col("stage") == StageName.WRITE_PAIRS).select(
         flaw=pl.col("raw").str.extract(ASKED_FLAW),
         fired=pl.col("raw").str.extract(FIRED) == "true",
         written=pl.lit(False),
@@ -287,8 +288,6 @@ def flaw_summary(pairs: pl.DataFrame, dropped: pl.DataFrame, shares: Shares) -> 
         .with_columns(number)
         .with_columns(
             check_rate=pl.when(pl.col("checked") > 0).then(pl.col("fired") / pl.col("checked")),
-            share=pl.when(pl.col("written").sum() > 0).then(pl.col("written") / pl.col("written").sum()),
         )
-        .select("flaw", "severity", "asked", "checked", "fired", "check_rate", "written", "quota", "share")
-        .to_dicts()
+        .select("flaw", "severity", "asked", "checked", "fired", "check_rate", "written", "quota")
     )

@@ -10,6 +10,7 @@ from curate.ledger.recorder import Recorder
 from curate.store.store import Part, dropped_row, make_part
 from schemas.calls import Backend, Request
 from schemas.ids import short_id
+from schemas.stages import StageName
 from schemas.tables import Candidate
 
 
@@ -46,7 +47,7 @@ def sample_responses(prompts: pl.DataFrame, cfg: SampleConfig, *, generator: Bac
     dropped: list[dict[str, Any]] = []
     for prompt_id, request, answer in zip(prompts["prompt_id"], requests, answers, strict=True):
         if answer.failure:
-            dropped.append(dropped_row("sample_responses", answer.failure, answer.error or "", prompt_id))
+            dropped.append(dropped_row(StageName.SAMPLE_RESPONSES, answer.failure, answer.error or "", prompt_id))
             continue
         call_id = call_key(generator, request)
         for index, response in enumerate(answer.responses):

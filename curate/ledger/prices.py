@@ -38,15 +38,14 @@ class Prices:
     """Asked about what this table does not list."""
 
     @classmethod
-    def load(cls, override: Path | None, data: Path) -> "Prices":
-        """The packaged table, then `prices.toml` of the data folder, then `override`; later ones win for each model.
+    def load(cls, override: Path | None, of_data: Path) -> "Prices":
+        """The packaged table, then `of_data`, that of the data folder, then `override`; later ones win for each model.
 
         Raises UserError for a table that cannot be meant.
         """
         packaged = asset("prices.toml")
         prices = cls(*read_table(packaged))
         own = []
-        of_data = data / "prices.toml"
         # The data folder of a source checkout is where the packaged table lies.
         if of_data.exists() and not of_data.samefile(packaged):
             own.append(of_data)

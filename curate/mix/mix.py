@@ -10,10 +10,10 @@ alignment handbook's weights take the first rows after a shuffle of each split. 
 random half of what screening kept, rounded to whole pairs.
 """
 
-import json
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,10 @@ from curate.models.encoder import minilm_encoder
 from curate.pipeline.build import build
 from curate.screen.human import all_verdicts, are_applied, verdicts_on
 from curate.screen.similar.embeddings import make_embed
-from curate.store.workspace import NAME, build_path, hash_ids, pinned_table, read_build, read_lock
+from curate.store.workspace import MixLock, PinnedSource, PinnedTable, Workspace, check_name
 from schemas.errors import UserError
-from schemas.manifest import FORMAT
-from schemas.stages import pairs_stage
+from schemas.ids import hash_ids
+from schemas.stages import StageName, pairs_stage
 from schemas.tables import MixRow, Verdict
 
 log = logging.getLogger(__name__)
@@ -46,98 +46,106 @@ class PublishedMix:
     """A published mix."""
 
     recipe: Recipe
-    lock: dict[str, Any]
+    lock: MixLock
     path: Path
 
     def summary(self) -> dict[str, Any]:
         """What `curate mix --json` prints; the names are a contract."""
         return {
             "name": self.recipe.name,
-            "rows": self.lock["rows"],
-            "train": self.lock["train"],
-            "heldout": self.lock["heldout"],
-            "sources": {source["build"]: source["rows"] for source in self.lock["sources"]},
-            "duplicates_between_sources": self.lock["duplicates_between_sources"],
-            "like_heldout": self.lock.get("like_heldout", 0),
-            "sha256": self.lock["sha256"],
+            "rows": self.lock.rows,
+            "train": self.lock.train,
+            "heldout": self.lock.heldout,
+            "sources": {source.build: source.rows for source in self.lock.sources},
+            "duplicates_between_sources": self.lock.duplicates_between_sources,
+            "like_heldout": self.lock.like_heldout,
+            "sha256": self.lock.sha256,
             "path": str(self.path),
         }
+
+    def lines(self) -> list[str]:
+        """The same for people to read."""
+        sources = ", ".join(f"{source.rows} from {source.build}" for source in self.lock.sources)
+        lines = [f"mix '{self.recipe.name}': {self.lock.rows} pairs ({sources}); {self.lock.heldout} held out"]
+        left_out = {
+            "duplicates between sources": self.lock.duplicates_between_sources,
+            "like heldout": self.lock.like_heldout,
+        }
+        if any(left_out.values()):
+            lines.append("left out: " + ", ".join(f"{rows} {name}" for name, rows in left_out.items() if rows))
+        return [*lines, f"{self.path}  sha256 {self.lock.sha256}"]
 
 
 def mix(cfg: MixConfig) -> PublishedMix:
     """Publish a mix, or make a published one again from the tables its lock pins."""
-    if not NAME.fullmatch(cfg.name):
-        raise UserError(f"mix name '{cfg.name}' must be letters, digits, '.', '_' and '-' (at most 64)")
-    folder = cfg.data / "mixes"
-    recipe = resolve_recipe(cfg, folder / f"{cfg.name}.toml")
-    lock_path = folder / f"{cfg.name}.lock.json"
-    if lock_path.exists():
-        return republish(cfg, recipe, lock_path)
-    if build_path(cfg.data, cfg.name).exists():
+    workspace = Workspace(cfg.data)
+    check_name("mix name", cfg.name)
+    recipe = resolve_recipe(cfg, workspace.recipe(cfg.name))
+    if workspace.lock(cfg.name).exists():
+        return republish(workspace, recipe)
+    if workspace.build(cfg.name).exists():
         raise UserError(f"'{cfg.name}' is the name of a build; choose another for the mix")
-    sources = [pin_build(cfg.data, source) for source in recipe.sources]
-    refuse_unapplied(cfg.data, sources)
-    lock = write_mix(recipe, sources, cfg.data, folder / f"{cfg.name}.parquet")
-    write_atomically(folder / f"{cfg.name}.toml", recipe.to_toml().encode())
-    write_atomically(lock_path, json.dumps(lock, indent=1).encode())
-    return PublishedMix(recipe, lock, folder / f"{cfg.name}.parquet")
+    sources = [pin_build(workspace, source) for source in recipe.sources]
+    refuse_unapplied(workspace, sources)
+    lock = write_mix(recipe, sources, workspace, workspace.mix(cfg.name))
+    write_atomically(workspace.recipe(cfg.name), recipe.to_toml().encode())
+    workspace.save_lock(cfg.name, lock)
+    return PublishedMix(recipe, lock, workspace.mix(cfg.name))
 
 
-def pin_build(data: Path, source: Source) -> dict[str, Any]:
+def pin_build(workspace: Workspace, source: Source) -> PinnedSource:
     """The tables of a build, by key and content. The samples are imported when nobody built them yet."""
-    if source.build == "samples" and not build_path(data, "samples").exists():
-        build(BuildConfig(source="samples", data=data))
-    built = read_build(data, source.build)
-    pairs_from = pairs_stage(built["tables"])
-    return {
-        "build": source.build,
-        "share": source.share,
-        # Builds of earlier versions were not measured.
-        **({"embedded": "find_semantic_duplicates" in built["tables"]} if "measure_pairs" in built["tables"] else {}),
-        "pairs": [pairs_from, built["identities"][pairs_from]],
-        "screened": ["screen_pairs", built["identities"]["screen_pairs"]],
-        **(
-            {"judged": ["collect_human_verdicts", built["identities"]["collect_human_verdicts"]]}
-            if "collect_human_verdicts" in built["tables"]
-            else {}
-        ),
-    }
+    if source.build == "samples" and not workspace.build("samples").exists():
+        build(BuildConfig(source="samples", data=workspace.data))
+    identities = workspace.read_build(source.build).identities
+
+    def pin(stage: StageName) -> PinnedTable:
+        return PinnedTable(stage, identities[stage])
+
+    judged = StageName.COLLECT_HUMAN_VERDICTS
+    return PinnedSource(
+        build=source.build,
+        share=source.share,
+        is_embedded=StageName.FIND_SEMANTIC_DUPLICATES in identities,
+        pairs=pin(pairs_stage(identities)),
+        screened=pin(StageName.SCREEN_PAIRS),
+        judged=pin(judged) if judged in identities else None,
+    )
 
 
-def refuse_unapplied(data: Path, sources: list[dict[str, Any]]) -> None:
+def refuse_unapplied(workspace: Workspace, sources: list[PinnedSource]) -> None:
     """Stop where people judged pairs of a build after it was screened: the mix would hold what they rejected."""
-    verdicts = all_verdicts(data)
+    verdicts = all_verdicts(workspace.data)
     for source in sources:
-        on_pairs = verdicts_on(pinned_table(data, source["pairs"]).scan(), verdicts) if verdicts.height else verdicts
-        applied = pinned_table(data, source["judged"]) if "judged" in source else None
-        if not are_applied(on_pairs, applied):
+        on_pairs = verdicts_on(workspace.open_pinned(source.pairs).scan(), verdicts) if verdicts.height else verdicts
+        if not are_applied(on_pairs, workspace.open_pinned(source.judged) if source.judged else None):
             raise UserError(
-                f"people judged pairs of build '{source['build']}' since it was screened; apply what they said first: "
-                f"curate screen {source['build']}"
+                f"people judged pairs of build '{source.build}' since it was screened; apply what they said first: "
+                f"curate screen {source.build}"
             )
 
 
-def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Path) -> dict[str, Any]:
+def write_mix(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Workspace, path: Path) -> MixLock:
     """Choose, order and split the pairs, write the table and return its lock."""
     chosen: list[pl.DataFrame] = []
     sources = []
     tables: dict[str, list[str]] = {}
     for source in pinned:
-        pairs, screened = pinned_table(data, source["pairs"]), pinned_table(data, source["screened"])
+        pairs = workspace.open_pinned(source.pairs)
+        screened = workspace.open_pinned(source.screened)
         kept = screened.scan().filter(pl.col("dropped_by").is_null()).select("pair_id")
         if recipe.min_verdicts:
-            kept = kept.join(
-                with_enough_verdicts(data, source, recipe), on="pair_id", how="semi", maintain_order="left"
-            )
+            enough = with_enough_verdicts(workspace, source, recipe)
+            kept = kept.join(enough, on="pair_id", how="semi", maintain_order="left")
         margin = pl.col("score_chosen") - pl.col("score_rejected")
         facts = pairs.scan().select("pair_id", "prompt_group", margin=margin)
         ids = (
             kept.join(facts, on="pair_id", maintain_order="left").select("pair_id", "margin", "prompt_group").collect()
         )
-        share = random_share(ids, source["share"], recipe.seed)
-        chosen.append(share.with_columns(source=pl.lit(source["build"])))
-        tables[source["build"]] = [str(file) for file in pairs.files()]
-        sources.append({**source, "kept": ids.height})
+        share = random_share(ids, source.share, recipe.seed)
+        chosen.append(share.with_columns(source=pl.lit(source.build)))
+        tables[source.build] = [str(file) for file in pairs.files()]
+        sources.append(replace(source, kept=ids.height))
     together = pl.concat(chosen)
     # The same pair from two builds is one pair, whatever its number there; the source named first has it.
     texts = together.with_columns(text_key=pl.col("pair_id").str.slice(0, 16))
@@ -147,8 +155,8 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
         raise UserError(
             f"mix '{recipe.name}' would be empty: no pair of {format_sources(recipe)} passed screening{judged}"
         )
-    found = mix_likeness(unique, pinned, data)
-    repeated = duplicates_between(found) if found else unique.select("source", "pair_id").head(0)
+    found = mix_similarities(unique, pinned, workspace)
+    repeated = duplicates_between(found)
     unique = unique.join(repeated, on=["source", "pair_id"], how="anti", maintain_order="left")
     ordered = (
         unique.with_columns(order=hash_ids(unique["pair_id"], recipe.seed, "order"))
@@ -156,7 +164,7 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
         .join(split_groups(unique, recipe), on="prompt_group", how="left", maintain_order="left")
         .drop("order")
     )
-    leaked = similar_to_heldout(found, ordered) if found else repeated.head(0)
+    leaked = similar_to_heldout(found, ordered)
     ordered = ordered.join(leaked, on=["source", "pair_id"], how="anti", maintain_order="left").with_row_index("row")
     if "train" not in ordered["split"]:
         raise UserError(
@@ -166,42 +174,37 @@ def write_mix(recipe: Recipe, pinned: list[dict[str, Any]], data: Path, path: Pa
     copy_rows(ordered, tables, path)
     counts = dict(ordered["source"].value_counts().rows())
     splits = dict(ordered["split"].value_counts().rows())
-    return {
-        "format": FORMAT,
-        "recipe_sha256": recipe.sha256(),
-        "sources": [{**source, "rows": counts.get(source["build"], 0)} for source in sources],
-        "duplicates_between_sources": together.height - unique.height,
-        "like_heldout": leaked.height,
-        "rows": ordered.height,
-        "train": splits.get("train", 0),
-        "heldout": splits.get("heldout", 0),
-        "sha256": file_sha256(path),
-    }
+    return MixLock(
+        recipe_sha256=recipe.sha256(),
+        sources=tuple(replace(source, rows=counts.get(source.build, 0)) for source in sources),
+        duplicates_between_sources=together.height - unique.height,
+        like_heldout=leaked.height,
+        rows=ordered.height,
+        train=splits.get("train", 0),
+        heldout=splits.get("heldout", 0),
+        sha256=file_sha256(path),
+    )
 
 
-def with_enough_verdicts(data: Path, source: dict[str, Any], recipe: Recipe) -> pl.LazyFrame:
+def with_enough_verdicts(workspace: Workspace, source: PinnedSource, recipe: Recipe) -> pl.LazyFrame:
     """The pairs of a source with a verdict from enough people."""
-    judged = pinned_table(data, source["judged"]).scan() if "judged" in source else Verdict.create_empty().lazy()
+    judged = workspace.open_pinned(source.judged).scan() if source.judged else Verdict.create_empty().lazy()
     return judged.filter(pl.col("verdict").is_not_null(), pl.col("answers") >= recipe.min_verdicts).select("pair_id")
 
 
-def mix_likeness(rows: pl.DataFrame, pinned: list[dict[str, Any]], data: Path) -> Similarities | None:
-    """What is alike among the rows of a mix; None for a lock from before mixes looked for it.
+def mix_similarities(rows: pl.DataFrame, pinned: Sequence[PinnedSource], workspace: Workspace) -> Similarities:
+    """What is alike among the rows of a mix.
 
     Vectors are used where all builds have them, so that mixing embeds next to nothing.
     """
-    if not all("embedded" in source for source in pinned):
-        return None
-    scans = [
-        pinned_table(data, source["pairs"]).scan().with_columns(source=pl.lit(source["build"])) for source in pinned
-    ]
+    scans = [workspace.open_pinned(source.pairs).scan().with_columns(source=pl.lit(source.build)) for source in pinned]
     columns = ["source", "pair_id", "prompt_id", *("messages", "chosen", "rejected"), *SCORES, "origin"]
     pairs = pl.concat([scan.select(columns) for scan in scans]).join(
         rows.lazy().select("source", "pair_id"), on=["source", "pair_id"], how="semi", maintain_order="left"
     )
-    if all(source["embedded"] for source in pinned):
-        return find_similar(pairs, make_embed(minilm_encoder(), data))
-    log.info("mix: look-alikes between builds are found by wording alone, for not all of the builds were embedded")
+    if all(source.is_embedded for source in pinned):
+        return find_similar(pairs, make_embed(minilm_encoder(), workspace.vectors))
+    log.info("mix: near-duplicates between builds are found by wording alone: not all of the builds were embedded")
     return find_similar(pairs, None)
 
 
@@ -255,26 +258,26 @@ def sql_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def republish(cfg: MixConfig, recipe: Recipe, lock_path: Path) -> PublishedMix:
+def republish(workspace: Workspace, recipe: Recipe) -> PublishedMix:
     """The mix of an existing lock: as it lies there, or made again from the pinned tables."""
-    lock = read_lock(lock_path)
-    if lock["recipe_sha256"] != recipe.sha256():
-        raise UserError(f"{lock_path} belongs to another recipe than {recipe.name}.toml; choose a new name")
-    path = lock_path.with_name(f"{recipe.name}.parquet")
-    if not path.exists() or file_sha256(path) != lock["sha256"]:
+    name = recipe.name
+    lock, path = workspace.read_lock(name), workspace.mix(name)
+    if lock.recipe_sha256 != recipe.sha256():
+        raise UserError(f"{workspace.lock(name)} belongs to another recipe than {name}.toml; choose a new name")
+    if not path.exists() or file_sha256(path) != lock.sha256:
         remade = path.with_name(f".{path.name}.remade")
-        made = write_mix(recipe, lock["sources"], cfg.data, remade)
-        if made["sha256"] != lock["sha256"]:
+        made = write_mix(recipe, lock.sources, workspace, remade)
+        if made.sha256 != lock.sha256:
             remade.unlink()
-            raise UserError(f"{path} could not be made again with the locked content (sha256 {lock['sha256']})")
+            raise UserError(f"{path} could not be made again with the locked content (sha256 {lock.sha256})")
         os.replace(remade, path)
-    for source in lock["sources"]:
-        if build_path(cfg.data, source["build"]).exists() and pin_changed(cfg.data, source):
-            log.info("build '%s' has changed since mix '%s'; publish a new mix to use it", source["build"], recipe.name)
+    for source in lock.sources:
+        if workspace.build(source.build).exists() and is_pin_changed(workspace, source):
+            log.info("build '%s' has changed since mix '%s'; publish a new mix to use it", source.build, name)
     return PublishedMix(recipe, lock, path)
 
 
-def pin_changed(data: Path, source: dict[str, Any]) -> bool:
+def is_pin_changed(workspace: Workspace, source: PinnedSource) -> bool:
     """Whether the build of that name now has other tables than the lock pins."""
-    now = pin_build(data, Source(source["build"], source["share"]))
-    return any(now[field] != source[field] for field in ("pairs", "screened"))
+    now = pin_build(workspace, Source(source.build, source.share))
+    return (now.pairs, now.screened) != (source.pairs, source.screened)

@@ -1,6 +1,9 @@
-"""The pipeline from one source to screened pairs: one function, read top to bottom."""
+"""The pipeline from one source to screened pairs: one function, read top to bottom.
 
-import json
+built = build(BuildConfig(source="sft", num_prompts=24))
+print(built.counts.kept)
+"""
+
 import logging
 import re
 import time
@@ -10,28 +13,23 @@ from typing import Any
 
 from curate.audit.noise import read_noise
 from curate.config import BuildConfig
-from curate.files import write_atomically
-from curate.ledger.ledger import Ledger
 from curate.ledger.prices import Prices
-from curate.ledger.recorder import Recorder
 from curate.ledger.spend_cap import Budget
 from curate.models.limits import EndpointConfig
 from curate.models.resolve import resolve_generator, resolve_scorer
-from curate.pipeline.pairing import policy_for
 from curate.pipeline.rounds import Wanted, build_until, rows_read
-from curate.pipeline.stages import Models, flaw_counts, make_tables, requested_flaws, source_rows
-from curate.pipeline.summary import count_rows, flaw_rows
-from curate.pipeline.validate import GENERATED, refuse_scores, validate_build
-from curate.store.store import Store, Table
-from curate.store.workspace import NAME, build_path, read_build
+from curate.pipeline.source import KINDS, flaw_counts, kind_of, most_prompts, requested_flaws, source_rows
+from curate.pipeline.stages import BuildState, Models, make_tables, rules_config
+from curate.pipeline.summary import FlawCount, RowCounts, count_flaws, count_rows
+from curate.pipeline.validate import refuse_scores, validate_build
+from curate.screen.summary import suggest_threshold
+from curate.store.session import Session, open_session
+from curate.store.store import Table
+from curate.store.workspace import BuildRecord, Workspace, check_name
 from schemas.errors import UserError
-from schemas.manifest import FORMAT
-from schemas.stages import pairs_stage
+from schemas.stages import StageName, pairs_stage
 
 log = logging.getLogger(__name__)
-
-PROMPTS_PER_PAIR = 10
-"""Most prompts for each pair of `--num-pairs`, unless `--max-prompts` says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,13 @@ class Built:
     """A build: its tables from source to screen, and who wrote and scored."""
 
     name: str
-    tables: dict[str, Table]
+    tables: dict[StageName, Table]
     """Stage -> table, in the order they were made."""
     models: Models
     config: BuildConfig
+    counts: RowCounts
+    flaws: list[FlawCount] | None
+    """How the flaws that were asked for came out; None where none was."""
     calls: int
     """Calls made now."""
     reused_calls: int
@@ -60,18 +61,38 @@ class Built:
 
     @property
     def screened(self) -> Table:
-        return self.tables["screen_pairs"]
+        return self.tables[StageName.SCREEN_PAIRS]
+
+    @property
+    def candidates(self) -> int:
+        """Responses that the pairs were made of."""
+        drawn = self.tables.get(StageName.SAMPLE_RESPONSES)
+        return drawn.rows if drawn else 2 * self.pairs.rows
+
+    @property
+    def short(self) -> int:
+        """Pairs that `--num-pairs` asked for and that there are not."""
+        return max(0, (self.config.num_pairs or 0) - self.counts.kept)
+
+    def hint(self) -> str | None:
+        """What would keep some pairs of a build that keeps none."""
+        if found := suggest_threshold(self.tables, rules_config(self.config, self.models.noise)):
+            return found
+        if self.counts.kept or not self.counts.dropped:
+            return None
+        reason, rows = max(self.counts.dropped.items(), key=lambda item: item[1])
+        raised = "; a larger --max-tokens lets responses end" if reason == "truncated" else ""
+        return f"no pair was kept; {reason} dropped {rows} of {self.counts.rows_in}{raised}"
 
     def summary(self) -> dict[str, Any]:
         """What `curate build --json` prints; the names are a contract."""
-        scorer, counted = self.models.scorer, count_rows(self.tables)
-        candidates = self.tables["sample_responses"].rows if "sample_responses" in self.tables else 2 * self.pairs.rows
+        scorer = self.models.scorer
         return {
             "name": self.name,
-            **counted,
-            "short": max(0, (self.config.num_pairs or 0) - counted["kept"]),
-            "flaws": flaw_rows(self.tables, requested_flaws(self.config)),
-            "candidates": candidates,
+            **asdict(self.counts),
+            "short": self.short,
+            "flaws": None if self.flaws is None else [asdict(flaw) for flaw in self.flaws],
+            "candidates": self.candidates,
             "calls": self.calls,
             "reused_calls": self.reused_calls,
             "repeated_calls": self.repeated_calls,
@@ -86,69 +107,71 @@ class Built:
 
 
 def build(cfg: BuildConfig) -> Built:
-    """Prompts or pairs of one source, all the way to screened pairs; saved as `builds/NAME.json`."""
+    """Prompts or pairs of one source, all the way to screened pairs; saved as `builds/NAME.json`.
+
+    Raises UserError for a config that means no build, and CapReached where budget or time end first.
+    """
     started = time.monotonic()
     validate_build(cfg)
-    name = build_name(cfg)
+    workspace = Workspace(cfg.data)
+    name = build_name(cfg, workspace)
     rows = source_rows(cfg)
-    with Ledger(cfg.data / "ledger.sqlite") as ledger:
-        terms, _ = endpoint_config(cfg)
-        models = resolve_models(cfg, terms)
-        recorder = Recorder(ledger, terms.allowance, cfg.max_failed_share)
-        store = Store(cfg.data, recorder)
+    endpoints = endpoint_config(cfg, Prices.load(cfg.prices, workspace.prices))
+    with open_session(cfg.data, endpoints.allowance, cfg.max_failed_share) as session:
+        models = resolve_models(cfg, endpoints, session)
 
-        def make(num_rows: int | None) -> dict[str, Table]:
-            return make_tables(cfg, replace(rows, num_rows=num_rows), models, store, recorder)
+        def make(num_rows: int | None) -> dict[StageName, Table]:
+            return make_tables(BuildState(cfg, models, session, replace(rows, num_rows=num_rows)))
 
         tables = build_until(wanted_config(cfg, cfg.num_pairs), make) if cfg.num_pairs else make(cfg.num_prompts)
-        made = recorder.tally
+        made = session.recorder.tally
     built = Built(
         name,
         tables,
         models,
         cfg,
+        count_rows(tables),
+        count_flaws(tables, requested_flaws(cfg)),
         calls=made.calls,
         # A call that failed in one round and was made again in the next counts twice among those made.
         reused_calls=max(0, sum(table.calls for table in tables.values()) - made.calls),
         repeated_calls=made.repeated_calls,
-        cost_usd=None if terms.allowance.unpriced_calls else terms.allowance.spent_usd,
+        cost_usd=None if endpoints.allowance.unpriced_calls else endpoints.allowance.spent_usd,
         seconds=time.monotonic() - started,
     )
-    save_build(cfg, built)
-    summary = built.summary()
-    if summary["short"]:
-        log.warning("%s", describe_shortage(cfg, built))
-    elif short := [row for row in summary["flaws"] or () if row["kept"] < dict(flaw_counts(cfg)).get(row["flaw"], 0)]:
-        few = ", ".join(f"{row['kept']} of {dict(flaw_counts(cfg))[row['flaw']]} {row['flaw']}" for row in short)
+    workspace.save_build(record_of(built))
+    if built.short:
+        log.warning("%s", describe_shortage(built))
+    elif short := [row for row in built.flaws or () if row.kept < dict(flaw_counts(cfg)).get(row.flaw, 0)]:
+        few = ", ".join(f"{row.kept} of {dict(flaw_counts(cfg))[row.flaw]} {row.flaw}" for row in short)
         log.warning("fewer pairs than wanted of some flaws (%s); pairs of others took their place", few)
     return built
 
 
-def endpoint_config(cfg: BuildConfig) -> tuple[EndpointConfig, Prices]:
-    """How endpoints may be asked in this run, and what they charge."""
-    prices = Prices.load(cfg.prices, cfg.data)
-    allowance = Budget(cfg.budget, cfg.max_hours, prices)
-    return EndpointConfig(cfg.concurrency, cfg.requests_per_minute, cfg.tokens_per_minute, allowance=allowance), prices
+def endpoint_config(cfg: BuildConfig, prices: Prices) -> EndpointConfig:
+    """How endpoints may be asked in this run, what they charge, and what may be spent."""
+    budget = Budget(cfg.budget, cfg.max_hours, prices)
+    return EndpointConfig(cfg.concurrency, cfg.requests_per_minute, cfg.tokens_per_minute, allowance=budget)
 
 
-def resolve_models(cfg: BuildConfig, terms: EndpointConfig) -> Models:
+def resolve_models(cfg: BuildConfig, endpoints: EndpointConfig, session: Session) -> Models:
     """The models of the build, by their names; none is loaded before its first call.
 
     Raises UserError where a budget is to be kept and the price of a model is not known.
     """
-    generator = resolve_generator(cfg.generator, cfg.data, terms) if cfg.source in GENERATED else None
-    name = cfg.scorer or ("reward-mini" if cfg.source == "sft" else "")
-    scorer = resolve_scorer(name, cfg.data, terms, cfg.rubric) if name else None
+    kind = kind_of(cfg)
+    generator = resolve_generator(cfg.generator, cfg.data, endpoints) if kind.is_generated else None
+    name = cfg.scorer or kind.default_scorer
+    scorer = resolve_scorer(name, cfg.data, endpoints, cfg.rubric) if name else None
     if scorer:
         refuse_scores(cfg, scorer.model, scorer.compares_across_prompts)
     for model in (generator, scorer):
-        if cfg.budget is not None and model and terms.allowance.prices.cost(model.price_name, 1, 1) is None:
+        if cfg.budget is not None and model and endpoints.allowance.prices.cost(model.price_name, 1, 1) is None:
             raise UserError(
                 f"--budget needs the price of {model.price_name}, which is unknown; put it into a file for --prices:"
                 f' [models."{model.price_name}"] with input and output in USD per million tokens'
             )
-    candidates = cfg.num_responses if cfg.source == "sft" else 2
-    noise = read_noise(cfg.data, scorer.model, scorer.digest, candidates) if scorer else None
+    noise = read_noise(session.workspace, scorer.model, scorer.digest, kind.scored_together(cfg)) if scorer else None
     if generator:
         log.info("generator %s, scorer %s", generator.model, scorer.model if scorer else "none")
     return Models(generator, scorer, noise)
@@ -156,37 +179,22 @@ def resolve_models(cfg: BuildConfig, terms: EndpointConfig) -> Models:
 
 def wanted_config(cfg: BuildConfig, num_pairs: int) -> Wanted:
     """What `--num-pairs` asks for."""
-    return Wanted(num_pairs, pairs_per_prompt(cfg), most_prompts(cfg), flaw_counts(cfg))
+    return Wanted(num_pairs, kind_of(cfg).pairs_per_prompt(cfg), most_prompts(cfg), flaw_counts(cfg))
 
 
-def pairs_per_prompt(cfg: BuildConfig) -> int:
-    """The most pairs that one prompt can give."""
-    return (
-        cfg.num_responses - 1 if cfg.source == "sft" and policy_for(cfg.pairing, cfg.num_responses) == "adjacent" else 1
-    )
-
-
-def most_prompts(cfg: BuildConfig) -> int | None:
-    """The most prompts that the build may use, where pairs or prompts are counted."""
-    if cfg.num_pairs:
-        return cfg.max_prompts or PROMPTS_PER_PAIR * cfg.num_pairs
-    return cfg.num_prompts
-
-
-def describe_shortage(cfg: BuildConfig, built: Built) -> str:
+def describe_shortage(built: Built) -> str:
     """Why there are fewer pairs than were asked for, and what each rule has cost."""
     rows = rows_read(built.tables)
-    end = f"as many as --max-prompts allows ({rows})" if rows == most_prompts(cfg) else "all the source has"
-    found = count_rows(built.tables)
-    cost = ", ".join(f"{reason} {rows}" for reason, rows in found["dropped"].items()) or "nothing"
-    return f"{found['kept']} of {cfg.num_pairs} pairs from {rows} prompts, {end}; dropped by rule: {cost}"
+    end = f"as many as --max-prompts allows ({rows})" if rows == most_prompts(built.config) else "all the source has"
+    cost = ", ".join(f"{reason} {rows}" for reason, rows in built.counts.dropped.items()) or "nothing"
+    return f"{built.counts.kept} of {built.config.num_pairs} pairs from {rows} prompts, {end}; dropped by rule: {cost}"
 
 
-def build_name(cfg: BuildConfig) -> str:
+def build_name(cfg: BuildConfig, workspace: Workspace) -> str:
     """The name given, else the source's. A source never takes the name of another one unasked."""
-    if cfg.name and not NAME.fullmatch(cfg.name):
-        raise UserError(f"--name '{cfg.name}' must be letters, digits, '.', '_' and '-' (at most 64)")
-    own = (*GENERATED, "samples")
+    if cfg.name:
+        check_name("--name", cfg.name)
+    own = (*KINDS, "samples")
     if cfg.name in own and cfg.name != cfg.source:
         raise UserError(f"--name {cfg.name} belongs to --source {cfg.name}; choose another")
     if cfg.name or cfg.source in own:
@@ -195,8 +203,8 @@ def build_name(cfg: BuildConfig) -> str:
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:64] or "pairs"
     if name in own:
         return f"{name}-pairs"
-    if build_path(cfg.data, name).exists():
-        other = read_build(cfg.data, name)["config"]["source"]
+    if workspace.build(name).exists():
+        other = workspace.read_build(name).config["source"]
         if other != cfg.source:
             raise UserError(f"build '{name}' was made from {other}; give this one a --name")
     return name
@@ -211,28 +219,25 @@ def config_json(cfg: BuildConfig) -> dict[str, Any]:
     return config
 
 
-def read_config(record: dict[str, Any], data: Path) -> BuildConfig:
-    """The config that a build's record holds; what an earlier version did not know has its default."""
+def recorded_config(record: BuildRecord, data: Path) -> BuildConfig:
+    """The config that a build's record holds."""
     values: dict[str, Any] = {"data": data}
     for field in fields(BuildConfig):
-        if (value := record["config"].get(field.name)) is not None:
+        if (value := record.config.get(field.name)) is not None:
             values[field.name] = tuple(value) if isinstance(value, list) else value
     if "prices" in values:
         values["prices"] = Path(values["prices"])
     return BuildConfig(**values)
 
 
-def save_build(cfg: BuildConfig, built: Built) -> None:
-    """Write the build's name down, last: it points at tables that are whole."""
+def record_of(built: Built) -> BuildRecord:
+    """What is written down of a build, last: it points at tables that are whole."""
     scorer = built.models.scorer
-    record = {
-        "format": FORMAT,
-        "name": built.name,
-        "config": config_json(cfg),
-        "tables": {stage: table.manifest.key for stage, table in built.tables.items()},
-        # How it asks, in full, since the file of a rubric may change: every call can be found again.
-        "scorer": {name: getattr(scorer, name) for name in ("model", "digest", "form", "rubric")} if scorer else None,
-        "identities": {stage: table.identity for stage, table in built.tables.items()},
-        "summary": built.summary(),
-    }
-    write_atomically(build_path(cfg.data, built.name), json.dumps(record, indent=1, ensure_ascii=False).encode())
+    return BuildRecord(
+        name=built.name,
+        config=config_json(built.config),
+        tables={stage: table.manifest.key for stage, table in built.tables.items()},
+        identities={stage: table.identity for stage, table in built.tables.items()},
+        scorer={name: getattr(scorer, name) for name in ("model", "digest", "form", "rubric")} if scorer else None,
+        summary=built.summary(),
+    )

@@ -6,12 +6,14 @@ from typing import Literal
 
 import polars as pl
 
-from curate.config import Pairing
-from curate.screen.text.guards import GuardConfig, guard_rules, hash_prompts, response_features
+from curate.config import Pairing, Thresholds
+from curate.screen.rules import GuardConfig, guard_config, guard_rules
+from curate.screen.text.guards import hash_prompts, response_features
 from curate.screen.text.word_runs import read_wording
 from curate.store.store import Part, dropped_row, make_frame
 from schemas.ids import digest, made_pair_id
 from schemas.names import GUARDS, Guard, UnpairedReason
+from schemas.stages import StageName
 from schemas.tables import Dropped, Pair
 
 Policy = Literal["best_worst", "best_sigma", "best_random", "adjacent"]
@@ -28,11 +30,11 @@ class PairConfig:
     policy: Policy = "best_worst"
     seed: int = 0
     """Of what `best_random` draws."""
-    guards: GuardConfig = field(default_factory=GuardConfig)
+    guards: GuardConfig = field(default_factory=lambda: guard_config(Thresholds()))
     """What makes a candidate degenerate: such a one is never chosen."""
     allow_degenerate_rejected: bool = False
     """Let a degenerate candidate be the rejected one."""
-    version: int = 3
+    version: int = 4
     """Raised when the same candidates would give other rows."""
 
 
@@ -166,7 +168,7 @@ def unpaired_prompts(judged: pl.DataFrame, paired: set[str]) -> pl.DataFrame:
     return make_frame(
         Dropped,
         [
-            dropped_row("make_pairs", unpaired_reason(failed, guards), repr(responses), prompt_id)
+            dropped_row(StageName.MAKE_PAIRS, unpaired_reason(failed, guards), repr(responses), prompt_id)
             for prompt_id, failed, guards, responses in candidates.rows()
         ],
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from curate.store.store import Table, stage_lines_hidden
-from schemas.stages import pairs_stage
+from schemas.stages import StageName, pairs_stage
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Wanted:
     """Flaw -> accepted pairs of it."""
 
 
-def build_until(wanted: Wanted, make: Callable[[int], dict[str, Table]]) -> dict[str, Table]:
+def build_until(wanted: Wanted, make: Callable[[int], dict[StageName, Table]]) -> dict[StageName, Table]:
     """The tables of the first round with enough accepted pairs, or of the last that is allowed or possible.
 
     `make(rows)` gives the tables of a build from so many rows of the source; one line is logged a round.
@@ -130,15 +130,15 @@ def flaw_quotas(shares: Sequence[tuple[str, float]], pairs: int) -> tuple[tuple[
     return tuple((flaw, quota) for (flaw, _), quota in zip(shares, quotas, strict=True))
 
 
-def rows_read(tables: Mapping[str, Table]) -> int:
+def rows_read(tables: Mapping[StageName, Table]) -> int:
     """Rows of the source behind the tables of a build, unusable ones included."""
     source = next(iter(tables.values()))
     return source.rows + sum(source.dropped.values())
 
 
-def accepted_pairs(tables: Mapping[str, Table]) -> dict[str | None, int]:
+def accepted_pairs(tables: Mapping[StageName, Table]) -> dict[str | None, int]:
     """Flaw -> pairs that pass all rules but that of their number."""
-    pairs, screened = tables[pairs_stage(tables)], tables["screen_pairs"]
+    pairs, screened = tables[pairs_stage(tables)], tables[StageName.SCREEN_PAIRS]
     passed = screened.scan().filter(pl.col("dropped_by").is_null() | (pl.col("dropped_by") == "over_quota"))
     flaws = pairs.scan().select("pair_id", pl.col("flaw").cast(pl.String))
     return dict(passed.join(flaws, on="pair_id").group_by("flaw").len().collect().rows())

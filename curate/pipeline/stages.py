@@ -1,27 +1,39 @@
-"""From pairs to verdicts: what is measured once, and the waterfall that can be gone through again."""
+"""The one list of what a build does, from its source to the verdicts on its pairs.
+
+A stage is an entry of `STAGES`: build, screening again, forecast, explain and show all loop over the list. A new stage
+is a name in `schemas/stages.py` and an entry here.
+"""
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any, Literal
 
 import dataframely as dy
 import polars as pl
 
 from curate.config import BuildConfig, Thresholds
-from curate.files import asset
 from curate.generate.contrast import ContrastConfig, write_pairs
-from curate.generate.flaws import parse_flaws
 from curate.generate.self_sample import SampleConfig, sample_responses
-from curate.ledger.recorder import Recorder
-from curate.models.encoder import minilm_encoder
+from curate.models.encoder import Encoder, minilm_encoder
 from curate.models.resolve import LazyModel
 from curate.pipeline.pairing import PairConfig, make_pairs, policy_for
-from curate.pipeline.rounds import flaw_quotas
-from curate.pipeline.validate import GENERATED
-from curate.score.probes import ProbesConfig, score_probes
-from curate.score.score import ScoreConfig, is_pairwise, score_pairs, score_responses
-from curate.screen.benchmark_prompts import read_benchmarks
+from curate.pipeline.source import SourceKind, flaw_counts, kind_of, requested_flaws
+from curate.score.probes import PROBES, ProbesConfig, score_probes
+from curate.score.score import (
+    Messages,
+    ScoreConfig,
+    compare_request_for,
+    is_pairwise,
+    score_pairs,
+    score_request_for,
+    score_responses,
+)
+from curate.screen.benchmark_prompts import Benchmark, read_benchmarks
 from curate.screen.contamination import ContaminationConfig, find_contamination
 from curate.screen.human import (
+    SwapConfig,
     all_verdicts,
     collect_human_verdicts,
     human_verdicts_config,
@@ -30,11 +42,12 @@ from curate.screen.human import (
     verdicts_on,
 )
 from curate.screen.pii import RedactConfig, redact_pairs
-from curate.screen.rules import NEEDS_VECTORS, RulesConfig, guard_config
-from curate.screen.screen import screen_pairs
+from curate.screen.rules import NEEDS_VECTORS, RULES, RulesConfig, guard_config
+from curate.screen.screen import FEATURES, SIMILAR, screen_pairs
 from curate.screen.similar.embeddings import make_embed
 from curate.screen.similar.lexical import LexicalConfig, find_lexical_duplicates
 from curate.screen.similar.semantic import (
+    Embed,
     EvalProximityConfig,
     SemanticConfig,
     TopicalityConfig,
@@ -45,9 +58,11 @@ from curate.screen.similar.semantic import (
 from curate.screen.text.measure import MeasureConfig, measure_pairs
 from curate.sources.pairs import read_pairs
 from curate.sources.prompts import read_prompts
-from curate.sources.rows import RowsConfig, rows_config
-from curate.store.store import Store, Table, stage_lines_hidden
-from schemas.names import WrittenFlaw
+from curate.sources.rows import RowsConfig
+from curate.store.session import Session
+from curate.store.store import NoTable, Table
+from schemas.calls import Request
+from schemas.stages import StageName, pairs_stage
 from schemas.tables import (
     Candidate,
     Contaminated,
@@ -63,126 +78,11 @@ from schemas.tables import (
     Verdict,
 )
 
-NEAR_RULES = ("semantic_duplicate_prompt", "semantic_duplicate_pair")
 FLOOR = 0.8
 """Smallest cosine that neighbor lists hold, unless a threshold lies under it."""
-
-
-@dataclass(frozen=True)
-class ScreenContext:
-    """What a screening goes by besides its thresholds."""
-
-    noise: float | None = None
-    """Of the scorer's margins; None where it was never measured."""
-    keep: int | None = None
-    quotas: tuple[tuple[str, int], ...] = ()
-
-
-def screen_tables(
-    cfg: Thresholds, pairs: Table, probed: Table | None, beside: ScreenContext, store: Store, recorder: Recorder
-) -> dict[str, Table]:
-    """Stage -> table, from the pairs with their personal data gone where that is asked for to the verdicts.
-
-    What people said comes first. All but the last table know no threshold, and are read where they are there.
-    """
-    tables: dict[str, Table] = {}
-    if cfg.redact:
-        pairs = tables["redact_pairs"] = store.map(redact_pairs, RedactConfig(), pairs, writes=Pair)
-    judged = human_verdicts_table(pairs, store)
-    if judged.rows:
-        tables["collect_human_verdicts"] = judged
-        if (swaps := swap_config(judged.scan().collect())).swaps:
-            pairs = tables["swap_pairs"] = store.map(swap_pairs, swaps, pairs, writes=Pair)
-    measured = tables["measure_pairs"] = store.map(measure_pairs, MeasureConfig(), pairs, writes=Measured)
-    contaminated, copies, neighbors, placed, near = (
-        empty_table(store, schema) for schema in (Contaminated, Similar, Similar, Topicality, EvalProximity)
-    )
-    benchmarks = read_benchmarks(cfg.decontaminate)
-    if "contaminated" not in cfg.skip_rule:
-        asked = ContaminationConfig(tuple((benchmark.name, benchmark.sha256) for benchmark in benchmarks))
-        contaminated = tables["find_contamination"] = store.whole(
-            find_contamination, asked, pairs, writes=Contaminated, benchmarks=benchmarks
-        )
-    if "lexical_duplicate" not in cfg.skip_rule:
-        copies = tables["find_lexical_duplicates"] = store.whole(
-            find_lexical_duplicates, LexicalConfig(), pairs, measured, writes=Similar
-        )
-    if any(rule not in cfg.skip_rule for rule in NEEDS_VECTORS):
-        encoder = minilm_encoder()
-        who = (encoder.model, encoder.digest)
-        embed = make_embed(encoder, store.data, recorder)
-        # Both kinds are looked for where one is wanted, so that leaving one out later is no other table.
-        if any(rule not in cfg.skip_rule for rule in NEAR_RULES):
-            neighbors = tables["find_semantic_duplicates"] = store.whole(
-                find_semantic_duplicates,
-                SemanticConfig(*who, neighbor_floor(cfg)),
-                pairs,
-                measured,
-                writes=Similar,
-                embed=embed,
-            )
-        if "off_topic" not in cfg.skip_rule:
-            placed = tables["measure_topicality"] = store.whole(
-                measure_topicality, TopicalityConfig(*who), pairs, measured, writes=Topicality, embed=embed
-            )
-        held = EvalProximityConfig(*who, tuple(benchmark.sha256 for benchmark in benchmarks))
-        near = tables["measure_eval_proximity"] = store.whole(
-            measure_eval_proximity, held, pairs, measured, writes=EvalProximity, embed=embed, benchmarks=benchmarks
-        )
-    tables["screen_pairs"] = store.whole(
-        screen_pairs,
-        rules_config(cfg, beside),
-        measured,
-        contaminated,
-        copies,
-        neighbors,
-        placed,
-        near,
-        probed or empty_table(store, Probed),
-        judged,
-        writes=Screened,
-    )
-    return tables
-
-
-def human_verdicts_table(pairs: Table, store: Store) -> Table:
-    """What people said of these pairs, in all reviews."""
-    verdicts = verdicts_on(pairs.scan(), all_verdicts(store.data))
-    if verdicts.is_empty():
-        return empty_table(store, Verdict)
-    return store.whole(
-        collect_human_verdicts, human_verdicts_config(verdicts), pairs, writes=Verdict, verdicts=verdicts
-    )
-
-
-def rules_config(cfg: Thresholds, beside: ScreenContext) -> RulesConfig:
-    """The thresholds alone, and what comes beside them."""
-    own = {field.name: getattr(cfg, field.name) for field in fields(Thresholds)}
-    # Which files were looked into is in the table of hits; the order of names says nothing.
-    own |= {"decontaminate": (), "skip_rule": tuple(sorted(set(cfg.skip_rule)))}
-    return RulesConfig(**own, noise=beside.noise or 0.0, keep=beside.keep, quotas=beside.quotas)
-
-
-def neighbor_floor(cfg: Thresholds) -> float:
-    """The smallest cosine to look for: lists made for one threshold serve every larger one."""
-    return FLOOR if cfg.max_cosine >= FLOOR else math.floor(cfg.max_cosine * 10) / 10
-
-
-@dataclass(frozen=True)
-class NoRowsConfig:
-    """Which table stays empty."""
-
-    table: str
-
-
-def empty_table(store: Store, schema: type[dy.Schema]) -> Table:
-    """An empty table, in the place of one that was not asked for."""
-
-    def no_rows(cfg: NoRowsConfig) -> pl.DataFrame:
-        return schema.create_empty()
-
-    with stage_lines_hidden():
-        return store.whole(no_rows, NoRowsConfig(schema.__name__), writes=schema)
+PAIRS: Literal["pairs"] = "pairs"
+"""As an input: the pairs as the last stage gave them."""
+Input = StageName | Literal["pairs"]
 
 
 @dataclass(frozen=True)
@@ -195,112 +95,386 @@ class Models:
     """Of the scorer's margins; None where it was never measured."""
 
 
-def make_tables(
-    cfg: BuildConfig, rows: RowsConfig, models: Models, store: Store, recorder: Recorder
-) -> dict[str, Table]:
-    """Every table from the rows of the source to the verdicts on the pairs, in the order they are made."""
-    tables: dict[str, Table] = {}
-    generator, scorer = models.generator, models.scorer
-    if generator:
-        prompts = tables["read_prompts"] = store.read(read_prompts, rows, writes=Prompt)
-    if cfg.source == "sft" and generator and scorer:
-        pairs = sample_and_pair(cfg, store, recorder, prompts, generator, scorer, tables)
-    elif cfg.source == "gpt" and generator:
-        asked = contrast_config(cfg, generator)
-        pairs = tables["write_pairs"] = store.map(
-            write_pairs, asked, prompts, writes=Pair, generator=generator, recorder=recorder
-        )
-    else:
-        pairs = tables["read_pairs"] = store.read(read_pairs, rows, writes=Pair)
-    if scorer and cfg.source != "sft":
-        pairs = tables["score_pairs"] = store.map(
-            score_pairs, score_config(scorer), pairs, writes=Pair, scorer=scorer, recorder=recorder
-        )
-    probed = None
-    if scorer and not cfg.no_probes and not is_pairwise(scorer):
-        probed = tables["score_probes"] = store.map(
-            score_probes,
-            ProbesConfig(scorer.model, scorer.digest),
-            pairs,
-            writes=Probed,
-            scorer=scorer,
-            recorder=recorder,
-        )
-    beside = ScreenContext(models.noise, cfg.num_pairs, flaw_counts(cfg))
-    return tables | screen_tables(cfg, pairs, probed, beside, store, recorder)
+@dataclass
+class BuildState:
+    """A build under way: what was asked for, what it works with, and the tables so far."""
+
+    cfg: BuildConfig
+    models: Models
+    session: Session
+    rows: RowsConfig | None = None
+    """Of the source; None where the tables from the source to the pairs are there already."""
+    tables: dict[StageName, Table] = field(default_factory=dict)
+    """In the order they were made."""
+
+    @property
+    def kind(self) -> SourceKind:
+        return kind_of(self.cfg)
+
+    @property
+    def generator(self) -> LazyModel:
+        assert self.models.generator
+        return self.models.generator
+
+    @property
+    def scorer(self) -> LazyModel:
+        assert self.models.scorer
+        return self.models.scorer
+
+    @property
+    def pairs(self) -> Table:
+        """The pairs as the last stage gave them."""
+        return self.tables[pairs_stage(self.tables)]
+
+    @cached_property
+    def benchmarks(self) -> tuple[Benchmark, ...]:
+        """The evaluation prompts that no pair may hold."""
+        return read_benchmarks(self.cfg.decontaminate)
+
+    @cached_property
+    def verdicts(self) -> pl.DataFrame:
+        """What reviewers said of these pairs, in all reviews."""
+        return verdicts_on(self.pairs.scan(), all_verdicts(self.session.workspace.data))
+
+    @cached_property
+    def swaps(self) -> SwapConfig:
+        """The labels that reviewers swapped."""
+        judged = self.tables.get(StageName.COLLECT_HUMAN_VERDICTS)
+        return swap_config(judged.scan().collect() if judged else Verdict.create_empty())
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return minilm_encoder()
+
+    @property
+    def embed(self) -> Embed:
+        """Makes vectors of texts, each text once for all builds of the data folder."""
+        return make_embed(self.encoder, self.session.workspace.vectors, self.session.recorder)
+
+    def table(self, name: Input) -> Table | NoTable:
+        """The table of an input; one without rows where its stage was left out."""
+        if name == PAIRS:
+            return self.pairs
+        return self.tables[name] if name in self.tables else NoTable(BY_NAME[name].writes)
 
 
-def sample_and_pair(
-    cfg: BuildConfig,
-    store: Store,
-    recorder: Recorder,
-    prompts: Table,
-    generator: LazyModel,
-    scorer: LazyModel,
-    tables: dict[str, Table],
-) -> Table:
-    """n responses a prompt, a score each, and the pairs of the policy."""
-    candidates = tables["sample_responses"] = store.map(
-        sample_responses,
-        sample_config(cfg, generator),
-        prompts,
-        writes=Candidate,
-        generator=generator,
-        recorder=recorder,
-    )
-    scores = tables["score_responses"] = store.map(
-        score_responses, score_config(scorer), prompts, candidates, writes=Score, scorer=scorer, recorder=recorder
-    )
-    pairs = tables["make_pairs"] = store.map(make_pairs, pair_config(cfg), prompts, candidates, scores, writes=Pair)
-    return pairs
+@dataclass(frozen=True)
+class Calls:
+    """The calls of a stage, for forecasts."""
+
+    model: Literal["generator", "scorer"]
+    per_prompt: Callable[[BuildState], int]
+    """Calls for each prompt that reaches the stage."""
+    example: Callable[[BuildState, Messages], Request] | None = None
+    """A call about a prompt with empty responses in place of those that are not there yet; None where a stage takes
+    nothing but rows of the source."""
+    responses: Callable[[BuildState], int] = lambda state: 0
+    """Responses, each up to `max_tokens`, that stand in such a call."""
 
 
-def requested_flaws(cfg: BuildConfig) -> tuple[tuple[WrittenFlaw, float], ...]:
-    """Shares of the flaws that the writer of pairs is asked for; none for other sources."""
-    return tuple(parse_flaws(cfg.flaws).items()) if cfg.source == "gpt" else ()
+@dataclass(frozen=True)
+class Stage:
+    """One entry of the list."""
+
+    name: StageName
+    run: Callable[..., Any]
+    """The function that makes its rows."""
+    writes: type[dy.Schema]
+    config: Callable[[BuildState], Any]
+    """What decides its rows."""
+    inputs: tuple[Input, ...] = ()
+    """Stages whose tables it takes, or `PAIRS`."""
+    shape: Literal["read", "map", "whole"] = "map"
+    """How `Store` runs it: from a source, part by part, or over all rows."""
+    applies: Callable[[BuildState], bool] = lambda state: True
+    """Whether a build has it."""
+    tools: Callable[[BuildState], dict[str, Any]] = lambda state: {}
+    """What it works with besides, which changes no row."""
+    calls: Calls | None = None
+    is_screening: bool = False
+    """It comes after the pairs are made, and is gone through again when a build is screened again."""
+
+    def make(self, state: BuildState) -> Table:
+        """The table of the stage, made or found."""
+        store, cfg, tools = state.session.store, self.config(state), self.tools(state)
+        if self.shape == "read":
+            return store.read(self.name, self.run, cfg, writes=self.writes)
+        inputs = [state.table(name) for name in self.inputs]
+        if self.shape == "whole":
+            return store.whole(self.name, self.run, cfg, *inputs, writes=self.writes, **tools)
+        parts = [table for table in inputs if isinstance(table, Table)]
+        return store.map(self.name, self.run, cfg, *parts, writes=self.writes, **tools)
 
 
-def flaw_counts(cfg: BuildConfig) -> tuple[tuple[str, int], ...]:
-    """Flaw -> accepted pairs of it among those of `--num-pairs`."""
-    shares = requested_flaws(cfg)
-    return flaw_quotas(shares, cfg.num_pairs) if shares and cfg.num_pairs else ()
+def make_tables(state: BuildState) -> dict[StageName, Table]:
+    """All tables of a build that are not there yet, in the order of `STAGES`."""
+    # A file of evaluation prompts that cannot be read is found before anything is asked.
+    assert state.benchmarks is not None
+    for stage in STAGES:
+        if stage.name not in state.tables and stage.applies(state):
+            state.tables[stage.name] = stage.make(state)
+    return state.tables
 
 
-def sample_config(cfg: BuildConfig, generator: LazyModel) -> SampleConfig:
+def looks_at(stage: StageName, state: BuildState) -> bool:
+    """Whether a rule that is not skipped looks at what the stage makes."""
+    return any(rule.stage == stage and rule.name not in state.cfg.skip_rule for rule in RULES)
+
+
+def asks_generator(state: BuildState) -> dict[str, Any]:
+    return {"generator": state.generator, "recorder": state.session.recorder}
+
+
+def asks_scorer(state: BuildState) -> dict[str, Any]:
+    return {"scorer": state.scorer, "recorder": state.session.recorder}
+
+
+def sample_config(state: BuildState) -> SampleConfig:
     """How responses are drawn."""
+    cfg, model = state.cfg, state.generator
     return SampleConfig(
-        generator.model, generator.digest, cfg.num_responses, cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed
+        model.model, model.digest, cfg.num_responses, cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed
     )
 
 
-def score_config(scorer: LazyModel) -> ScoreConfig:
+def contrast_config(state: BuildState) -> ContrastConfig:
+    """How pairs are written."""
+    cfg, model, flaws = state.cfg, state.generator, requested_flaws(state.cfg)
+    return ContrastConfig(model.model, model.digest, cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed, flaws=flaws)
+
+
+def score_config(state: BuildState) -> ScoreConfig:
     """How responses are scored."""
-    return ScoreConfig(scorer.model, scorer.digest)
+    return ScoreConfig(state.scorer.model, state.scorer.digest)
 
 
 def pair_config(cfg: BuildConfig) -> PairConfig:
     """How candidates are paired."""
-    return PairConfig(
-        policy_for(cfg.pairing, cfg.num_responses), cfg.seed, guard_config(cfg), cfg.allow_degenerate_rejected
-    )
+    policy = policy_for(cfg.pairing, cfg.num_responses)
+    return PairConfig(policy, cfg.seed, guard_config(cfg), cfg.allow_degenerate_rejected)
 
 
-def contrast_config(cfg: BuildConfig, generator: LazyModel) -> ContrastConfig:
-    """How pairs are written."""
-    return ContrastConfig(
-        generator.model,
-        generator.digest,
-        cfg.temperature,
-        cfg.top_p,
-        cfg.max_tokens,
-        cfg.seed,
-        flaws=requested_flaws(cfg),
-    )
+def rules_config(cfg: BuildConfig, noise: float | None) -> RulesConfig:
+    """The thresholds, and what a screening goes by besides."""
+    own = {field.name: getattr(cfg, field.name) for field in fields(Thresholds)}
+    # Which files were looked into is in the table of hits; the order of names says nothing.
+    own |= {"decontaminate": (), "skip_rule": tuple(sorted(set(cfg.skip_rule)))}
+    return RulesConfig(**own, noise=noise or 0.0, keep=cfg.num_pairs, quotas=flaw_counts(cfg))
 
 
-def source_rows(cfg: BuildConfig) -> RowsConfig:
-    """The rows of a file, a hub dataset or, for `samples`, what comes with pairwright."""
-    is_generated = cfg.source in GENERATED
-    spec, sample = (cfg.prompts, "prompts.jsonl") if is_generated else (cfg.source, "pairs.jsonl")
-    path = str(asset("samples", sample)) if spec == "samples" else spec
-    return rows_config(path, cfg.num_prompts, cfg.seed)
+def contamination_config(state: BuildState) -> ContaminationConfig:
+    return ContaminationConfig(tuple((benchmark.name, benchmark.sha256) for benchmark in state.benchmarks))
+
+
+def semantic_config(state: BuildState) -> SemanticConfig:
+    """By which vectors neighbors are found; lists made for one threshold serve every larger one."""
+    least = state.cfg.max_cosine
+    floor = FLOOR if least >= FLOOR else math.floor(least * 10) / 10
+    return SemanticConfig(state.encoder.model, state.encoder.digest, floor)
+
+
+def eval_proximity_config(state: BuildState) -> EvalProximityConfig:
+    digests = tuple(benchmark.sha256 for benchmark in state.benchmarks)
+    return EvalProximityConfig(state.encoder.model, state.encoder.digest, digests)
+
+
+def calls_per_candidates(state: BuildState) -> int:
+    """Calls that score all responses to a prompt: of each by itself, or of each two in both orders."""
+    n = state.cfg.num_responses
+    return n * (n - 1) if is_pairwise(state.scorer) else n
+
+
+def score_example(state: BuildState, messages: Messages) -> Request:
+    """A call for a score of empty responses."""
+    if is_pairwise(state.scorer):
+        return compare_request_for(state.scorer, messages, "", "")
+    return score_request_for(state.scorer, messages, "")
+
+
+def responses_in_score(state: BuildState) -> int:
+    """Responses that one call for a score shows."""
+    return 2 if is_pairwise(state.scorer) else 1
+
+
+STAGES = (
+    Stage(
+        StageName.READ_PROMPTS,
+        read_prompts,
+        Prompt,
+        lambda state: state.rows,
+        shape="read",
+        applies=lambda state: state.kind.is_generated,
+    ),
+    Stage(
+        StageName.SAMPLE_RESPONSES,
+        sample_responses,
+        Candidate,
+        sample_config,
+        (StageName.READ_PROMPTS,),
+        applies=lambda state: state.kind.is_sampled,
+        tools=asks_generator,
+        calls=Calls("generator", lambda state: 1),
+    ),
+    Stage(
+        StageName.SCORE_RESPONSES,
+        score_responses,
+        Score,
+        score_config,
+        (StageName.READ_PROMPTS, StageName.SAMPLE_RESPONSES),
+        applies=lambda state: state.kind.is_sampled,
+        tools=asks_scorer,
+        calls=Calls("scorer", calls_per_candidates, score_example, responses_in_score),
+    ),
+    Stage(
+        StageName.MAKE_PAIRS,
+        make_pairs,
+        Pair,
+        lambda state: pair_config(state.cfg),
+        (StageName.READ_PROMPTS, StageName.SAMPLE_RESPONSES, StageName.SCORE_RESPONSES),
+        applies=lambda state: state.kind.is_sampled,
+    ),
+    Stage(
+        StageName.WRITE_PAIRS,
+        write_pairs,
+        Pair,
+        contrast_config,
+        (StageName.READ_PROMPTS,),
+        applies=lambda state: state.kind.is_generated and not state.kind.is_sampled,
+        tools=asks_generator,
+        calls=Calls("generator", lambda state: 1),
+    ),
+    Stage(
+        StageName.READ_PAIRS,
+        read_pairs,
+        Pair,
+        lambda state: state.rows,
+        shape="read",
+        applies=lambda state: not state.kind.is_generated,
+    ),
+    Stage(
+        StageName.SCORE_PAIRS,
+        score_pairs,
+        Pair,
+        score_config,
+        (PAIRS,),
+        applies=lambda state: state.models.scorer is not None and not state.kind.is_sampled,
+        tools=asks_scorer,
+        calls=Calls("scorer", lambda state: 2, score_example, responses_in_score),
+    ),
+    Stage(
+        StageName.SCORE_PROBES,
+        score_probes,
+        Probed,
+        lambda state: ProbesConfig(state.scorer.model, state.scorer.digest),
+        (PAIRS,),
+        applies=lambda state: (
+            state.models.scorer is not None and not state.cfg.no_probes and not is_pairwise(state.scorer)
+        ),
+        tools=asks_scorer,
+        calls=Calls("scorer", lambda state: len(PROBES), score_example),
+    ),
+    Stage(
+        StageName.REDACT_PAIRS,
+        redact_pairs,
+        Pair,
+        lambda state: RedactConfig(),
+        (PAIRS,),
+        applies=lambda state: state.cfg.redact,
+        is_screening=True,
+    ),
+    Stage(
+        StageName.COLLECT_HUMAN_VERDICTS,
+        collect_human_verdicts,
+        Verdict,
+        lambda state: human_verdicts_config(state.verdicts),
+        (PAIRS,),
+        shape="whole",
+        applies=lambda state: not state.verdicts.is_empty(),
+        tools=lambda state: {"verdicts": state.verdicts},
+        is_screening=True,
+    ),
+    Stage(
+        StageName.SWAP_PAIRS,
+        swap_pairs,
+        Pair,
+        lambda state: state.swaps,
+        (PAIRS,),
+        applies=lambda state: bool(state.swaps.swaps),
+        is_screening=True,
+    ),
+    Stage(
+        StageName.MEASURE_PAIRS,
+        measure_pairs,
+        Measured,
+        lambda state: MeasureConfig(),
+        (PAIRS,),
+        is_screening=True,
+    ),
+    Stage(
+        StageName.FIND_CONTAMINATION,
+        find_contamination,
+        Contaminated,
+        contamination_config,
+        (PAIRS,),
+        shape="whole",
+        applies=lambda state: looks_at(StageName.FIND_CONTAMINATION, state),
+        tools=lambda state: {"benchmarks": state.benchmarks},
+        is_screening=True,
+    ),
+    Stage(
+        StageName.FIND_LEXICAL_DUPLICATES,
+        find_lexical_duplicates,
+        Similar,
+        lambda state: LexicalConfig(),
+        (PAIRS, StageName.MEASURE_PAIRS),
+        shape="whole",
+        applies=lambda state: looks_at(StageName.FIND_LEXICAL_DUPLICATES, state),
+        is_screening=True,
+    ),
+    Stage(
+        # Both kinds are looked for where one is wanted, so that leaving one out later is no other table.
+        StageName.FIND_SEMANTIC_DUPLICATES,
+        find_semantic_duplicates,
+        Similar,
+        semantic_config,
+        (PAIRS, StageName.MEASURE_PAIRS),
+        shape="whole",
+        applies=lambda state: looks_at(StageName.FIND_SEMANTIC_DUPLICATES, state),
+        tools=lambda state: {"embed": state.embed},
+        is_screening=True,
+    ),
+    Stage(
+        StageName.MEASURE_TOPICALITY,
+        measure_topicality,
+        Topicality,
+        lambda state: TopicalityConfig(state.encoder.model, state.encoder.digest),
+        (PAIRS, StageName.MEASURE_PAIRS),
+        shape="whole",
+        applies=lambda state: looks_at(StageName.MEASURE_TOPICALITY, state),
+        tools=lambda state: {"embed": state.embed},
+        is_screening=True,
+    ),
+    Stage(
+        StageName.MEASURE_EVAL_PROXIMITY,
+        measure_eval_proximity,
+        EvalProximity,
+        eval_proximity_config,
+        (PAIRS, StageName.MEASURE_PAIRS),
+        shape="whole",
+        applies=lambda state: any(rule not in state.cfg.skip_rule for rule in NEEDS_VECTORS),
+        tools=lambda state: {"embed": state.embed, "benchmarks": state.benchmarks},
+        is_screening=True,
+    ),
+    Stage(
+        StageName.SCREEN_PAIRS,
+        screen_pairs,
+        Screened,
+        lambda state: rules_config(state.cfg, state.models.noise),
+        (*FEATURES, *SIMILAR),
+        shape="whole",
+        is_screening=True,
+    ),
+)
+"""In the order they are made."""
+
+BY_NAME = {stage.name: stage for stage in STAGES}

@@ -1,34 +1,82 @@
 """What became of the rows of a build, counted over its tables."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import polars as pl
 
 from curate.generate.flaws import flaw_summary
 from curate.store.store import Table
 from schemas.names import DROP_REASONS, FLAGS, WrittenFlaw
-from schemas.stages import pairs_stage
+from schemas.stages import StageName, pairs_stage
+
+FLAW_COLUMNS = ("flaw", "severity", "asked", "check fired", "written", "kept", "wanted", "share")
 
 
-def count_rows(tables: Mapping[str, Table]) -> dict[str, Any]:
-    """`rows_in`, `kept`, `dropped` (reason -> rows, in the order the reasons are met) and `flags`; sums agree."""
-    dropped, kept = dropped_rows(tables), kept_pairs(tables["screen_pairs"])
-    return {
-        "rows_in": kept + sum(dropped.values()),
-        "kept": kept,
-        "dropped": dropped,
-        "flags": flag_counts(tables["screen_pairs"]),
-    }
+@dataclass(frozen=True)
+class RowCounts:
+    """Rows of the source and what became of them; sums agree."""
+
+    rows_in: int
+    kept: int
+    dropped: dict[str, int]
+    """Reason -> rows, in the order the reasons are met."""
+    flags: dict[str, int]
+    """Flag -> kept pairs that have it, in the order of the names."""
+
+    def lines(self) -> list[str]:
+        """Rows in, rows dropped for each reason, rows kept, and what the kept ones are flagged for."""
+        width = max(len(name) for name in (*self.dropped, *self.flags, "rows in"))
+        lines = [f"  {'rows in':{width}}  {self.rows_in:>9,}"]
+        lines += [f"- {reason:{width}}  {rows:>9,}" for reason, rows in self.dropped.items()]
+        lines += [f"= {'kept':{width}}  {self.kept:>9,}"]
+        return lines + [f"? {flag:{width}}  {rows:>9,}" for flag, rows in self.flags.items()]
 
 
-def dropped_rows(tables: Mapping[str, Table]) -> dict[str, int]:
+@dataclass(frozen=True)
+class FlawCount:
+    """How one flaw that was asked for came out."""
+
+    flaw: str
+    severity: str
+    asked: int
+    """Prompts."""
+    checked: int
+    """Pairs that came back as JSON."""
+    fired: int
+    """Of these, pairs whose check found the flaw."""
+    check_rate: float | None
+    written: int
+    """Pairs that could be used."""
+    quota: float
+    """Share that was wanted."""
+    kept: int
+    """Pairs that passed every rule."""
+    share: float | None
+    """Of all kept pairs, null where none was kept: the quota is a promise about these, and rules and `--num-pairs` drop
+    pairs of one flaw oftener than of another."""
+
+    def cells(self) -> tuple[str, ...]:
+        """A row of the table of flaws, under `FLAW_COLUMNS`."""
+        rate, share = (f"{value:.0%}" if value is not None else "-" for value in (self.check_rate, self.share))
+        fired = f"{self.fired} of {self.checked}, {rate}"
+        counts = (str(self.asked), fired, str(self.written), str(self.kept))
+        return (self.flaw, self.severity, *counts, f"{self.quota:.0%}", share)
+
+
+def count_rows(tables: Mapping[StageName, Table]) -> RowCounts:
+    """The rows of a build, from its source to its last stage."""
+    dropped, kept = dropped_rows(tables), kept_pairs(tables[StageName.SCREEN_PAIRS])
+    return RowCounts(kept + sum(dropped.values()), kept, dropped, flag_counts(tables[StageName.SCREEN_PAIRS]))
+
+
+def dropped_rows(tables: Mapping[StageName, Table]) -> dict[str, int]:
     """Reason -> rows dropped on the whole way, in the order the reasons are met."""
     found: dict[str, int] = {}
     for table in tables.values():
         for reason, rows in table.dropped.items():
             found[reason] = found.get(reason, 0) + rows
-    screened = tables["screen_pairs"].scan().group_by("dropped_by").len().drop_nulls().collect()
+    screened = tables[StageName.SCREEN_PAIRS].scan().group_by("dropped_by").len().drop_nulls().collect()
     for reason, rows in screened.rows():
         found[reason] = found.get(reason, 0) + rows
     return {reason: found[reason] for reason in DROP_REASONS if reason in found}
@@ -46,29 +94,19 @@ def flag_counts(screened: Table) -> dict[str, int]:
     return {flag: found[flag] for flag in FLAGS if flag in found}
 
 
-def flaw_rows(tables: Mapping[str, Table], shares: Sequence[tuple[WrittenFlaw, float]]) -> list[dict[str, Any]] | None:
+def count_flaws(
+    tables: Mapping[StageName, Table], shares: Sequence[tuple[WrittenFlaw, float]]
+) -> list[FlawCount] | None:
     """How each flaw that was asked for came out, up to the pairs that were kept; None where none was."""
     if not shares:
         return None
-    written = tables["write_pairs"]
+    written, pairs, screened = (
+        tables[stage] for stage in (StageName.WRITE_PAIRS, pairs_stage(tables), StageName.SCREEN_PAIRS)
+    )
     rows = flaw_summary(written.scan().select("flaw").collect(), written.scan_dropped().collect(), shares)
-    return count_kept_flaws(rows, tables[pairs_stage(tables)].scan(), tables["screen_pairs"].scan())
-
-
-def count_kept_flaws(
-    flaws: Sequence[dict[str, Any]], pairs: pl.LazyFrame, screened: pl.LazyFrame
-) -> list[dict[str, Any]]:
-    """The rows of `flaw_summary` with `kept`, the pairs of the flaw that passed every rule.
-
-    `share` is their part of all kept pairs, null where none was kept: the quota is a promise about these, and
-    rules and `--num-pairs` drop pairs of one flaw oftener than of another.
-    """
-    passed = screened.filter(pl.col("dropped_by").is_null()).select("pair_id")
-    named = pairs.select("pair_id", flaw=pl.col("flaw").cast(pl.String))
-    counts = dict(named.join(passed, on="pair_id", how="semi").group_by("flaw").len().collect().rows())
-    kept = [int(counts.get(row["flaw"], 0)) for row in flaws]
-    total = sum(kept)
-    return [
-        {**row, "kept": count, "share": count / total if total else None}
-        for row, count in zip(flaws, kept, strict=True)
-    ]
+    passed = screened.scan().filter(pl.col("dropped_by").is_null()).select("pair_id")
+    named = pairs.scan().select("pair_id", flaw=pl.col("flaw").cast(pl.String))
+    kept = named.join(passed, on="pair_id", how="semi").group_by("flaw").agg(kept=pl.len().cast(pl.Int64)).collect()
+    counted = rows.join(kept, on="flaw", how="left", maintain_order="left").with_columns(pl.col("kept").fill_null(0))
+    total = int(counted["kept"].sum())
+    return [FlawCount(**row, share=row["kept"] / total if total else None) for row in counted.to_dicts()]

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ from curate.audit.noise import margin_width, measure_noise, save_noise
 from curate.audit.probe_study import probe_scorer
 from curate.config import DoctorConfig
 from curate.files import cache_folder, file_sha256
-from curate.ledger.ledger import Ledger
-from curate.ledger.recorder import Recorder
 from curate.models.embedded import EMBEDDED, changed_files, embedded_folder, embedded_graph
 from curate.models.resolve import resolve_scorer
 from curate.models.reward_head import HEADS, RewardHead, head_folder
 from curate.store.runs import run_names
-from curate.store.store import damaged_files, library_versions, open_table
-from curate.store.workspace import build_names, mix_names, read_build, read_lock
+from curate.store.session import open_session
+from curate.store.store import damaged_files, library_versions
+from curate.store.workspace import Workspace
 from schemas.calls import Backend
 from schemas.errors import UserError
 
@@ -38,13 +37,31 @@ class Check:
     """What was counted, where the sentence does not say all of it."""
 
 
-def doctor(cfg: DoctorConfig) -> list[Check]:
+@dataclass(frozen=True)
+class Checks:
+    """All that was looked at."""
+
+    checks: list[Check]
+
+    @property
+    def is_good(self) -> bool:
+        return all(check.is_good for check in self.checks)
+
+    def summary(self) -> dict[str, Any]:
+        """What `curate doctor --json` prints."""
+        return {"good": self.is_good, "checks": [asdict(check) for check in self.checks]}
+
+    def lines(self) -> list[str]:
+        """One line a check."""
+        return [f"{'ok ' if check.is_good else 'BAD'}  {check.name:20} {check.found}" for check in self.checks]
+
+
+def doctor(cfg: DoctorConfig) -> Checks:
     """All checks. Embedded models are unpacked if they are not yet."""
-    if cfg.num_pairs < 1:
-        raise UserError("--num-pairs must be at least 1")
     scorer = resolve_scorer(cfg.scorer, cfg.data, rubric=cfg.rubric) if cfg.scorer else None
-    checks = [*check_machine(cfg.data), *check_models(), *check_keys(), *check_store(cfg.data)]
-    return [*checks, *check_scorer(cfg, scorer)] if scorer else checks
+    workspace = Workspace(cfg.data)
+    checks = [*check_machine(cfg.data), *check_models(), *check_keys(), *check_store(workspace)]
+    return Checks([*checks, *check_scorer(cfg, scorer)] if scorer else checks)
 
 
 def check_machine(data: Path) -> list[Check]:
@@ -92,12 +109,12 @@ def check_keys() -> list[Check]:
     return [Check(name, True, "set" if os.environ.get(name) else "not set") for name in KEYS]
 
 
-def check_store(data: Path) -> list[Check]:
+def check_store(workspace: Workspace) -> list[Check]:
     """The ledger and every table and mix hash to what was written."""
-    checks = [run_check("ledger", check_ledger, data)] if (data / "ledger.sqlite").exists() else []
-    checks += [run_check(f"build {name}", check_build_tables, data, name) for name in build_names(data)]
-    checks += [run_check(f"mix {name}", check_mix_table, data, name) for name in mix_names(data)]
-    checks.append(run_check("runs", check_runs, data))
+    checks = [run_check("ledger", check_ledger, workspace)] if workspace.ledger.exists() else []
+    checks += [run_check(f"build {name}", check_build_tables, workspace, name) for name in workspace.build_names()]
+    checks += [run_check(f"mix {name}", check_mix_table, workspace, name) for name in workspace.mix_names()]
+    checks.append(run_check("runs", check_runs, workspace.data))
     return checks
 
 
@@ -109,28 +126,26 @@ def run_check(what: str, look: Callable[..., str], *where: object) -> Check:
         return Check(what, False, str(error))
 
 
-def check_ledger(data: Path) -> str:
+def check_ledger(workspace: Workspace) -> str:
     """Calls by state. Raises UserError for a damaged file."""
-    with Ledger(data / "ledger.sqlite") as opened:
-        if faults := opened.faults():
+    with open_session(workspace.data) as session:
+        if faults := session.ledger.faults():
             raise UserError("; ".join(faults))
-        return ", ".join(f"{count} {state}" for state, count in opened.counts().items()) or "no calls"
+        return ", ".join(f"{count} {state}" for state, count in session.ledger.counts().items()) or "no calls"
 
 
-def check_build_tables(data: Path, name: str) -> str:
+def check_build_tables(workspace: Workspace, name: str) -> str:
     """Raises UserError where a table of the build is missing or damaged."""
-    for stage, key in read_build(data, name)["tables"].items():
-        table = open_table(data, stage, key)
+    for table in workspace.open_tables(workspace.read_build(name)).values():
         if bad := damaged_files(table):
             raise UserError(f"{bad[0]} is damaged; delete {table.folder} and give the build command again")
     return "whole"
 
 
-def check_mix_table(data: Path, name: str) -> str:
+def check_mix_table(workspace: Workspace, name: str) -> str:
     """Raises UserError where the table of the mix is not what its lock says."""
-    path = data / "mixes" / f"{name}.parquet"
-    lock = read_lock(path.with_name(f"{name}.lock.json"))
-    if not path.exists() or file_sha256(path) != lock["sha256"]:
+    path, lock = workspace.mix(name), workspace.read_lock(name)
+    if not path.exists() or file_sha256(path) != lock.sha256:
         raise UserError(f"{path} is not what it was; make it again with: curate mix {name}")
     return "whole"
 
@@ -143,8 +158,8 @@ def check_scorer(cfg: DoctorConfig, scorer: Backend) -> list[Check]:
 
 def check_probes(cfg: DoctorConfig, scorer: Backend) -> Check:
     """Whether the scorer prefers a response that says nothing, or not what was asked, to real ones."""
-    with Ledger(cfg.data / "ledger.sqlite") as opened:
-        probed = probe_scorer(scorer, Recorder(opened, max_failed_share=1.0), cfg.num_pairs)
+    with open_session(cfg.data, max_failed_share=1.0) as session:
+        probed = probe_scorer(scorer, session.recorder, cfg.num_pairs)
     return Check("probes", not probed.preferred(), probed.sentence(), probed.to_json())
 
 
@@ -153,10 +168,10 @@ def check_noise(cfg: DoctorConfig, scorer: Backend) -> str:
 
     What the ledger has is not asked again: a second time, for as many pairs, finds the same.
     """
-    with Ledger(cfg.data / "ledger.sqlite") as opened:
-        # Failures are counted here, over both times together.
-        measured = measure_noise(scorer, Recorder(opened, max_failed_share=1.0), cfg.num_pairs)
-    path = save_noise(cfg.data, measured)
+    # Failures are counted here, over both times together.
+    with open_session(cfg.data, max_failed_share=1.0) as session:
+        measured = measure_noise(scorer, session.recorder, cfg.num_pairs)
+    path = save_noise(Workspace(cfg.data), measured)
     failed = f", {measured.failed} failed" if measured.failed else ""
     width = margin_width(measured.is_pairwise, candidates=2)
     found = f"a margin of {width * measured.noise:.4g} or less is a tie (largest {width * measured.max:.4g})"

@@ -1,5 +1,9 @@
-"""Builds, mixes and runs of a data directory, with their counts."""
+"""List the builds, mixes and runs of a data folder, or show one with its pairs.
 
+print("\n".join(show(ShowConfig(name="sft")).lines()))
+"""
+
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
@@ -8,54 +12,109 @@ from curate.config import ShowConfig
 from curate.files import nearest_hint
 from curate.screen.pii import redact_texts
 from curate.store.runs import all_runs
-from curate.store.store import open_table
-from curate.store.workspace import build_names, mix_names, read_build, read_lock
+from curate.store.workspace import Workspace
 from schemas.errors import UserError
-from schemas.stages import pairs_stage
+from schemas.stages import StageName
 
 PAIRS_SHOWN = 20
 TEXT_SHOWN = 60
+LISTED = ("rows_in", "kept", "generator", "scorer", "rows", "train", "heldout", "sha256", "kind", "base")
+"""What one line says of a build, a mix or a run."""
 
 
-def show_all(cfg: ShowConfig) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Listing:
     """All builds, mixes and runs, in the order of their names."""
-    locks = {name: read_lock(cfg.data / "mixes" / f"{name}.lock.json") for name in mix_names(cfg.data)}
-    return {
-        "builds": [read_build(cfg.data, name)["summary"] for name in build_names(cfg.data)],
-        "mixes": [
-            {"name": name, **{field: lock[field] for field in ("rows", "train", "heldout", "sha256")}}
+
+    builds: list[dict[str, Any]]
+    """The summary of each build."""
+    mixes: list[dict[str, Any]]
+    runs: list[dict[str, Any]]
+
+    def summary(self) -> dict[str, Any]:
+        """What `curate show --json` prints."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """One line each."""
+        lines = []
+        for kind, rows in self.summary().items():
+            lines.append(kind)
+            for row in rows:
+                facts = [f"{key} {format_value(row[key])}" for key in LISTED if row.get(key) is not None]
+                lines.append(f"  {row['name']:16} {'  '.join(facts)}".rstrip())
+            lines += [] if rows else ["  none yet"]
+        return lines
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One build or mix with the first of its pairs."""
+
+    facts: dict[str, Any]
+    """Its counts, models and digests."""
+    pairs: list[dict[str, Any]]
+    """The first pairs, their texts cut to a line, personal data as its kind."""
+
+    def summary(self) -> dict[str, Any]:
+        """What `curate show NAME --json` prints."""
+        return {**self.facts, "pairs": self.pairs}
+
+    def lines(self) -> list[str]:
+        """The facts in one line, then the pairs."""
+        lines = ["  ".join(f"{key} {value}" for key, value in self.facts.items() if isinstance(value, int | str))]
+        for pair in self.pairs:
+            margin = "" if pair["margin"] is None else f"margin {pair['margin']:.3f}"
+            state = pair.get("dropped_by") or pair.get("split") or "kept"
+            margin += "".join(f"  {flag}" for flag in pair.get("flags") or ())
+            lines += ["", f"{pair['pair_id']}  {state}  {margin}"]
+            lines += [f"  {text:8}  {pair[text]}" for text in ("prompt", "chosen", "rejected")]
+        return lines
+
+
+def show(cfg: ShowConfig) -> Listing | Shown:
+    """What there is in a data folder, or one build or mix of it. Raises UserError for an unknown name."""
+    workspace = Workspace(cfg.data)
+    if not cfg.name:
+        return list_all(workspace)
+    if cfg.name in workspace.build_names():
+        return show_build(workspace, cfg.name)
+    if cfg.name in workspace.mix_names():
+        return show_mix(workspace, cfg.name)
+    known = [*workspace.build_names(), *workspace.mix_names()]
+    raise UserError(f"no build or mix '{cfg.name}'{nearest_hint(cfg.name, known)}")
+
+
+def list_all(workspace: Workspace) -> Listing:
+    """All builds, mixes and runs."""
+    locks = {name: workspace.read_lock(name) for name in workspace.mix_names()}
+    return Listing(
+        builds=[workspace.read_build(name).summary for name in workspace.build_names()],
+        mixes=[
+            {"name": name, "rows": lock.rows, "train": lock.train, "heldout": lock.heldout, "sha256": lock.sha256}
             for name, lock in locks.items()
         ],
-        "runs": [{"name": run.name, "kind": run.kind, "base": run.base} for run in all_runs(cfg.data)],
-    }
+        runs=[{"name": run.name, "kind": run.kind, "base": run.base} for run in all_runs(workspace.data)],
+    )
 
 
-def show_one(cfg: ShowConfig) -> dict[str, Any]:
-    """One build or mix with the first of its pairs."""
-    if cfg.name in build_names(cfg.data):
-        built = read_build(cfg.data, cfg.name)
-        screened = open_table(cfg.data, "screen_pairs", built["tables"]["screen_pairs"]).scan()
-        # Builds of earlier versions have no flags.
-        flags = ["flags"] if "flags" in screened.collect_schema() else []
-        stage = pairs_stage(built["tables"])
-        pairs = open_table(cfg.data, stage, built["tables"][stage]).scan()
-        pairs = pairs.with_columns(margin=pl.col("score_chosen") - pl.col("score_rejected"))
-        columns = ["pair_id", "dropped_by", *flags, "margin", "prompt", "chosen", "rejected"]
-        rows = (
-            screened.select("pair_id", "dropped_by", *flags)
-            .head(PAIRS_SHOWN)
-            .join(pairs, on="pair_id", how="left", maintain_order="left")
-        )
-        return {**built["summary"], "tables": built["tables"], "pairs": cut_pairs(rows, columns)}
-    if cfg.name in mix_names(cfg.data):
-        lock = read_lock(cfg.data / "mixes" / f"{cfg.name}.lock.json")
-        columns = ["pair_id", "split", "source", "margin", "prompt", "chosen", "rejected"]
-        path = cfg.data / "mixes" / f"{cfg.name}.parquet"
-        if not path.exists():
-            raise UserError(f"{path} is missing; make it again with: curate mix {cfg.name}")
-        return {"name": cfg.name, **lock, "pairs": cut_pairs(pl.scan_parquet(path).head(PAIRS_SHOWN), columns)}
-    known = [*build_names(cfg.data), *mix_names(cfg.data)]
-    raise UserError(f"no build or mix '{cfg.name}'{nearest_hint(cfg.name, known)}")
+def show_build(workspace: Workspace, name: str) -> Shown:
+    """A build with the first of its pairs, dropped ones among them."""
+    record = workspace.read_build(name)
+    screened = workspace.open_table(StageName.SCREEN_PAIRS, record.tables[StageName.SCREEN_PAIRS]).scan()
+    pairs = workspace.open_pairs(record).scan().with_columns(margin=pl.col("score_chosen") - pl.col("score_rejected"))
+    columns = ["pair_id", "dropped_by", "flags", "margin", "prompt", "chosen", "rejected"]
+    rows = screened.head(PAIRS_SHOWN).join(pairs, on="pair_id", how="left", maintain_order="left")
+    return Shown({**record.summary, "tables": record.tables}, cut_pairs(rows, columns))
+
+
+def show_mix(workspace: Workspace, name: str) -> Shown:
+    """A mix with the first of its rows."""
+    path, lock = workspace.mix(name), workspace.read_lock(name)
+    if not path.exists():
+        raise UserError(f"{path} is missing; make it again with: curate mix {name}")
+    columns = ["pair_id", "split", "source", "margin", "prompt", "chosen", "rejected"]
+    return Shown({"name": name, **asdict(lock)}, cut_pairs(pl.scan_parquet(path).head(PAIRS_SHOWN), columns))
 
 
 def cut_pairs(rows: pl.LazyFrame, columns: list[str]) -> list[dict[str, Any]]:
@@ -74,3 +133,8 @@ def cut_pairs(rows: pl.LazyFrame, columns: list[str]) -> list[dict[str, Any]]:
 def one_line(text: pl.Expr) -> pl.Expr:
     """The start of a text, without line breaks."""
     return text.str.replace_all(r"\s+", " ").str.strip_chars().str.slice(0, TEXT_SHOWN)
+
+
+def format_value(value: Any) -> str:
+    """A digest by its first digits, anything else as it is."""
+    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)

@@ -7,10 +7,9 @@ from curate.config import ScreenConfig
 from curate.pipeline.rescreen import last_thresholds, rescreen
 from curate.screen.human import all_verdicts, are_applied, verdicts_on
 from curate.store.reviews import read_asked
-from curate.store.store import open_table
-from curate.store.workspace import build_names, read_build
+from curate.store.workspace import Workspace
 from schemas.errors import UserError
-from schemas.stages import pairs_stage
+from schemas.stages import StageName
 
 log = logging.getLogger(__name__)
 
@@ -18,13 +17,13 @@ log = logging.getLogger(__name__)
 def apply_verdicts(data: Path, name: str) -> list[str]:
     """Screen the builds that a review is about again, where people said something new; a line for each of them."""
     verdicts = all_verdicts(data)
-    known, lines = build_names(data), []
+    workspace, lines = Workspace(data), []
     for build in read_asked(data, name)["source"].unique().sort():
-        if build not in known:
+        if build not in workspace.build_names():
             continue
-        tables = {stage: open_table(data, stage, key) for stage, key in read_build(data, build)["tables"].items()}
-        on_pairs = verdicts_on(tables[pairs_stage(tables)].scan(), verdicts)
-        if are_applied(on_pairs, tables.get("collect_human_verdicts")):
+        record = workspace.read_build(build)
+        on_pairs = verdicts_on(workspace.open_pairs(record).scan(), verdicts)
+        if are_applied(on_pairs, workspace.open_tables(record).get(StageName.COLLECT_HUMAN_VERDICTS)):
             continue
         try:
             screened = rescreen(ScreenConfig(name=build, data=data, **last_thresholds(data, build)))
@@ -32,10 +31,9 @@ def apply_verdicts(data: Path, name: str) -> list[str]:
             # The answers are saved; a mix of the build is refused until it is screened by them.
             log.warning("build '%s' is not screened by the verdicts yet: %s", build, error)
             continue
-        summary = screened.summary()
-        rejected = summary["dropped"].get("human_reject", 0)
+        rejected = screened.counts.dropped.get("human_reject", 0)
         lines.append(
             f"build '{build}': {rejected} pairs dropped by human_reject, {screened.swapped} swapped; "
-            f"{summary['kept']:,} of {summary['pairs']:,} kept"
+            f"{screened.kept:,} of {screened.pairs:,} kept"
         )
     return lines

@@ -1,14 +1,18 @@
-"""What the review commands can be told; imports nothing heavy, so that `--help` is quick."""
+"""Configs of the review commands. Imports nothing heavy, so `--help` stays fast."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+from typing import Annotated
 
-from curate.config import DataConfig
+from annotated_types import Ge, Interval
+from pydantic.dataclasses import dataclass
+
+from curate.config import CONFIG, Config, Count, DataConfig, Int, Share
 
 PORT = 6900
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ServerConfig(DataConfig):
     """Which Argilla is talked to."""
 
@@ -21,42 +25,42 @@ class ServerConfig(DataConfig):
     """Workspace of the datasets on the server."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChoiceConfig:
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class ChoiceConfig(Config):
     """Which pairs are put before people."""
 
-    records: int = 200
+    records: Count = 200
     """Records to add, the most there will be; those with known answers come on top."""
-    random_share: float = 0.4
+    random_share: Share = 0.4
     """Share drawn by chance, from every source and margin band: what is said of the whole dataset goes by these."""
-    diverse_share: float = 0.2
+    diverse_share: Share = 0.2
     """Share that is unlike the rest and of small margin; the remaining share are the most suspicious pairs."""
     only_flagged: bool = False
     """Only pairs with a flag. Nothing can be said of the whole dataset then."""
     include_dropped: bool = False
     """Pairs that a rule dropped as well, to see whether it was right."""
-    overlap: float = 0.1
+    overlap: Share = 0.1
     """Share of the records that two reviewers judge, in a dataset of their own (`NAME-overlap`)."""
-    min_submitted: int = 1
+    min_submitted: Count = 1
     """Reviewers who judge every record, where everyone judges everything; above 1 there is no overlap dataset."""
     gold: Path | None = None
     """File of pairs (`prompt`, `chosen`, `rejected`) whose chosen response is known to be better, mixed in to see how
     well people judge."""
-    seed: int = 30
+    seed: Annotated[Int, Ge(0)] = 30
     """Seed of the draw and of the order of the responses."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class ServeConfig(DataConfig):
     """Runs Argilla on this machine, with its web page, until it is stopped."""
 
-    port: int = PORT
+    port: Annotated[Int, Interval(ge=0, le=65535)] = PORT
     """Port on 127.0.0.1."""
     home: Path | None = None
     """Folder of its database and password; `argilla` in the data folder by default."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class InviteConfig(ServerConfig):
     """Makes an account for a reviewer and prints how to sign in."""
 
@@ -64,7 +68,7 @@ class InviteConfig(ServerConfig):
     """Name to sign in with."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class PushConfig(ServerConfig, ChoiceConfig):
     """Puts pairs of a build or mix before people, in Argilla; giving it again adds more."""
 
@@ -74,7 +78,7 @@ class PushConfig(ServerConfig, ChoiceConfig):
     """Show which response the scorer prefers. It anchors: people then agree with it more than they would."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class PullConfig(ServerConfig):
     """Brings the answers of all reviewers back, and screens what was reviewed again."""
 
@@ -82,7 +86,7 @@ class PullConfig(ServerConfig):
     """Name of the build or mix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class StatusConfig(ServerConfig):
     """How far a review is and what it tells."""
 
@@ -90,7 +94,7 @@ class StatusConfig(ServerConfig):
     """Name of the build or mix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class ExportConfig(ChoiceConfig, DataConfig):
     """Writes the records of a review to a file that people judge without a server."""
 
@@ -100,7 +104,7 @@ class ExportConfig(ChoiceConfig, DataConfig):
     """File to write: `.html`, a form that works by itself and saves answers, or `.jsonl`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class ImportConfig(DataConfig):
     """Reads answers that were given in a file, by the same rules as `pull`."""
 

@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from curate.files import nearest_hint
 from curate.screen.human import text_key
-from curate.store.store import Table, load_table, open_table
-from curate.store.workspace import build_names, mix_names, pinned_table, read_build, read_lock
+from curate.store.store import Table, load_table
+from curate.store.workspace import PinnedSource, Workspace
 from schemas.errors import UserError
-from schemas.names import FLAGS
-from schemas.stages import labeled_stage
+from schemas.stages import LABELED_STAGES, StageName, newest_stage
 
 COLUMNS = ("pair_id", "key", "source", "prompt_group", "margin", "flags", "is_disputed", "is_swapped")
 
@@ -43,7 +41,7 @@ class Population:
 
 def population(data: Path, name: str, include_dropped: bool) -> Population:
     """The pairs of a build or mix. Raises UserError for a name that is neither, with the nearest one."""
-    builds, mixes = build_names(data), mix_names(data)
+    builds, mixes = Workspace(data).build_names(), Workspace(data).mix_names()
     if name in builds:
         return build_population(data, name, include_dropped)
     if name in mixes:
@@ -59,10 +57,10 @@ def build_population(data: Path, name: str, include_dropped: bool) -> Population
     What people said changes neither which pairs these are nor how they are labeled, for else an audit would no
     longer speak of the labels that the build was made with.
     """
-    built = read_build(data, name)
-    tables = {stage: open_table(data, stage, key) for stage, key in built["tables"].items()}
-    pairs = tables[labeled_stage(tables)].scan()
-    verdicts = screening_rows(tables["screen_pairs"])
+    workspace = Workspace(data)
+    tables = workspace.open_tables(workspace.read_build(name))
+    pairs = tables[newest_stage(LABELED_STAGES, tables)].scan()
+    verdicts = tables[StageName.SCREEN_PAIRS].scan()
     if not include_dropped:
         # Swapped pairs have no margin any more, and another rule may have met them for it.
         was_kept = pl.col("dropped_by").is_null() | (pl.col("dropped_by") == "human_reject")
@@ -72,7 +70,7 @@ def build_population(data: Path, name: str, include_dropped: bool) -> Population
         pairs.select("pair_id", "prompt_group", "scorer", margin=margin), on="pair_id", maintain_order="left"
     ).collect()
     added = [text_key().alias("key"), pl.lit(name).alias("source"), pl.lit(False).alias("is_swapped")]
-    is_embedded = "measure_eval_proximity" in tables
+    is_embedded = StageName.MEASURE_EVAL_PROXIMITY in tables
     if include_dropped:
         every = add_disputes(rows.with_columns(added), data).with_columns(key="pair_id")
         return Population("build", every, pairs.select(TEXTS), is_embedded)
@@ -83,40 +81,32 @@ def build_population(data: Path, name: str, include_dropped: bool) -> Population
 
 def mix_population(data: Path, name: str) -> Population:
     """The rows of a mix, as they are labeled there."""
-    lock = read_lock(data / "mixes" / f"{name}.lock.json")
-    path = data / "mixes" / f"{name}.parquet"
+    workspace = Workspace(data)
+    lock, path = workspace.read_lock(name), workspace.mix(name)
     if not path.exists():
         raise UserError(f"{path} is missing; make it again with: curate mix {name}")
     mixed = pl.scan_parquet(path)
-    of_sources = [read_source_rows(data, source) for source in lock["sources"]]
+    of_sources = [read_source_rows(workspace, source) for source in lock.sources]
     facts = mixed.select("pair_id", "source", "prompt_group", "scorer", "margin")
     rows = facts.join(pl.concat(of_sources), on=["source", "pair_id"], how="left", maintain_order="left").collect()
-    is_embedded = all(source.get("embedded") for source in lock["sources"])
+    is_embedded = all(source.is_embedded for source in lock.sources)
     return Population("mix", add_disputes(rows.with_columns(key=text_key()), data), mixed.select(TEXTS), is_embedded)
 
 
-def read_source_rows(data: Path, source: dict[str, Any]) -> pl.LazyFrame:
+def read_source_rows(workspace: Workspace, source: PinnedSource) -> pl.LazyFrame:
     """What a source of a mix says of its pairs: `source`, `pair_id`, `flags` and `is_swapped`."""
-    stage, _ = source["pairs"]
-    swapped = swapped_ids({stage: pinned_table(data, source["pairs"])})
-    return screening_rows(pinned_table(data, source["screened"])).select(
-        pl.lit(source["build"]).alias("source"), "pair_id", "flags", is_swapped=pl.col("pair_id").is_in(swapped)
+    swapped = swapped_ids({source.pairs.stage: workspace.open_pinned(source.pairs)})
+    screened = workspace.open_pinned(source.screened).scan()
+    return screened.select(
+        pl.lit(source.build).alias("source"), "pair_id", "flags", is_swapped=pl.col("pair_id").is_in(swapped)
     )
 
 
-def screening_rows(table: Table) -> pl.LazyFrame:
-    """The verdicts of screening; builds of earlier versions have no flags."""
-    verdicts = table.scan()
-    if "flags" in verdicts.collect_schema():
-        return verdicts
-    return verdicts.with_columns(flags=pl.lit([], pl.List(pl.Enum(FLAGS))))
-
-
-def swapped_ids(tables: dict[str, Table]) -> list[str]:
-    """The pairs among the tables of a build that people turned round."""
-    if "swap_pairs" not in tables:
+def swapped_ids(tables: dict[StageName, Table]) -> list[str]:
+    """The pairs among the tables of a build that reviewers swapped."""
+    if StageName.SWAP_PAIRS not in tables:
         return []
-    return [pair_id for pair_id, _ in tables["swap_pairs"].manifest.config["swaps"]]
+    return [pair_id for pair_id, _ in tables[StageName.SWAP_PAIRS].manifest.config["swaps"]]
 
 
 def add_disputes(rows: pl.DataFrame, data: Path) -> pl.DataFrame:
@@ -125,11 +115,12 @@ def add_disputes(rows: pl.DataFrame, data: Path) -> pl.DataFrame:
     """
     mine = rows.lazy().filter(pl.col("margin").is_not_null()).select("key", "scorer", "margin")
     found = [pl.LazyFrame(schema={"key": pl.String})]
-    for name in build_names(data):
-        keys = read_build(data, name)["tables"]
-        stage = labeled_stage(keys)
+    workspace = Workspace(data)
+    for name in workspace.build_names():
+        keys = workspace.read_build(name).tables
+        stage = newest_stage(LABELED_STAGES, keys)
         # Another build that lost its tables is no reason to stop.
-        if pairs := load_table(data / "tables" / stage / keys[stage]):
+        if pairs := load_table(workspace.tables / stage / keys[stage]):
             theirs = pairs.scan().select(
                 text_key().alias("key"), "scorer", margin=pl.col("score_chosen") - pl.col("score_rejected")
             )

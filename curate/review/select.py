@@ -21,9 +21,8 @@ from curate.screen.similar.semantic import prompt_texts
 from curate.sources.pairs import EXAMPLE, read_pairs
 from curate.sources.rows import rows_config
 from curate.store.reviews import Review, Stratum, read_answers, read_asked, read_review, save_asked, save_review
-from curate.store.workspace import hash_ids
 from schemas.errors import UserError
-from schemas.ids import pair_key
+from schemas.ids import hash_ids, pair_key
 from schemas.names import FLAGS, SAMPLERS
 from schemas.tables import ReviewRecord
 
@@ -76,21 +75,11 @@ def choose_records(cfg: PushConfig | ExportConfig, name: str) -> pl.DataFrame:
 
 def check_choice(cfg: ChoiceConfig) -> None:
     """Raises UserError for flags that no choice can mean."""
-    if cfg.records < 1:
-        raise UserError(f"--records {cfg.records} must be at least 1")
-    for share in ("random_share", "diverse_share", "overlap"):
-        # Not `value < 0 or value > 1`, which is false of nan.
-        if not 0 <= (value := getattr(cfg, share)) <= 1:
-            raise UserError(f"--{share.replace('_', '-')} {value:g} is a share of the records, from 0 to 1")
     if cfg.random_share + cfg.diverse_share > 1 + ROUNDING:
         raise UserError(
             f"--random-share {cfg.random_share:g} and --diverse-share {cfg.diverse_share:g} are more than all records "
             "together; lower either"
         )
-    if cfg.min_submitted < 1:
-        raise UserError(f"--min-submitted {cfg.min_submitted} must be at least 1")
-    if cfg.seed < 0:
-        raise UserError(f"--seed {cfg.seed} must be at least 0")
 
 
 def continue_review(review: Review | None, asked_for: Review) -> Review:

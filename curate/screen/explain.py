@@ -1,54 +1,114 @@
 """What screening found of one pair: the rule that dropped it, and all that the rules looked at."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from curate.screen.rules import RULES
-from curate.screen.screen import KINDS
+from curate.screen.rules import RULES, Rule
+from curate.screen.screen import FEATURES
 from curate.screen.similar.greedy import round_threshold
 from curate.store.store import Table
-
-NAMES: list[str] = [rule.name for rule in RULES]
-
-SEEN = {
-    "measured": "measure_pairs",
-    "contaminated": "find_contamination",
-    "placed": "measure_topicality",
-    "near": "measure_eval_proximity",
-    "judged": "collect_human_verdicts",
-}
-
-TEXT_OF = {
-    "duplicate_pair": "pair_hash",
-    "lexical_duplicate": "chosen_hash",
-    "semantic_duplicate_prompt": "prompt_hash",
-    "semantic_duplicate_pair": "chosen_hash",
-}
-"""Rule -> the text that it holds against others."""
+from schemas.stages import StageName
 
 
-def explain_screening(tables: Mapping[str, Table], pair_id: str) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Screening:
+    """The verdict on a pair and what it rests on."""
+
+    dropped_by: str | None
+    flags: list[str]
+    duplicate_of: str | None
+    """The best pair that the rule kept and that this one is like."""
+    similarity: float | None
+    features: dict[StageName, dict[str, Any] | None]
+    """Stage -> the row of the pair, null where the stage was left out or has none."""
+    probes: list[dict[str, Any]]
+    """`probe`, `score` and `reason` of each response that says nothing."""
+    thresholds: dict[str, Any]
+    """What the rules went by."""
+
+    def summary(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {
+            "dropped_by": self.dropped_by,
+            "flags": self.flags,
+            "duplicate_of": self.duplicate_of,
+            "similarity": self.similarity,
+            **{str(stage): row for stage, row in self.features.items()},
+            "probes": self.probes,
+        }
+
+    def lines(self) -> list[str]:
+        """The same for people to read."""
+        lines = [f"dropped by {self.dropped_by}" if self.dropped_by else "kept"]
+        if self.duplicate_of:
+            similarity = "" if self.similarity is None else f" ({self.similarity:.3f})"
+            lines[0] += f": too like {self.duplicate_of}{similarity}"
+        if judged := self.features[StageName.COLLECT_HUMAN_VERDICTS]:
+            people = f" of {', '.join(judged['reviewers'])}" if judged["reviewers"] else ""
+            said = f"{judged['verdict']}, by {len(judged['reviewers'])}" if judged["verdict"] else "no majority"
+            lines.append(f"people: {said} of {judged['answers']} answers{people}")
+        measured = self.features[StageName.MEASURE_PAIRS]
+        if measured is None:
+            return lines
+        margin = "no margin" if measured["margin"] is None else f"margin {measured['margin']:.4f}"
+        if measured["z_margin"] is not None:
+            margin += f", {measured['z_margin']:.2f} in z"
+        noise = f"noise {self.thresholds['noise']:g}, " if self.thresholds["noise"] else ""
+        lines.append(f"{margin} ({noise}min margin {self.thresholds['min_margin']:g})")
+        lines += [self._side(side, measured) for side in ("chosen", "rejected")]
+        if hit := self.features[StageName.FIND_CONTAMINATION]:
+            lines.append(f"holds {hit['coverage']:.0%} of prompt {hit['prompt']} of {hit['against']}")
+        near = self.features[StageName.MEASURE_EVAL_PROXIMITY]
+        if near and near["max_cos_eval"] is not None:
+            lines.append(f"cosine to the nearest evaluation prompt {near['max_cos_eval']:.2f}")
+        if self.flags:
+            lines.append(f"flagged: {', '.join(self.flags)}")
+        return lines
+
+    def _side(self, side: str, measured: dict[str, Any]) -> str:
+        facts = (
+            f"{measured[f'{side}_tokens']} tokens, truncated: {measured[f'{side}_cut']}, "
+            f"repeats {measured[f'{side}_repetition_share']:.2f}, echoes {measured[f'{side}_echo_share']:.2f}, "
+            f"other language {measured[f'{side}_foreign_share']:.2f}"
+        )
+        topics = self.features[StageName.MEASURE_TOPICALITY]
+        if topics and topics[f"{side}_cos_prompt"] is not None:
+            facts += f", cosine to its prompt {topics[f'{side}_cos_prompt']:.2f}"
+            if topics[f"{side}_cos_other_prompt"] is not None:
+                facts += f", to another {topics[f'{side}_cos_other_prompt']:.2f}"
+        return f"{side}: {facts}"
+
+
+def explain_screening(tables: Mapping[StageName, Table], pair_id: str) -> Screening | None:
     """The verdict on a pair with what was measured of it, and the pair that was kept in its place, if one was.
 
     None for a build that holds no verdict on it.
     """
-    found = find_stage_row(tables, "screen_pairs", pair_id)
+    found = find_stage_row(tables, StageName.SCREEN_PAIRS, pair_id)
     if found is None:
         return None
-    if "measure_pairs" not in tables:
-        # A build of an earlier version, whose verdicts name the pair that was kept instead.
-        return {"flags": [], **found, **dict.fromkeys(SEEN), "probes": []}
-    seen = {name: find_stage_row(tables, stage, pair_id) for name, stage in SEEN.items()}
-    probes = []
-    if "score_probes" in tables:
-        scores = tables["score_probes"].scan().filter(pl.col("pair_id") == pair_id).select("probe", "score", "reason")
-        probes = scores.collect().to_dicts()
-    return {**found, **find_kept_instead(tables, pair_id, found["dropped_by"]), **seen, "probes": probes}
+    probes: list[dict[str, Any]] = []
+    if StageName.SCORE_PROBES in tables:
+        scores = tables[StageName.SCORE_PROBES].scan().filter(pl.col("pair_id") == pair_id)
+        probes = scores.select("probe", "score", "reason").collect().to_dicts()
+    duplicate_of, similarity = find_kept_instead(tables, pair_id, found["dropped_by"])
+    return Screening(
+        dropped_by=found["dropped_by"],
+        flags=found["flags"],
+        duplicate_of=duplicate_of,
+        similarity=similarity,
+        features={
+            stage: find_stage_row(tables, stage, pair_id) for stage in FEATURES if stage != StageName.SCORE_PROBES
+        },
+        probes=probes,
+        thresholds=tables[StageName.SCREEN_PAIRS].manifest.config,
+    )
 
 
-def find_stage_row(tables: Mapping[str, Table], stage: str, pair_id: str) -> dict[str, Any] | None:
+def find_stage_row(tables: Mapping[StageName, Table], stage: StageName, pair_id: str) -> dict[str, Any] | None:
     """The row of a pair; None where the stage was left out or has none."""
     if stage not in tables:
         return None
@@ -56,28 +116,29 @@ def find_stage_row(tables: Mapping[str, Table], stage: str, pair_id: str) -> dic
     return found.row(0, named=True) if found.height else None
 
 
-def find_kept_instead(tables: Mapping[str, Table], pair_id: str, reason: str | None) -> dict[str, Any]:
-    """`duplicate_of` and `similarity`: the best pair that the rule kept and that this one is like; else nulls."""
-    nothing: dict[str, Any] = {"duplicate_of": None, "similarity": None}
-    if reason not in (*KINDS, "duplicate_pair"):
-        return nothing
-    text = TEXT_OF[reason]
+def find_kept_instead(
+    tables: Mapping[StageName, Table], pair_id: str, reason: str | None
+) -> tuple[str | None, float | None]:
+    """The best pair that the rule kept and that this one is like, and how alike they are; else nulls."""
+    rule = next((rule for rule in RULES if rule.name == reason), None)
+    if rule is None or not rule.same_text:
+        return None, None
     rows = (
-        tables["measure_pairs"]
+        tables[StageName.MEASURE_PAIRS]
         .scan()
-        .select("pair_id", "z_margin", "margin", text=text)
+        .select("pair_id", "z_margin", "margin", text=rule.same_text)
         .with_row_index("row")
-        .join(tables["screen_pairs"].scan().select("pair_id", pl.col("dropped_by").cast(pl.String)), on="pair_id")
+        .join(
+            tables[StageName.SCREEN_PAIRS].scan().select("pair_id", pl.col("dropped_by").cast(pl.String)), on="pair_id"
+        )
         .collect()
     )
     own = rows.filter(pl.col("pair_id") == pair_id)["text"].item()
-    similar = pl.concat(
-        [pl.DataFrame({"text": [own], "similarity": [1.0]}, {"text": pl.UInt64, "similarity": pl.Float32})]
-    )
-    if reason in KINDS:
-        similar = pl.concat([similar, find_linked(tables, rows, own, reason)])
+    similar = pl.DataFrame({"text": [own], "similarity": [1.0]}, {"text": pl.UInt64, "similarity": pl.Float32})
+    if rule.kind:
+        similar = pl.concat([similar, find_linked(tables, rows, own, rule)])
     # What a later rule dropped was kept by this one.
-    later = NAMES[NAMES.index(reason) + 1 :]
+    later = [other.name for other in RULES[RULES.index(rule) + 1 :]]
     others = rows.filter(
         pl.col("pair_id") != pair_id, pl.col("dropped_by").is_null() | pl.col("dropped_by").is_in(later)
     )
@@ -85,16 +146,15 @@ def find_kept_instead(tables: Mapping[str, Table], pair_id: str, reason: str | N
         "z_margin", "margin", "pair_id", descending=[True, True, False], nulls_last=True
     )
     if best.is_empty():
-        return nothing
-    return {"duplicate_of": best["pair_id"][0], "similarity": round(best["similarity"][0], 4)}
+        return None, None
+    return best["pair_id"][0], round(best["similarity"][0], 4)
 
 
-def find_linked(tables: Mapping[str, Table], rows: pl.DataFrame, own: int, reason: str) -> pl.DataFrame:
+def find_linked(tables: Mapping[StageName, Table], rows: pl.DataFrame, own: int, rule: Rule) -> pl.DataFrame:
     """The texts that are alike enough to the text `own`."""
-    cfg = tables["screen_pairs"].manifest.config
-    least = round_threshold(cfg["max_jaccard"] if reason == "lexical_duplicate" else cfg["max_cosine"])
-    alike = tables["find_lexical_duplicates" if reason == "lexical_duplicate" else "find_semantic_duplicates"].scan()
-    edges = alike.filter((pl.col("kind") == KINDS[reason]) & (pl.col("similarity") >= least)).collect()
+    least = round_threshold(tables[StageName.SCREEN_PAIRS].manifest.config[rule.threshold])
+    alike = tables[rule.stage].scan()
+    edges = alike.filter((pl.col("kind") == rule.kind) & (pl.col("similarity") >= least)).collect()
     here = rows.filter(pl.col("text") == own)["row"].implode()
     ends = [
         edges.filter(pl.col(near).is_in(here)).select("similarity", row=far)
@@ -102,45 +162,3 @@ def find_linked(tables: Mapping[str, Table], rows: pl.DataFrame, own: int, reaso
     ]
     found = pl.concat(ends).join(rows.select("row", "text"), on="row")
     return found.group_by("text").agg(pl.col("similarity").max()).select("text", "similarity")
-
-
-def screening_lines(found: dict[str, Any] | None, rules: Mapping[str, Any]) -> list[str]:
-    """The verdict for people to read; `rules` is the config that it was given under."""
-    if found is None:
-        return ["not screened"]
-    lines = [f"dropped by {found['dropped_by']}" if found["dropped_by"] else "kept"]
-    if found["duplicate_of"]:
-        similarity = "" if found["similarity"] is None else f" ({found['similarity']:.3f})"
-        lines[0] += f": too like {found['duplicate_of']}{similarity}"
-    if judged := found["judged"]:
-        people = f" of {', '.join(judged['reviewers'])}" if judged["reviewers"] else ""
-        said = f"{judged['verdict']}, by {len(judged['reviewers'])}" if judged["verdict"] else "no majority"
-        lines.append(f"people: {said} of {judged['answers']} answers{people}")
-    measured = found["measured"]
-    if measured is None:
-        return lines
-    margin = "no margin" if measured["margin"] is None else f"margin {measured['margin']:.4f}"
-    if measured["z_margin"] is not None:
-        margin += f", {measured['z_margin']:.2f} in z"
-    noise = f"noise {rules['noise']:g}, " if rules.get("noise") else ""
-    lines.append(f"{margin} ({noise}min margin {rules['min_margin']:g})")
-    for side in ("chosen", "rejected"):
-        facts = (
-            f"{measured[f'{side}_tokens']} tokens, cut off: {measured[f'{side}_cut']}, "
-            f"repeats {measured[f'{side}_repetition_share']:.2f}, echoes {measured[f'{side}_echo_share']:.2f}, "
-            f"other language {measured[f'{side}_foreign_share']:.2f}"
-        )
-        placed = found["placed"]
-        if placed and placed[f"{side}_cos_prompt"] is not None:
-            facts += f", cosine to its prompt {placed[f'{side}_cos_prompt']:.2f}"
-            if placed[f"{side}_cos_other_prompt"] is not None:
-                facts += f", to another {placed[f'{side}_cos_other_prompt']:.2f}"
-        lines.append(f"{side}: {facts}")
-    if hit := found["contaminated"]:
-        lines.append(f"holds {hit['coverage']:.0%} of prompt {hit['prompt']} of {hit['against']}")
-    near = found["near"]
-    if near and near["max_cos_eval"] is not None:
-        lines.append(f"cosine to the nearest evaluation prompt {near['max_cos_eval']:.2f}")
-    if found["flags"]:
-        lines.append(f"flagged: {', '.join(found['flags'])}")
-    return lines

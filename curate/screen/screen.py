@@ -1,50 +1,67 @@
 """The waterfall: the first rule that matches drops a pair, and nothing is deleted."""
 
+import dataframely as dy
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.screen.rules import RulesConfig, first_match, flag_rules, row_rules, unreliable_scores
+from curate.screen.rules import FLAG_RULES, RULES, Rule, RulesConfig, first_match, row_rules, unreliable_scores
 from curate.screen.similar.greedy import keep_order, kept_rows, round_threshold
 from schemas.names import FLAGS
-from schemas.tables import Screened
+from schemas.stages import StageName
+from schemas.tables import Contaminated, EvalProximity, Measured, Probed, Screened, Topicality, Verdict
 
-KINDS = {"lexical_duplicate": "text", "semantic_duplicate_prompt": "prompt", "semantic_duplicate_pair": "pair"}
-"""Rule -> kind of `Alike` that it goes by."""
+FEATURES: dict[StageName, type[dy.Schema]] = {
+    StageName.MEASURE_PAIRS: Measured,
+    StageName.FIND_CONTAMINATION: Contaminated,
+    StageName.MEASURE_TOPICALITY: Topicality,
+    StageName.MEASURE_EVAL_PROXIMITY: EvalProximity,
+    StageName.SCORE_PROBES: Probed,
+    StageName.COLLECT_HUMAN_VERDICTS: Verdict,
+}
+"""The tables that say something of single pairs, in the order that `join_features` takes them."""
+SIMILAR = (StageName.FIND_LEXICAL_DUPLICATES, StageName.FIND_SEMANTIC_DUPLICATES)
+"""The tables of pairs that are similar."""
 
 
 def screen_pairs(
     measured: pl.LazyFrame,
     contaminated: pl.LazyFrame,
-    copies: pl.LazyFrame,
-    neighbors: pl.LazyFrame,
     placed: pl.LazyFrame,
     near: pl.LazyFrame,
     probed: pl.LazyFrame,
     judged: pl.LazyFrame,
+    lexical: pl.LazyFrame,
+    semantic: pl.LazyFrame,
     cfg: RulesConfig,
 ) -> pl.DataFrame:
-    """One verdict a pair, in the order of the pairs; pairs without scores pass the rules about scores."""
+    """What dropped each pair, in the order of the pairs; pairs without scores pass the rules about scores.
+
+    The tables are those of `FEATURES`, then those of `SIMILAR`, without rows where a stage was left out.
+    """
     rows = join_features(measured, contaminated, placed, near, probed, judged)
-    alike = pl.concat([copies, neighbors])
+    alike = pl.concat([lexical, semantic])
     verdicts = rows.select(first_match(row_rules(cfg, rows)).cast(pl.String)).to_series().alias("dropped_by")
     rank = keep_order(rows)
-    verdicts = drop_exact_duplicates(rows, verdicts, rank, cfg)
-    for rule in KINDS:
-        if rule not in cfg.skip_rule:
+    for rule in RULES:
+        if not rule.same_text or rule.name in cfg.skip_rule:
+            continue
+        if rule.kind:
             verdicts = drop_near_duplicates(rule, rows, verdicts, rank, alike, cfg)
+        else:
+            verdicts = drop_exact_duplicates(rule, rows, verdicts, rank)
     final = rows.with_columns(verdicts)
     is_surplus = pl.lit(False)
     if cfg.keep is not None:
         first_ids = take_by_quota(final.filter(pl.col("dropped_by").is_null()), cfg)
         is_surplus = pl.col("dropped_by").is_null() & ~pl.col("pair_id").is_in(first_ids.implode())
-    flags = [pl.when(rule.fill_null(False)).then(pl.lit(flag)) for flag, rule in flag_rules().items()]
+    flags = [
+        pl.when(rule.value.fill_null(False)).then(pl.lit(rule.name)) for rule in FLAG_RULES if rule.value is not None
+    ]
     return final.select(
         "pair_id",
         dropped_by=pl.when(is_surplus).then(pl.lit("over_quota")).otherwise("dropped_by"),
-        flags=pl.concat_list(pl.concat_list(flags).list.drop_nulls(), pl.col("personal").cast(pl.List(pl.String))).cast(
-            pl.List(pl.Enum(FLAGS))
-        ),
+        flags=pl.concat_list(flags).list.drop_nulls().cast(pl.List(pl.Enum(FLAGS))),
     ).pipe(Screened.cast)
 
 
@@ -67,37 +84,33 @@ def join_features(
     ).with_row_index("row")
 
 
-def drop_exact_duplicates(
-    rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64], cfg: RulesConfig
-) -> pl.Series:
-    """The verdicts with `duplicate_pair` in its place among the rules: the same texts as a better pair has.
+def drop_exact_duplicates(rule: Rule, rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64]) -> pl.Series:
+    """The verdicts with those of a rule about equal texts in its place among the rules.
 
     What the rules before it have dropped is left out. Of equal texts one that no other rule drops comes first, for a
     finish reason or a margin may tell them apart.
     """
-    if "duplicate_pair" in cfg.skip_rule:
-        return verdicts
-    before = ["human_reject", "failed_score", "empty", "tie", "identical"]
+    before = [other.name for other in RULES[: RULES.index(rule)]]
     places = rank + rows.height * verdicts.is_not_null().to_numpy()
-    left = rows.select("row", "pair_hash", place=pl.Series(places)).filter(verdicts.is_null() | ~verdicts.is_in(before))
-    several = left.filter(pl.col("pair_hash").is_duplicated())
-    again = several.filter(pl.col("place") > pl.col("place").min().over("pair_hash"))
-    return set_reason(verdicts, again["row"].to_numpy(), "duplicate_pair")
+    left = rows.select("row", rule.same_text, place=pl.Series(places)).filter(
+        verdicts.is_null() | ~verdicts.is_in(before)
+    )
+    several = left.filter(pl.col(rule.same_text).is_duplicated())
+    again = several.filter(pl.col("place") > pl.col("place").min().over(rule.same_text))
+    return set_reason(verdicts, again["row"].to_numpy(), rule.name)
 
 
 def drop_near_duplicates(
-    rule: str, rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64], alike: pl.LazyFrame, cfg: RulesConfig
+    rule: Rule, rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64], alike: pl.LazyFrame, cfg: RulesConfig
 ) -> pl.Series:
     """The verdicts with those of a rule that holds pairs against each other; only pairs not dropped yet take part.
 
     Several pairs made of one prompt stand or fall together and never for each other; ready pairs that repeat a
     prompt do.
     """
-    kind = KINDS[rule]
-    of_text = "prompt_hash" if kind == "prompt" else "chosen_hash"
-    same = ["prompt_id"] if kind == "prompt" else ["prompt_id", "chosen_hash"]
+    same = ["prompt_id"] if rule.kind == "prompt" else ["prompt_id", "chosen_hash"]
     left = (
-        rows.select("row", "origin", *same, text=of_text, place=pl.Series(rank))
+        rows.select("row", "origin", *same, text=rule.same_text, place=pl.Series(rank))
         .filter(verdicts.is_null())
         .with_columns(node=pl.col("row").cast(pl.Int64))
     )
@@ -108,30 +121,33 @@ def drop_near_duplicates(
     nodes = left.group_by("node").agg(pl.col("place").min(), pl.col("text").first()).sort("place")
     texts = nodes.select(pl.col("text").unique().sort()).with_row_index("class")
     classes = nodes.join(texts, on="text", how="left", maintain_order="left")["class"].to_numpy()
-    edges = class_edges(rows, alike, texts, kind, of_text, cfg)
+    edges = class_edges(rows, alike, texts, rule, cfg)
     kept = kept_rows(np.arange(nodes.height), classes.astype(np.int64), edges, cfg.keep_per_cluster)
     fallen = left.join(nodes.filter(~pl.Series(kept, dtype=pl.Boolean)), on="node", how="semi")
-    return set_reason(verdicts, fallen["row"].to_numpy(), rule)
+    return set_reason(verdicts, fallen["row"].to_numpy(), rule.name)
 
 
 def class_edges(
-    rows: pl.DataFrame, alike: pl.LazyFrame, texts: pl.DataFrame, kind: str, of_text: str, cfg: RulesConfig
+    rows: pl.DataFrame, alike: pl.LazyFrame, texts: pl.DataFrame, rule: Rule, cfg: RulesConfig
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of classes whose texts are alike enough, among the classes of `texts`."""
-    least = cfg.max_jaccard if kind == "text" else cfg.max_cosine
-    found = alike.filter((pl.col("kind") == kind) & (pl.col("similarity") >= round_threshold(least))).collect()
+    least = round_threshold(getattr(cfg, rule.threshold))
+    found = alike.filter((pl.col("kind") == rule.kind) & (pl.col("similarity") >= least)).collect()
     ends = []
     for side in ("left", "right"):
         ends.append(
             found.select(row=side)
             .join(
-                rows.select("row", "origin", "prompt_hash", text=of_text), on="row", how="left", maintain_order="left"
+                rows.select("row", "origin", "prompt_hash", text=rule.same_text),
+                on="row",
+                how="left",
+                maintain_order="left",
             )
             .join(texts, on="text", how="left", maintain_order="left")
         )
     one, other = ends
     is_edge = one["class"].is_not_null() & other["class"].is_not_null()
-    if kind != "prompt":
+    if rule.kind != "prompt":
         is_synthetic = (one["origin"] == "synthetic") & (other["origin"] == "synthetic")
         is_edge &= ~(is_synthetic & (one["prompt_hash"] == other["prompt_hash"]))
     left, right = (end.filter(is_edge)["class"].to_numpy().astype(np.int64) for end in ends)

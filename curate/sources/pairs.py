@@ -13,9 +13,10 @@ from curate.store.store import Part, dropped_row, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
 from schemas.names import FLAWS
+from schemas.stages import StageName
 from schemas.tables import Pair
 
-STAGE = "read_pairs"
+STAGE = StageName.READ_PAIRS
 EXAMPLE = '{"prompt": "Why is the sky blue?", "chosen": "Air scatters blue light.", "rejected": "It mirrors the sea."}'
 
 Parse = Callable[[Row], PairText]

@@ -8,9 +8,10 @@ from curate.sources.rows import BadRow, Row, RowsConfig, raw_rows, raw_text
 from curate.store.store import PROMPTS_PER_PART, Part, dropped_row, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, prompt_group, prompt_key
+from schemas.stages import StageName
 from schemas.tables import Prompt
 
-STAGE = "read_prompts"
+STAGE = StageName.READ_PROMPTS
 EXAMPLE = '{"prompt": "Why is the sky blue?"}'
 
 

@@ -1,20 +1,18 @@
 """What is kept of a review: `reviews/NAME/` with its record, what was asked, and every answer that came back."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import dataframely as dy
 import polars as pl
 from filelock import FileLock, Timeout
 
-from curate.files import damaged_file, read_record, write_atomically
+from curate.files import damaged_file, read_record, write_atomically, write_record
 from curate.store.store import parquet_bytes
+from curate.store.workspace import Workspace
 from schemas.errors import UserError
-from schemas.manifest import FORMAT
 from schemas.tables import Annotation, ReviewRecord
 
 LOCK_TIMEOUT_S = 600.0
@@ -54,7 +52,7 @@ class Review:
 
 def review_names(data: Path) -> list[str]:
     """Names of all reviews."""
-    return sorted(path.parent.name for path in (data / "reviews").glob("*/review.json"))
+    return Workspace(data).review_names()
 
 
 def read_review(data: Path, name: str) -> Review | None:
@@ -62,8 +60,7 @@ def read_review(data: Path, name: str) -> Review | None:
     path = review_folder(data, name) / "review.json"
     if not path.exists():
         return None
-    value: dict[str, Any] = read_record(path)
-    del value["format"]
+    value = read_record(path)
     try:
         return Review(**{**value, "strata": tuple(Stratum(**stratum) for stratum in value["strata"])})
     except (TypeError, KeyError) as error:
@@ -75,13 +72,14 @@ def begun_review(data: Path, name: str) -> Review:
     review = read_review(data, name)
     if review is None:
         known = f" (there are {', '.join(review_names(data))})" if review_names(data) else ""
-        raise UserError(f"no review '{name}' in {data / 'reviews'}{known}; begin one with: curate review push {name}")
+        raise UserError(
+            f"no review '{name}' in {Workspace(data).reviews}{known}; begin one with: curate review push {name}"
+        )
     return review
 
 
 def save_review(data: Path, review: Review) -> None:
-    content = json.dumps({"format": FORMAT, **asdict(review)}, indent=1, ensure_ascii=False).encode()
-    write_atomically(review_folder(data, review.name) / "review.json", content)
+    write_record(Workspace(data).review(review.name) / "review.json", asdict(review))
 
 
 def read_asked(data: Path, name: str) -> pl.DataFrame:
@@ -120,8 +118,9 @@ def lock_review(data: Path, name: str) -> Iterator[None]:
     """Whoever changes a review waits for whoever else does."""
     if not name or "/" in name or name.startswith("."):
         raise UserError(f"'{name}' is no name of a build or mix; see: curate show")
-    (data / "reviews").mkdir(parents=True, exist_ok=True)
-    lock = FileLock(data / "reviews" / f".{name}.lock", timeout=LOCK_TIMEOUT_S)
+    folder = Workspace(data).reviews
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f".{name}.lock", timeout=LOCK_TIMEOUT_S)
     try:
         with lock:
             yield
@@ -132,4 +131,4 @@ def lock_review(data: Path, name: str) -> Iterator[None]:
 
 
 def review_folder(data: Path, name: str) -> Path:
-    return data / "reviews" / name
+    return Workspace(data).review(name)

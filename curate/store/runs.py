@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curate.files import read_record
+from curate.store.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Run:
 def all_runs(data: Path) -> list[Run]:
     """Runs whose manifest is written, which training does last; oldest first."""
     found = []
-    for path in sorted((data / "runs").glob("*/manifest.json")):
+    for path in sorted(Workspace(data).runs.glob("*/manifest.json")):
         value = read_record(path, "kind", "base", "finished_at")
         found.append(Run(path.parent.name, value["kind"], value["base"], path.parent / "adapter", value["finished_at"]))
     return sorted(found, key=lambda run: (run.finished_at, run.name))

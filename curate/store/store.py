@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import dataframely as dy
 import polars as pl
 
-from curate.files import damaged_file, read_record, write_atomically
+from curate.files import damaged_file, read_record, write_atomically, write_record
 from curate.ledger.recorder import Recorder, Tally
 from curate.store.engine import run_in_order
 from schemas.calls import Backend
-from schemas.errors import UserError
 from schemas.ids import digest
 from schemas.manifest import Manifest, PartRecord
 from schemas.names import UnpairedReason
+from schemas.stages import StageName
 from schemas.tables import Dropped
 
 log = logging.getLogger(__name__)
@@ -105,36 +105,63 @@ class Table:
         return pl.scan_parquet([self.folder / dropped_name(i) for i in range(len(self.manifest.parts))])
 
 
+@dataclass(frozen=True)
+class NoTable:
+    """An input that was left out: a table without rows."""
+
+    schema: type[dy.Schema]
+
+    @property
+    def identity(self) -> str:
+        return f"none:{self.schema.__name__}"
+
+    def scan(self) -> pl.LazyFrame:
+        return self.schema.create_empty().lazy()
+
+
 class Store:
     """The folder of tables of one data directory."""
 
-    def __init__(self, data: Path, recorder: Recorder) -> None:
-        self.data = data
-        self.tables = data / "tables"
+    def __init__(self, tables: Path, recorder: Recorder) -> None:
+        self.tables = tables
         self._recorder = recorder
 
-    def read(self, stage: Callable[..., Iterator[Part]], cfg: Any, writes: type[dy.Schema]) -> Table:
-        """The table of a stage that has no input: `stage(cfg)` gives its parts one after another."""
-        pending = self._begin(stage.__name__, cfg, ())
-        return pending.saved or self._write(pending, time_parts(stage(cfg)), writes)
+    def read(self, stage: StageName, run: Callable[..., Iterator[Part]], cfg: Any, writes: type[dy.Schema]) -> Table:
+        """The table of a stage that has no input: `run(cfg)` gives its parts one after another."""
+        pending = self._begin(stage, cfg, ())
+        return pending.saved or self._write(pending, time_parts(run(cfg)), writes)
 
-    def map(self, stage: Callable[..., Part], cfg: Any, *inputs: Table, writes: type[dy.Schema], **tools: Any) -> Table:
+    def map(
+        self,
+        stage: StageName,
+        run: Callable[..., Part],
+        cfg: Any,
+        *inputs: Table,
+        writes: type[dy.Schema],
+        **tools: Any,
+    ) -> Table:
         """The table of a row-wise stage: part i comes from part i of every input and nothing else."""
-        pending = self._begin(stage.__name__, cfg, inputs)
+        pending = self._begin(stage, cfg, inputs)
         if pending.saved:
             return pending.saved
-        return self._write(pending, self._mapped(stage, cfg, inputs, pending, tools), writes)
+        return self._write(pending, self._mapped(run, cfg, inputs, pending, tools), writes)
 
     def whole(
-        self, stage: Callable[..., pl.DataFrame], cfg: Any, *inputs: Table, writes: type[dy.Schema], **tools: Any
+        self,
+        stage: StageName,
+        run: Callable[..., pl.DataFrame],
+        cfg: Any,
+        *inputs: Table | NoTable,
+        writes: type[dy.Schema],
+        **tools: Any,
     ) -> Table:
-        """The table of a stage that needs every row: `stage(*lazy_tables, cfg)` gives one part."""
-        pending = self._begin(stage.__name__, cfg, inputs)
+        """The table of a stage that needs every row: `run(*lazy_tables, cfg)` gives one part."""
+        pending = self._begin(stage, cfg, inputs)
         if pending.saved:
             return pending.saved
-        return self._write(pending, self._made_whole(stage, cfg, inputs, tools), writes)
+        return self._write(pending, self._made_whole(run, cfg, inputs, tools), writes)
 
-    def _begin(self, stage: str, cfg: Any, inputs: tuple[Table, ...]) -> "Pending":
+    def _begin(self, stage: StageName, cfg: Any, inputs: tuple[Table | NoTable, ...]) -> "Pending":
         config = config_in_key(cfg)
         identities = [table.identity for table in inputs]
         made_of: dict[str, Any] = {"stage": stage, "config": config, "inputs": identities}
@@ -148,7 +175,7 @@ class Store:
         return Pending(stage, key, config, identities, folder, saved)
 
     def _mapped(
-        self, stage: Callable[..., Part], cfg: Any, inputs: tuple[Table, ...], pending: "Pending", tools: dict[str, Any]
+        self, run: Callable[..., Part], cfg: Any, inputs: tuple[Table, ...], pending: "Pending", tools: dict[str, Any]
     ) -> Generator["Made | None", None, None]:
         """The parts of a row-wise stage in order; None where an interrupted run left a whole one.
 
@@ -167,7 +194,7 @@ class Store:
             started = time.monotonic()
             recorder = self._recorder.for_part()
             with_recorder = {**tools, "recorder": recorder} if "recorder" in tools else tools
-            part = stage(*(table.part(index) for table in inputs), cfg, **with_recorder)
+            part = run(*(table.part(index) for table in inputs), cfg, **with_recorder)
             return Made(part, recorder.tally, time.monotonic() - started)
 
         is_remote = any(tool.is_remote for tool in tools.values() if isinstance(tool, Backend))
@@ -179,11 +206,11 @@ class Store:
                     progress.end_rows(size, made.part.rows.height if "pair_id" in made.part.rows.columns else None)
 
     def _made_whole(
-        self, stage: Callable[..., pl.DataFrame], cfg: Any, inputs: tuple[Table, ...], tools: dict[str, Any]
+        self, run: Callable[..., pl.DataFrame], cfg: Any, inputs: tuple[Table | NoTable, ...], tools: dict[str, Any]
     ) -> Generator["Made | None", None, None]:
         """The one part of a stage that needs every row."""
         started, before = time.monotonic(), self._recorder.tally.copy()
-        rows = stage(*(table.scan() for table in inputs), cfg, **tools)
+        rows = run(*(table.scan() for table in inputs), cfg, **tools)
         spent = self._recorder.tally.since(before)
         yield Made(Part(rows, Dropped.create_empty()), spent, time.monotonic() - started)
 
@@ -213,13 +240,13 @@ class Store:
         manifest = Manifest(
             pending.stage, pending.key, pending.config, pending.inputs, content, records, library_versions()
         )
-        write_atomically(pending.folder / "manifest.json", json.dumps(manifest.to_json(), indent=1).encode())
+        write_record(pending.folder / "manifest.json", manifest.to_json())
         table = Table(pending.folder, manifest)
         log.info(
-            "%s: %d rows%s, %.1f s",
-            pending.stage.replace("_", " "),
-            table.rows,
-            "".join(f", {count} {reason}" for reason, count in sorted(table.dropped.items())),
+            "%s: %s%s, %.1f s",
+            pending.stage.rows,
+            f"{table.rows:,}" if table.rows else "none",
+            "".join(f", {count:,} dropped as {reason}" for reason, count in sorted(table.dropped.items())),
             sum(record.seconds for record in records),
         )
         return table
@@ -238,7 +265,7 @@ class Made:
 class Pending:
     """A table about to be made, or found whole."""
 
-    stage: str
+    stage: StageName
     key: str
     config: dict[str, Any]
     inputs: list[str]
@@ -267,15 +294,6 @@ def load_table(folder: Path) -> Table | None:
         return Table(folder, Manifest.from_json(read_record(path)))
     except TypeError as error:
         raise damaged_file(path, error) from error
-
-
-def open_table(data: Path, stage: str, key: str) -> Table:
-    """A table that was saved before."""
-    folder = data / "tables" / stage / key
-    table = load_table(folder)
-    if table is None:
-        raise UserError(f"table {folder} is missing; give the command that made it again")
-    return table
 
 
 def time_parts(parts: Iterator[Part]) -> Generator[Made | None, None, None]:

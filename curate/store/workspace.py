@@ -1,57 +1,257 @@
-"""Builds and mixes by name, as they were saved."""
+"""Every path and saved name of a data folder: what lies where, and what is called what."""
 
-import hashlib
 import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from curate.files import nearest_hint, read_record
-from curate.store.store import Table, damaged_files, open_table
+from curate.files import damaged_file, nearest_hint, read_record, write_record
+from curate.store.store import Table, damaged_files, load_table
 from schemas.errors import UserError
+from schemas.stages import StageName, pairs_stage
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def build_names(data: Path) -> list[str]:
-    """Names of all builds."""
-    return sorted(path.stem for path in (data / "builds").glob("*.json"))
+@dataclass(frozen=True)
+class BuildRecord:
+    """What `builds/NAME.json` holds: a name, and the tables it stands for."""
+
+    name: str
+    config: dict[str, Any]
+    """The config of the build, without the data folder."""
+    tables: dict[StageName, str]
+    """Stage -> key of its table."""
+    identities: dict[StageName, str]
+    """Stage -> key and content of its table."""
+    scorer: dict[str, Any] | None
+    """How its scorer asks, in full, since the file of a rubric may change: every call can be found again."""
+    summary: dict[str, Any]
+    """What `curate build --json` printed, brought up to date by each screening."""
 
 
-def mix_names(data: Path) -> list[str]:
-    """Names of all published mixes."""
-    return sorted(path.name.removesuffix(".lock.json") for path in (data / "mixes").glob("*.lock.json"))
+@dataclass(frozen=True)
+class PinnedTable:
+    """A table that a mix is locked to."""
+
+    stage: StageName
+    identity: str
+    """Key and content."""
 
 
-def read_build(data: Path, name: str) -> dict[str, Any]:
-    """The record of a build. Raises UserError for an unknown one, with the nearest name."""
-    path = data / "builds" / f"{name}.json"
-    if not path.exists():
-        raise UserError(f"no build '{name}' in {data / 'builds'}{nearest_hint(name, build_names(data))}")
-    return read_record(path, "tables", "identities", "summary", "config")
+@dataclass(frozen=True)
+class PinnedSource:
+    """A build as a mix took it."""
+
+    build: str
+    share: float
+    is_embedded: bool
+    """Its texts have vectors."""
+    pairs: PinnedTable
+    screened: PinnedTable
+    judged: PinnedTable | None
+    """Verdicts of reviewers, where there are any."""
+    kept: int = 0
+    """Pairs that passed screening."""
+    rows: int = 0
+    """Rows of the mix."""
 
 
-def build_path(data: Path, name: str) -> Path:
-    return data / "builds" / f"{name}.json"
+@dataclass(frozen=True)
+class MixLock:
+    """What `mixes/NAME.lock.json` holds: what a mix was made of, and the digest of its table."""
+
+    recipe_sha256: str
+    sources: tuple[PinnedSource, ...]
+    duplicates_between_sources: int
+    like_heldout: int
+    """Training rows left out because a held-out row is like them."""
+    rows: int
+    train: int
+    heldout: int
+    sha256: str
+    """Of the file of its table."""
 
 
-def pinned_table(data: Path, pinned: list[str]) -> Table:
-    """The table that a lock pins; refused when its content is another one now."""
-    stage, identity = pinned
-    table = open_table(data, stage, identity.partition(":")[0])
-    if table.identity != identity or damaged_files(table):
-        raise UserError(f"{table.folder} holds other rows than the mix was locked to; restore it, or publish a new mix")
-    return table
+@dataclass(frozen=True)
+class Workspace:
+    """A data folder."""
+
+    data: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.data / "ledger.sqlite"
+
+    @property
+    def tables(self) -> Path:
+        return self.data / "tables"
+
+    @property
+    def runs(self) -> Path:
+        return self.data / "runs"
+
+    @property
+    def reviews(self) -> Path:
+        return self.data / "reviews"
+
+    @property
+    def mixes(self) -> Path:
+        return self.data / "mixes"
+
+    @property
+    def builds(self) -> Path:
+        return self.data / "builds"
+
+    @property
+    def vectors(self) -> Path:
+        """Vectors of texts, by model and text."""
+        return self.data / "vectors"
+
+    @property
+    def tokens(self) -> Path:
+        """Rows as tokens, by what they were made of."""
+        return self.data / "tokens"
+
+    @property
+    def references(self) -> Path:
+        """Log-probabilities under frozen references."""
+        return self.data / "references"
+
+    @property
+    def reward_features(self) -> Path:
+        """Features of responses that reward heads were fitted on."""
+        return self.tables / "reward_features"
+
+    @property
+    def prices(self) -> Path:
+        """The user's own prices."""
+        return self.data / "prices.toml"
+
+    @property
+    def servers(self) -> Path:
+        """Logs of vLLM servers."""
+        return self.data / "servers"
+
+    @property
+    def argilla(self) -> Path:
+        """Database of the Argilla server that runs on this machine."""
+        return self.data / "argilla"
+
+    def build(self, name: str) -> Path:
+        return self.builds / f"{name}.json"
+
+    def mix(self, name: str) -> Path:
+        return self.mixes / f"{name}.parquet"
+
+    def lock(self, name: str) -> Path:
+        return self.mixes / f"{name}.lock.json"
+
+    def recipe(self, name: str) -> Path:
+        return self.mixes / f"{name}.toml"
+
+    def run(self, name: str) -> Path:
+        return self.runs / name
+
+    def eval(self, name: str) -> Path:
+        return self.data / "evals" / name
+
+    def review(self, name: str) -> Path:
+        return self.reviews / name
+
+    def head(self, name: str) -> Path:
+        """A reward head that was trained here."""
+        return self.data / "models" / name
+
+    def noise(self, scorer_id: str) -> Path:
+        """The noise of a scorer."""
+        return self.data / "noise" / f"{scorer_id}.json"
+
+    def build_names(self) -> list[str]:
+        return sorted(path.stem for path in self.builds.glob("*.json"))
+
+    def mix_names(self) -> list[str]:
+        """Names of all published mixes."""
+        return sorted(path.name.removesuffix(".lock.json") for path in self.mixes.glob("*.lock.json"))
+
+    def review_names(self) -> list[str]:
+        return sorted(path.parent.name for path in self.reviews.glob("*/review.json"))
+
+    def newest_mix(self) -> str:
+        """The mix published last; a published lock is never written again."""
+        locks = sorted(self.mixes.glob("*.lock.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        if not locks:
+            raise UserError(f"no mix in {self.mixes}; publish one with: curate mix v1 --add samples")
+        return locks[-1].name.removesuffix(".lock.json")
+
+    def read_build(self, name: str) -> BuildRecord:
+        """The record of a build. Raises UserError for an unknown one, with the nearest name."""
+        path = self.build(name)
+        if not path.exists():
+            raise UserError(f"no build '{name}' in {self.builds}{nearest_hint(name, self.build_names())}")
+        value = read_record(path, *BuildRecord.__dataclass_fields__)
+        try:
+            for field in ("tables", "identities"):
+                value[field] = {StageName(stage): found for stage, found in value[field].items()}
+            return BuildRecord(**value)
+        except (ValueError, TypeError) as error:
+            raise damaged_file(path, error) from error
+
+    def save_build(self, record: BuildRecord) -> None:
+        write_record(self.build(record.name), asdict(record))
+
+    def read_lock(self, name: str) -> MixLock:
+        """The lock of a published mix. Raises UserError for an unknown one, with the nearest name."""
+        path = self.lock(name)
+        if not path.exists():
+            raise UserError(f"no mix '{name}' in {self.mixes}{nearest_hint(name, self.mix_names())}")
+        value = read_record(path, *MixLock.__dataclass_fields__)
+        try:
+            sources = tuple(read_pinned(source) for source in value.pop("sources"))
+            return MixLock(**value, sources=sources)
+        except (ValueError, TypeError, KeyError) as error:
+            raise damaged_file(path, error) from error
+
+    def save_lock(self, name: str, lock: MixLock) -> None:
+        write_record(self.lock(name), asdict(lock))
+
+    def open_table(self, stage: StageName, key: str) -> Table:
+        """A table that was saved before."""
+        folder = self.tables / stage / key
+        table = load_table(folder)
+        if table is None:
+            raise UserError(f"table {folder} is missing; give the command that made it again")
+        return table
+
+    def open_tables(self, record: BuildRecord) -> dict[StageName, Table]:
+        """The tables of a build, in the order they were made."""
+        return {stage: self.open_table(stage, key) for stage, key in record.tables.items()}
+
+    def open_pairs(self, record: BuildRecord) -> Table:
+        """The pairs of a build that were screened."""
+        stage = pairs_stage(record.tables)
+        return self.open_table(stage, record.tables[stage])
+
+    def open_pinned(self, pinned: PinnedTable) -> Table:
+        """The table that a lock pins; refused when its content is another one now."""
+        table = self.open_table(pinned.stage, pinned.identity.partition(":")[0])
+        if table.identity != pinned.identity or damaged_files(table):
+            raise UserError(
+                f"{table.folder} holds other rows than the mix was locked to; restore it, or publish a new mix"
+            )
+        return table
 
 
-def hash_ids(ids: pl.Series, seed: int, purpose: str) -> pl.Series:
-    """64-bit hashes of ids, the same on every machine and in every version of every library."""
-    salt = f"{seed}:{purpose}:".encode()
-    drawn = [int.from_bytes(hashlib.sha256(salt + text.encode()).digest()[:8], "big") for text in ids]
-    return pl.Series(drawn, dtype=pl.UInt64)
+def read_pinned(value: dict[str, Any]) -> PinnedSource:
+    """A source as the lock of a mix holds it."""
+    pins = {
+        field: PinnedTable(StageName(pin["stage"]), pin["identity"]) if pin else None
+        for field, pin in ((field, value[field]) for field in ("pairs", "screened", "judged"))
+    }
+    return PinnedSource(**{**value, **pins})
 
 
-def read_lock(path: Path) -> dict[str, Any]:
-    """The lock of a published mix."""
-    return read_record(path, "recipe_sha256", "sources", "rows", "train", "heldout", "sha256")
+def check_name(flag: str, name: str) -> None:
+    """Raises UserError for what is no name of a build, mix, run or evaluation."""
+    if not NAME.fullmatch(name):
+        raise UserError(f"{flag} '{name}' must be letters, digits, '.', '_' and '-' (at most 64)")

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import polars as pl
 
-from curate.files import file_sha256, nearest_hint
-from curate.store.workspace import mix_names, read_lock
+from curate.files import file_sha256
+from curate.store.workspace import Workspace
 from schemas.errors import UserError
 from train.data.token_store import Texts
 from train.data.tokenize import Kind
@@ -79,11 +79,10 @@ class MixRows:
 
 def read_mix(data: Path, name: str, limit: int | None) -> MixRows:
     """The mix called `name`, by default the one published last, with the first `limit` of its training rows."""
-    name = name or newest_mix(data)
-    lock_path, path = data / "mixes" / f"{name}.lock.json", data / "mixes" / f"{name}.parquet"
-    if not lock_path.exists():
-        raise UserError(f"no mix '{name}' in {data / 'mixes'}{nearest_hint(name, mix_names(data))}")
-    if not path.exists() or file_sha256(path) != read_lock(lock_path)["sha256"]:
+    workspace = Workspace(data)
+    name = name or workspace.newest_mix()
+    path, lock = workspace.mix(name), workspace.read_lock(name)
+    if not path.exists() or file_sha256(path) != lock.sha256:
         raise UserError(f"{path} is not what its lock says; make it again with: curate mix {name}")
     rows = pl.read_parquet(path, columns=["row", "split"])
     train, heldout = (int((rows["split"].cast(pl.String) == split).sum()) for split in ("train", "heldout"))
@@ -91,12 +90,4 @@ def read_mix(data: Path, name: str, limit: int | None) -> MixRows:
     if not used:
         raise UserError(f"mix '{name}' has no training rows; publish one that has with: curate mix")
     counts: dict[Split, int] = {"train": used, "heldout": heldout}
-    return MixRows(name, file_sha256(lock_path), path, counts, used == train, rows["row"].is_sorted())
-
-
-def newest_mix(data: Path) -> str:
-    """The mix published last; a published lock is never written again."""
-    locks = sorted((data / "mixes").glob("*.lock.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    if not locks:
-        raise UserError(f"no mix in {data / 'mixes'}; publish one with: curate mix v1 --add samples")
-    return locks[-1].name.removesuffix(".lock.json")
+    return MixRows(name, file_sha256(workspace.lock(name)), path, counts, used == train, rows["row"].is_sorted())

@@ -26,6 +26,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from curate.models.digests import file_digests
+from curate.store.workspace import Workspace
 from schemas.errors import UserError
 from schemas.ids import digest
 from schemas.manifest import FORMAT
@@ -121,7 +122,7 @@ def token_rows(
         "tokenizer": tokenizer_digest(chat),
         "max_length": max_length,
     }
-    folder = data / "tokens" / digest(about)[:16] / split
+    folder = Workspace(data).tokens / digest(about)[:16] / split
     if not (manifest := whole_manifest(folder)):
         with writing(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)

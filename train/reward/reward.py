@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.config import DataConfig
 from curate.models.reward_features import Backbone, FeatureConfig
+from curate.store.workspace import Workspace
 from schemas.errors import UserError
 from train.reward.card import reward_card
 from train.reward.evaluate import (
@@ -72,7 +73,7 @@ def train_reward(config: RewardConfig) -> dict[str, Any]:
         if (found := len({pair.group for pair in rows})) < fewest:
             raise UserError(f"too few prompts: {found} prompt groups to {part}, at least {fewest} are needed")
     fitted, results = fit_and_evaluate(config, train, planted_pairs(train, config.seed), heldout)
-    folder = config.data / "models" / config.name
+    folder = Workspace(config.data).head(config.name)
     write_folder(fitted.head, results, folder)
     seconds = round(time.monotonic() - started, 1)
     log.info("reward: %d pairs in, %d trained on, %d held out, %.1f s", len(pairs), len(train), len(heldout), seconds)
@@ -98,7 +99,7 @@ def fit_and_evaluate(
     from train.reward.fit import PairTable, fit_head
 
     features = FeatureConfig(config.backbone, LAYERS[config.backbone])
-    tables = config.data / "tables" / "reward_features"
+    tables = Workspace(config.data).reward_features
     learned = [*train, *planted]
     table = PairTable(
         *pair_features(features, learned, tables),

@@ -18,9 +18,9 @@ from safetensors import torch as safetensors
 
 from curate.files import write_atomically
 from curate.models.embedded import EMBEDDED
-from curate.store.workspace import NAME
+from curate.store.workspace import NAME, Workspace
 from schemas.errors import UserError
-from schemas.manifest import FORMAT, refuse_newer
+from schemas.manifest import FORMAT, refuse_other_format
 from train.config import DPOConfig, SFTConfig
 from train.data.tokens import Preflight
 from train.loop.loop import Trained
@@ -64,7 +64,7 @@ def open_run(data: Path, name: str, asked: dict[str, Any]) -> Iterator[RunFolder
     """
     if not NAME.fullmatch(name) or name in EMBEDDED:
         raise UserError(f"run name '{name}' must be letters, digits, '.', '_' and '-' (at most 64), and not a model's")
-    path = data / "runs" / name
+    path = Workspace(data).run(name)
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock")
     try:
@@ -108,7 +108,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     if not (path / MANIFEST).exists():
         return None
     manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-    refuse_newer(int(manifest["format"]), str(path / MANIFEST))
+    refuse_other_format(int(manifest["format"]), str(path / MANIFEST))
     return manifest
 
 

@@ -30,6 +30,7 @@ from curate.models.vllm.command import (
 )
 from curate.models.vllm.watchdog import LAST_TIMEOUT_S, start_watched, stop_watched
 from curate.store.runs import find_run
+from curate.store.workspace import Workspace
 from schemas.calls import Backend, CallResult, Request
 from schemas.errors import UserError
 
@@ -79,7 +80,7 @@ class VLLMServer:
         self.task = task
         self.url = f"http://127.0.0.1:{port}/v1"
         self._port = port
-        folder = (data / "servers").absolute()
+        folder = Workspace(data).servers.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', weights.name)[-80:].strip('-')}-{port}.log"
         log.info("starting vLLM (%s) for %s; it writes to %s", interpreter.path, weights.name, self._log)

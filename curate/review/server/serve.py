@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from curate.files import cache_folder
 from curate.review.config import ServeConfig
+from curate.store.workspace import Workspace
 from schemas.errors import UserError
 from schemas.ids import short_id
 
@@ -62,7 +63,7 @@ def serve(cfg: ServeConfig, as_json: bool = False) -> NoReturn:
 
 def find_home(data: Path, home: Path | None) -> Path:
     """The folder of the server's database: the one named, else `argilla` in the data folder."""
-    return (home or data / "argilla").absolute()
+    return (home or Workspace(data).argilla).absolute()
 
 
 def make_home(home: Path) -> None:

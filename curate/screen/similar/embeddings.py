@@ -173,8 +173,8 @@ def unit_rows(vectors: NDArray[np.float32]) -> Vectors:
     return scaled.astype(np.float16)
 
 
-def make_embed(encoder: Encoder, data: Path, recorder: Recorder | None = None) -> Embed:
-    """Makes the vectors of texts, each text once for all builds of the data folder; a recorder shows how far it is."""
+def make_embed(encoder: Encoder, folder: Path, recorder: Recorder | None = None) -> Embed:
+    """Makes the vectors of texts, each text once for all that use the folder; a recorder shows how far it is."""
 
     def embed(blocks: Iterable[pl.Series], texts: int) -> Vectors:
         if recorder:
@@ -184,6 +184,6 @@ def make_embed(encoder: Encoder, data: Path, recorder: Recorder | None = None) -
             if recorder:
                 recorder.progress.advance(texts, 0, None)
 
-        return embed_texts(chain.from_iterable(blocks), data / "vectors", encoder, made)
+        return embed_texts(chain.from_iterable(blocks), folder, encoder, made)
 
     return embed

@@ -10,7 +10,6 @@ from curate.screen.text.languages import are_english, foreign_shares
 from curate.screen.text.ngrams import hash_words
 from curate.screen.text.truncation import find_endings
 from curate.screen.text.word_runs import RUN, Mask, Wording, distinct_runs, read_signs, read_wording, sum_by_text
-from schemas.names import Guard
 
 TEMPLATE_TOKEN = (
     r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>)\s*(?:system|user|assistant|model|tool)\b|"
@@ -73,33 +72,6 @@ DECLINES = (
     r"(?:have|know|feel|think)|do not (?:have|know|feel)|decline|refuse|"
     r"against|not appropriate|inappropriate|illegal|unethical)\b"
 )
-
-
-@dataclass(frozen=True)
-class GuardConfig:
-    """What the guards go by."""
-
-    min_tokens: int = 3
-    max_repetition: float = 0.4
-    max_echo: float = 0.9
-    max_other_language: float = 0.5
-    skip_rule: tuple[str, ...] = ()
-    """Guards that are not applied."""
-
-
-def guard_rules(side: str, cfg: GuardConfig) -> dict[Guard, pl.Expr]:
-    """Guard -> expression true where it is broken, in their order, over the columns `{side}_empty` and so on."""
-    rules: dict[Guard, pl.Expr] = {
-        "empty": pl.col(f"{side}_empty"),
-        "too_short": (pl.col(f"{side}_tokens") < cfg.min_tokens) & ~pl.col(f"{side}_is_short_answer"),
-        "truncated": pl.col(f"{side}_cut") == "yes",
-        "broken_encoding": pl.col(f"{side}_broken"),
-        "leaked_tokens": pl.col(f"{side}_leaked"),
-        "prompt_echo": pl.col(f"{side}_echo_share") > cfg.max_echo,
-        "repetition": pl.col(f"{side}_repetition_share") > cfg.max_repetition,
-        "wrong_language": pl.col(f"{side}_foreign_share") > cfg.max_other_language,
-    }
-    return {guard: rule for guard, rule in rules.items() if guard not in cfg.skip_rule}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,35 @@
+"""The ledger, the recorder and the store of a data folder, opened once for a command or a notebook.
+
+with open_session(Path("data")) as session:
+    session.workspace.build_names()
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from curate.ledger.ledger import Ledger
+from curate.ledger.recorder import Recorder
+from curate.ledger.spend_cap import Budget
+from curate.store.store import Store
+from curate.store.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a command works with."""
+
+    workspace: Workspace
+    ledger: Ledger
+    recorder: Recorder
+    store: Store
+
+
+@contextmanager
+def open_session(data: Path, budget: Budget | None = None, max_failed_share: float = 0.5) -> Iterator[Session]:
+    """A session on the data folder; calls stop at the `budget`, and above the share of calls that may fail."""
+    workspace = Workspace(data)
+    with Ledger(workspace.ledger) as ledger:
+        recorder = Recorder(ledger, budget, max_failed_share)
+        yield Session(workspace, ledger, recorder, Store(workspace.tables, recorder))
