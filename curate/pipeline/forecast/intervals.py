@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta, t
+from scipy.stats import t
 
-LEVEL = 0.975
+from curate.stats import TAILS, jeffreys
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,11 @@ def sum_range(
     m = float(c.sum() ** 2 / (c**2).sum())
     deviations = (np.asarray(seen) - mean) ** 2
     s = math.sqrt(float(np.average(deviations, weights=c)) * len(seen) / (len(seen) - 1))
-    half = float(t.ppf(LEVEL, len(seen) - 1)) * s * math.sqrt(float((w**2).sum() + w.sum() ** 2 / m))
+    half = float(t.ppf(TAILS[1], len(seen) - 1)) * s * math.sqrt(float((w**2).sum() + w.sum() ** 2 / m))
     middle = mean * float(w.sum())
     return Range(cut(middle), cut(middle - half), cut(middle + half))
 
 
 def share_range(hits: int, rows: int) -> Range:
     """A share with the interval of Jeffreys, which is sound for few rows and at 0 and 1."""
-    low = float(beta.ppf(1 - LEVEL, hits + 0.5, rows - hits + 0.5)) if hits else 0.0
-    high = float(beta.ppf(LEVEL, hits + 0.5, rows - hits + 0.5)) if hits < rows else 1.0
-    return Range(hits / rows, low, high)
+    return Range(hits / rows, *jeffreys(hits, rows))
