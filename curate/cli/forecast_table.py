@@ -6,6 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from curate.cli.columns import align_columns
 from curate.ledger.prices import usd
 from curate.pipeline.forecast.forecast import Estimate, StageEstimate
 from curate.pipeline.forecast.intervals import Range
@@ -18,8 +19,7 @@ def bill(estimate: Estimate) -> str:
     """One line a stage, each figure with its 95% interval where it has one."""
     rows = [COLUMNS, *(stage_row(stage) for stage in estimate.stages)]
     rows.append(("total", "", "", "", "", cost(estimate.cost_usd()), time(estimate.seconds())))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = align_columns(rows)
     about = f"for {counted(estimate.rows)} rows of the source, after a pilot of {estimate.pilot}"
     if estimate.accepted:
         about += f" in which {percent(estimate.accepted)} of the pairs were accepted"

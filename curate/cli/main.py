@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from curate.cli.columns import align_columns
+from curate.cli.ledger import ledger_command
 from curate.cli.review import ABOUT as REVIEW
 from curate.cli.review import COMMANDS as REVIEW_COMMANDS
 from curate.config import (
@@ -19,7 +21,6 @@ from curate.config import (
     Thresholds,
 )
 from curate.flags import Parser, add_flags, print_json, read_config, run_command, show_notes
-from schemas.errors import UserError
 
 EITHER = {"redact": "drop_personal_data", "drop_personal_data": "redact"}
 
@@ -164,8 +165,7 @@ def flaw_lines(flaws: list[dict[str, Any]]) -> list[str]:
         fired = f"{flaw['fired']} of {flaw['checked']}, {rate}"
         counts = (str(flaw["asked"]), fired, str(flaw["written"]), str(flaw["kept"]))
         rows.append((flaw["flaw"], flaw["severity"], *counts, f"{flaw['quota']:.0%}", share))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return align_columns(rows)
 
 
 def dry_run_command(cfg: BuildConfig, as_json: bool) -> int:
@@ -244,34 +244,6 @@ def mask_control(text: str) -> str:
 def format_value(value: Any) -> str:
     """A digest by its first digits, anything else as it is."""
     return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
-
-
-def ledger_command(cfg: LedgerConfig, as_json: bool) -> int:
-    from curate.ledger.maintenance import check_ledger, compact_ledger
-    from curate.ledger.report import export, format_report, report
-
-    if (cfg.export is not None) + cfg.compact + cfg.check > 1:
-        raise UserError("give one of --export, --compact and --check at a time")
-    faults: list[str] = []
-    found: dict[str, Any]
-    if cfg.export is not None:
-        found = export(cfg)
-        text = f"{found['calls']:,} calls in {found['path']}, {found['bytes'] / 1e6:,.1f} MB"
-    elif cfg.compact:
-        found = compact_ledger(cfg)
-        sizes = f"{found['bytes_before'] / 1e6:,.1f} MB before, {found['bytes_after'] / 1e6:,.1f} MB after"
-        text = f"dropped {found['failed']:,} failed and {found['abandoned']:,} abandoned calls; {sizes}"
-    elif cfg.check:
-        faults = check_ledger(cfg)
-        found = {"good": not faults, "faults": faults}
-        text = "\n".join(faults) or "whole"
-    else:
-        found = report(cfg)
-        text = format_report(found)
-    print(text)
-    if as_json:
-        print_json(found)
-    return 1 if faults else 0
 
 
 def doctor_command(cfg: DoctorConfig, as_json: bool) -> int:

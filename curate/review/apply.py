@@ -1,6 +1,7 @@
 """Builds screened again by what people said of their pairs."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from curate.config import ScreenConfig
@@ -15,10 +16,27 @@ from schemas.stages import pairs_stage
 log = logging.getLogger(__name__)
 
 
-def apply_verdicts(data: Path, name: str) -> list[str]:
-    """Screen the builds that a review is about again, where people said something new; a line for each of them."""
+@dataclass(frozen=True)
+class AppliedVerdicts:
+    """A build that was screened by verdicts."""
+
+    build: str
+    rejected: int
+    swapped: int
+    kept: int
+    pairs: int
+
+    def line(self) -> str:
+        return (
+            f"build '{self.build}': {self.rejected} pairs dropped by human_reject, {self.swapped} swapped; "
+            f"{self.kept:,} of {self.pairs:,} kept"
+        )
+
+
+def apply_verdicts(data: Path, name: str) -> list[AppliedVerdicts]:
+    """Screen the builds that a review is about again, where people said something new."""
     verdicts = all_verdicts(data)
-    known, lines = build_names(data), []
+    known, applied = build_names(data), []
     for build in read_asked(data, name)["source"].unique().sort():
         if build not in known:
             continue
@@ -34,8 +52,5 @@ def apply_verdicts(data: Path, name: str) -> list[str]:
             continue
         summary = screened.summary()
         rejected = summary["dropped"].get("human_reject", 0)
-        lines.append(
-            f"build '{build}': {rejected} pairs dropped by human_reject, {screened.swapped} swapped; "
-            f"{summary['kept']:,} of {summary['pairs']:,} kept"
-        )
-    return lines
+        applied.append(AppliedVerdicts(build, rejected, screened.swapped, summary["kept"], summary["pairs"]))
+    return applied
