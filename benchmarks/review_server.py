@@ -63,7 +63,7 @@ def measured(data: Path, found: dict[str, str], server: subprocess.Popen[str], r
     )
     figures["push_s"], _ = timed(lambda: push(asked))
     account = invite(InviteConfig(username="reviewer", data=data))
-    sign_in = {"username": "reviewer", "password": account["password"]}
+    sign_in = {"username": "reviewer", "password": account.password}
     token = httpx.post(f"{found['url']}/api/v1/token", data=sign_in).raise_for_status().json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
     with httpx.Client(base_url=f"{found['url']}/api/v1", headers=headers, timeout=120) as client:

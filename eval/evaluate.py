@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from curate.stats import RESAMPLES, detectable, detectable_at_80_power, win_rate_interval
 from curate.store.session import open_session
 from curate.store.store import library_versions
 from curate.store.workspace import Workspace, check_name
 from eval.config import EvalConfig
-from eval.intervals import RESAMPLES, bootstrap_interval, detectable, detectable_at_80_power
 from eval.matchup import Matchup, selection_notes
 from eval.report import RESULTS, default_name, write_report, write_responses
 from eval.sample import add_scores, eval_prompts, sample_side, score_side, side_by_side
@@ -60,7 +60,7 @@ def evaluate(cfg: EvalConfig, sides: Matchup) -> dict[str, Any]:
         **asdict(counts),
         "win_rate": counts.win_rate,
         "win_rate_strict": counts.win_rate_strict,
-        "ci95": bootstrap_interval(outcome_points(judged), cfg.seed),
+        "ci95": win_rate_interval(outcome_points(judged), cfg.seed),
         "detectable": detectable(counts.n),
         "dropped_rows": prompts.dropped,
         "digests": {

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Literal
 
-from scipy.stats import binomtest
-
 from curate.audit.noise import sample_pairs
 from curate.ledger.recorder import Recorder
 from curate.score.probes import PROBES
@@ -20,6 +18,7 @@ from curate.score.score import (
     score_request_for,
     side_requests,
 )
+from curate.stats import wilson
 from schemas.calls import Backend, Request
 
 CUT_SHARE = 0.4
@@ -53,11 +52,11 @@ class Preference:
     """Pairs of which a score was missing; they are not among those compared."""
 
     def interval(self) -> tuple[float, float, float]:
-        """Share of wins with the 95% interval of Wilson (Journal of the American Statistical Association 22, 1927)."""
+        """Share of wins with its 95% interval."""
         if not self.compared:
             return 0.0, 0.0, 1.0
-        found = binomtest(self.wins, self.compared).proportion_ci(method="wilson")
-        return self.wins / self.compared, float(found.low), float(found.high)
+        share = self.wins / self.compared
+        return share, *wilson(share, self.compared)
 
     @property
     def is_preferred(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from curate.cli.columns import align_columns
+from curate.cli.ledger import ledger_command
 from curate.cli.review import ABOUT as REVIEW
 from curate.cli.review import COMMANDS as REVIEW_COMMANDS
 from curate.config import (
@@ -27,7 +28,6 @@ from curate.flags import (
     run_command,
     show_notes,
 )
-from schemas.errors import UserError
 
 EITHER = {"redact": "drop_personal_data", "drop_personal_data": "redact"}
 """Of two settings that exclude each other the one given now counts."""
@@ -143,34 +143,6 @@ def show_command(cfg: ShowConfig, as_json: bool) -> int:
 
     print_result(show(cfg), as_json)
     return 0
-
-
-def ledger_command(cfg: LedgerConfig, as_json: bool) -> int:
-    from curate.ledger.maintenance import check_ledger, compact_ledger
-    from curate.ledger.report import export, format_report, report
-
-    if (cfg.export is not None) + cfg.compact + cfg.check > 1:
-        raise UserError("give one of --export, --compact and --check at a time")
-    faults: list[str] = []
-    found: dict[str, Any]
-    if cfg.export is not None:
-        found = export(cfg)
-        text = f"{found['calls']:,} calls in {found['path']}, {found['bytes'] / 1e6:,.1f} MB"
-    elif cfg.compact:
-        found = compact_ledger(cfg)
-        sizes = f"{found['bytes_before'] / 1e6:,.1f} MB before, {found['bytes_after'] / 1e6:,.1f} MB after"
-        text = f"dropped {found['failed']:,} failed and {found['abandoned']:,} abandoned calls; {sizes}"
-    elif cfg.check:
-        faults = check_ledger(cfg)
-        found = {"good": not faults, "faults": faults}
-        text = "\n".join(faults) or "whole"
-    else:
-        found = report(cfg)
-        text = format_report(found)
-    print(text)
-    if as_json:
-        print_json(found)
-    return 1 if faults else 0
 
 
 def doctor_command(cfg: DoctorConfig, as_json: bool) -> int:

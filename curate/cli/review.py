@@ -1,8 +1,7 @@
 """The commands of `curate review`."""
 
-import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.flags import print_json
 from curate.review.config import (
@@ -15,7 +14,8 @@ from curate.review.config import (
     StatusConfig,
 )
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from curate.review.collected import CollectedAnswers
 
 ABOUT = "Put pairs before people, in Argilla or in a file, and use what they say."
 
@@ -29,72 +29,68 @@ def serve_command(cfg: ServeConfig, as_json: bool) -> int:
 def invite_command(cfg: InviteConfig, as_json: bool) -> int:
     from curate.review.argilla.accounts import invite
 
-    found = invite(cfg)
-    if as_json:
-        print_json(found)
-    else:
-        print(f"{found['url']}\nuser name: {found['username']}\npassword:  {found['password']} (shown this once)")
-    return 0
+    return print_result(invite(cfg), as_json)
 
 
 def push_command(cfg: PushConfig, as_json: bool) -> int:
     from curate.review.argilla.push import push
 
-    pushed = push(cfg)
-    summary = pushed.summary()
-    print("\n".join(pushed.lines()))
-    if as_json:
-        print_json(summary)
-    return 0
+    return print_result(push(cfg), as_json)
 
 
 def pull_command(cfg: PullConfig, as_json: bool) -> int:
     from curate.review.argilla.pull import pull
 
-    return print_and_apply(cfg.name, cfg, pull(cfg).summary(), as_json)
+    return apply_and_print(cfg, pull(cfg), as_json)
 
 
 def import_command(cfg: ImportConfig, as_json: bool) -> int:
     from curate.review.form.form import import_answers
 
-    summary = import_answers(cfg)
-    return print_and_apply(summary["name"], cfg, summary, as_json)
+    return apply_and_print(cfg, import_answers(cfg), as_json)
 
 
-def print_and_apply(name: str, cfg: PullConfig | ImportConfig, summary: dict[str, Any], as_json: bool) -> int:
-    """Print what came back, and screen the builds it is about again."""
+def apply_and_print(cfg: PullConfig | ImportConfig, collected: "CollectedAnswers", as_json: bool) -> int:
+    """Screen the builds that the answers are about again, and print what came back."""
     from curate.review.apply import apply_verdicts
 
-    verdicts = ", ".join(f"{rows} {verdict}" for verdict, rows in summary["verdicts"].items())
-    print(
-        f"review '{name}': {summary['submitted']} answers submitted, {summary['drafts']} drafts, "
-        f"{summary['discarded']} discarded; verdicts: {verdicts}; {summary['needs_review']} need review"
+    applied = apply_verdicts(cfg.data, collected.name)
+    return print_result(
+        collected,
+        as_json,
+        *(one.line() for one in applied),
+        f"what they say of the dataset: curate review status {collected.name}",
     )
-    for line in apply_verdicts(cfg.data, name):
-        print(line)
-    print(f"what they say of the dataset: curate review status {name}")
-    if as_json:
-        print_json(summary)
-    return 0
 
 
 def status_command(cfg: StatusConfig, as_json: bool) -> int:
-    from curate.review.status import status, status_lines
+    from curate.review.status import review_status
 
-    found = status(cfg)
-    print("\n".join(status_lines(found)))
-    if as_json:
-        print_json(found)
-    return 0
+    return print_result(review_status(cfg), as_json)
 
 
 def export_command(cfg: ExportConfig, as_json: bool) -> int:
-    from curate.review.form.form import export
+    from curate.review.form.form import export_records
 
-    summary = export(cfg)
-    print(f"review '{cfg.name}': {summary['records']} records in {summary['path']}")
+    return print_result(export_records(cfg), as_json)
+
+
+class Result(Protocol):
+    """What a command found."""
+
+    def summary(self) -> dict[str, Any]:
+        """The object of `--json`."""
+
+    def lines(self) -> list[str]:
+        """The same for people to read."""
+
+
+def print_result(result: Result, as_json: bool, *more: str) -> int:
+    """Print a result, as JSON alone or in words with lines that follow it; returns the exit code."""
     if as_json:
-        print_json(summary)
+        print_json(result.summary())
+    else:
+        print(*result.lines(), *more, sep="\n")
     return 0
 
 

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from curate.config import LedgerConfig
@@ -21,7 +22,31 @@ WHERE reused_from IS NOT NULL AND reused_from NOT IN (SELECT call_id FROM calls)
 """
 
 
-def compact_ledger(cfg: LedgerConfig) -> dict[str, int]:
+@dataclass(frozen=True)
+class CompactedLedger:
+    """What was dropped, and the size of the ledger before and after."""
+
+    failed: int
+    abandoned: int
+    bytes_before: int
+    bytes_after: int
+
+    def summary(self) -> dict[str, int]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CheckedLedger:
+    """What is wrong with a ledger."""
+
+    faults: list[str]
+    """One sentence each."""
+
+    def summary(self) -> dict[str, Any]:
+        return {"good": not self.faults, "faults": self.faults}
+
+
+def compact_ledger(cfg: LedgerConfig) -> CompactedLedger:
     """Drop calls that failed or were never answered, and give their room back; nothing that was answered goes.
 
     Raises UserError while another process is at work: it would find its calls gone.
@@ -32,7 +57,7 @@ def compact_ledger(cfg: LedgerConfig) -> dict[str, int]:
             failed, abandoned = drop_unanswered(ledger)
         except sqlite3.DatabaseError as error:
             raise ledger_error(ledger.path, error) from error
-        return {"failed": failed, "abandoned": abandoned, "bytes_before": before, "bytes_after": ledger_bytes(cfg.data)}
+        return CompactedLedger(failed, abandoned, before, ledger_bytes(cfg.data))
 
 
 def drop_unanswered(ledger: Ledger) -> tuple[int, int]:
@@ -55,8 +80,8 @@ def drop_unanswered(ledger: Ledger) -> tuple[int, int]:
         db.close()
 
 
-def check_ledger(cfg: LedgerConfig) -> list[str]:
-    """What is wrong with the file or with a call in it, one sentence each."""
+def check_ledger(cfg: LedgerConfig) -> CheckedLedger:
+    """Hold the file and every call in it against their digests."""
     faults: list[str] = []
     try:
         with open_ledger(cfg.data) as ledger:
@@ -71,7 +96,7 @@ def check_ledger(cfg: LedgerConfig) -> list[str]:
         if not isinstance(cause, sqlite3.DatabaseError) or isinstance(cause, sqlite3.OperationalError):
             raise
         faults.append(str(error))
-    return faults
+    return CheckedLedger(faults)
 
 
 def call_faults(call: dict[str, Any]) -> Iterator[str]:

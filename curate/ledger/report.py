@@ -6,13 +6,13 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from curate.config import LedgerConfig
 from curate.ledger.entries import NUMBERS
 from curate.ledger.ledger import Ledger
-from curate.ledger.prices import usd
 from schemas.errors import UserError
 
 CALLS_PER_PAGE = 1000
@@ -25,10 +25,11 @@ COLUMNS = (
 )
 
 TOTALS = """
-SELECT model, strftime('%Y-%m-%d', answered_at, 'unixepoch') AS day, count(*), count(failure),
-    sum(input_tokens), sum(output_tokens), sum(cost_usd), count(*) - count(cost_usd)
+SELECT count(*), count(failure), sum(input_tokens), sum(output_tokens), sum(cost_usd), count(*) - count(cost_usd),
+    model, strftime('%Y-%m-%d', answered_at, 'unixepoch') AS day
 FROM calls WHERE answered_at IS NOT NULL GROUP BY model, day ORDER BY day, model
 """
+"""In the order of the fields of `ModelDay`."""
 
 FAILURES = """
 SELECT failure, CASE WHEN json_valid(answer) THEN substr(json_extract(answer, '$.error'), 1, 200) END AS error, count(*)
@@ -39,34 +40,110 @@ WAITING = "SELECT owner, count(*) FROM calls WHERE answered_at IS NULL OR asked_
 """A call that failed is asked again under the time of its first answer."""
 
 
-def report(cfg: LedgerConfig) -> dict[str, Any]:
-    """Totals by model and UTC day, failures by kind, calls without an answer, and the size of the file.
+@dataclass(frozen=True)
+class CallTotals:
+    """Calls that were answered, summed."""
 
-    `cost_usd` is the sum of what is known, null where nothing is; `unknown_cost` counts the other calls.
-    """
+    calls: int
+    failed: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    """The sum of what is known; null where nothing is."""
+    unknown_cost: int
+    """Calls whose cost is not known."""
+
+
+@dataclass(frozen=True)
+class ModelDay(CallTotals):
+    """The calls to one model on one UTC day."""
+
+    model: str
+    day: str
+
+
+@dataclass(frozen=True)
+class FailureCount:
+    """Calls that failed for one reason."""
+
+    failure: str
+    error: str
+    """What errors of the kind have in common."""
+    calls: int
+
+
+@dataclass(frozen=True)
+class LedgerReport:
+    """What a ledger holds."""
+
+    path: Path
+    bytes: int
+    totals: list[ModelDay]
+    """By day, then model."""
+    failures: list[FailureCount]
+    """The most frequent first."""
+    under_way: int
+    never_answered: int
+    """Calls of processes that are gone; those that were sent may have been charged."""
+
+    @property
+    def total(self) -> CallTotals:
+        """Of all models and days."""
+        known = [row.cost_usd for row in self.totals if row.cost_usd is not None]
+        return CallTotals(
+            calls=sum(row.calls for row in self.totals),
+            failed=sum(row.failed for row in self.totals),
+            input_tokens=sum(row.input_tokens for row in self.totals),
+            output_tokens=sum(row.output_tokens for row in self.totals),
+            cost_usd=sum(known) if known else None,
+            unknown_cost=sum(row.unknown_cost for row in self.totals),
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What `curate ledger --json` prints."""
+        return {
+            "path": str(self.path),
+            "bytes": self.bytes,
+            **asdict(self.total),
+            "under_way": self.under_way,
+            "never_answered": self.never_answered,
+            "totals": [{"model": row.model, "day": row.day} | asdict(row) for row in self.totals],
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+
+@dataclass(frozen=True)
+class ExportedCalls:
+    """A Parquet file with every call."""
+
+    path: Path
+    calls: int
+    bytes: int
+
+    def summary(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+def report_ledger(cfg: LedgerConfig) -> LedgerReport:
+    """Totals by model and UTC day, failures by kind, calls without an answer, and the size of the file."""
     with open_ledger(cfg.data) as ledger:
-        names = ("model", "day", "calls", "failed", "input_tokens", "output_tokens", "cost_usd", "unknown_cost")
-        totals = [dict(zip(names, row, strict=True)) for row in ledger.read(TOTALS)]
+        totals = [ModelDay(*row) for row in ledger.read(TOTALS)]
         failures: Counter[tuple[str, str]] = Counter()
         for failure, error, calls in ledger.read(FAILURES):
             failures[failure, kind_of_error(error or "")] += calls
         waiting = {"under_way": 0, "never_answered": 0}
         for owner, calls in ledger.read(WAITING):
             waiting["under_way" if ledger.owner_is_alive(owner) else "never_answered"] += calls
-    known = [row["cost_usd"] for row in totals if row["cost_usd"] is not None]
-    return {
-        "path": str(ledger_path(cfg.data)),
-        "bytes": ledger_bytes(cfg.data),
-        **{name: sum(row[name] for row in totals) for name in names[2:6]},
-        "cost_usd": sum(known) if known else None,
-        "unknown_cost": sum(row["unknown_cost"] for row in totals),
+    return LedgerReport(
+        path=ledger_path(cfg.data),
+        bytes=ledger_bytes(cfg.data),
+        totals=totals,
+        failures=[FailureCount(failure, error, calls) for (failure, error), calls in failures.most_common()],
         **waiting,
-        "totals": totals,
-        "failures": [{"failure": f, "error": error, "calls": n} for (f, error), n in failures.most_common()],
-    }
+    )
 
 
-def export(cfg: LedgerConfig) -> dict[str, Any]:
+def export_calls(cfg: LedgerConfig) -> ExportedCalls:
     """Every call as a row of a new Parquet file, page by page, with its numbers unpacked.
 
     Of a call without an answer the cost is null: it may have been charged.
@@ -99,7 +176,7 @@ def export(cfg: LedgerConfig) -> dict[str, Any]:
         finally:
             with suppress(OSError):
                 scratch.unlink(missing_ok=True)
-    return {"path": str(target), "calls": calls, "bytes": target.stat().st_size}
+    return ExportedCalls(target, calls, target.stat().st_size)
 
 
 def export_row(call: dict[str, Any]) -> dict[str, Any]:
@@ -153,36 +230,3 @@ def kind_of_error(error: str) -> str:
         return status[0]
     said = re.split(r": |, after | \(", error)[0]
     return " ".join(said.split()[:WORDS_OF_ERROR])
-
-
-def format_report(found: dict[str, Any]) -> str:
-    """`report`'s answer for people to read."""
-    head = ("day", "model", "calls", "failed", "input tokens", "output tokens", "cost")
-    rows = [head] + [(row["day"], row["model"], *format_counts(row)) for row in found["totals"]]
-    rows.append(("", "all", *format_counts(found)))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = []
-    for row in rows:
-        names = (text.ljust(width) for text, width in zip(row[:2], widths[:2], strict=True))
-        figures = (text.rjust(width) for text, width in zip(row[2:], widths[2:], strict=True))
-        lines.append("  ".join((*names, *figures)))
-    if found["failures"]:
-        lines += ["", "failures"]
-        lines += [f"  {row['calls']:>6}  {row['failure']}: {row['error']}" for row in found["failures"]]
-    lines.append("")
-    if found["under_way"]:
-        lines.append(f"{found['under_way']} calls under way")
-    if found["never_answered"]:
-        lines.append(f"{found['never_answered']} calls never answered: those that were sent may have been charged")
-    lines.append(f"{found['path']}: {found['bytes'] / 1e6:,.1f} MB")
-    return "\n".join(lines)
-
-
-def format_counts(row: dict[str, Any]) -> tuple[str, ...]:
-    """The figures of a line of the report."""
-    cost = usd(row["cost_usd"])
-    if row["unknown_cost"] and row["cost_usd"] is not None:
-        cost += f" + unknown for {row['unknown_cost']:,} calls"
-    elif not row["calls"]:
-        cost = usd(0.0)
-    return (*(f"{row[name]:,}" for name in ("calls", "failed", "input_tokens", "output_tokens")), cost)

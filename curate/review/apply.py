@@ -1,6 +1,7 @@
 """Builds screened again by what people said of their pairs."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from curate.config import ScreenConfig
@@ -14,10 +15,27 @@ from schemas.stages import StageName
 log = logging.getLogger(__name__)
 
 
-def apply_verdicts(data: Path, name: str) -> list[str]:
-    """Screen the builds that a review is about again, where people said something new; a line for each of them."""
+@dataclass(frozen=True)
+class AppliedVerdicts:
+    """A build that was screened by verdicts."""
+
+    build: str
+    rejected: int
+    swapped: int
+    kept: int
+    pairs: int
+
+    def line(self) -> str:
+        return (
+            f"build '{self.build}': {self.rejected} pairs dropped by human_reject, {self.swapped} swapped; "
+            f"{self.kept:,} of {self.pairs:,} kept"
+        )
+
+
+def apply_verdicts(data: Path, name: str) -> list[AppliedVerdicts]:
+    """Screen the builds that a review is about again, where people said something new."""
     verdicts = all_verdicts(data)
-    workspace, lines = Workspace(data), []
+    workspace, applied = Workspace(data), []
     for build in read_asked(data, name)["source"].unique().sort():
         if build not in workspace.build_names():
             continue
@@ -32,8 +50,5 @@ def apply_verdicts(data: Path, name: str) -> list[str]:
             log.warning("build '%s' is not screened by the verdicts yet: %s", build, error)
             continue
         rejected = screened.counts.dropped.get("human_reject", 0)
-        lines.append(
-            f"build '{build}': {rejected} pairs dropped by human_reject, {screened.swapped} swapped; "
-            f"{screened.kept:,} of {screened.pairs:,} kept"
-        )
-    return lines
+        applied.append(AppliedVerdicts(build, rejected, screened.swapped, screened.kept, screened.pairs))
+    return applied

@@ -67,7 +67,7 @@ class Room:
     def reviewer(self, username: str) -> httpx.Client:
         """A new reviewer, signed in."""
         account = invite(InviteConfig(username=f"{self.name}-{username}", **self.place))
-        form = {"username": account["username"], "password": account["password"]}
+        form = {"username": account.username, "password": account.password}
         token = answer(self.client({}).post("/token", data=form))["access_token"]
         return self.client({"Authorization": f"Bearer {token}"})
 

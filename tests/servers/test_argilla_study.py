@@ -94,7 +94,7 @@ def said_of(pairs: pl.DataFrame, study: pl.DataFrame, asked: pl.DataFrame) -> pl
 def replay(server: ArgillaServer, person: str, said: pl.DataFrame, place: dict) -> None:
     """Judge every record as this annotator did, as a user with an account of their own."""
     account = invite(InviteConfig(username=person, **place))
-    sign_in = {"username": account["username"], "password": account["password"]}
+    sign_in = {"username": account.username, "password": account.password}
     token = httpx.post(f"{server.url}/api/v1/token", data=sign_in).raise_for_status().json()["access_token"]
     labels = dict(said.select("record_id", person).rows())
     with httpx.Client(

@@ -138,7 +138,7 @@ def reviewer(argilla_server: ArgillaServer, tmp_path: Path) -> dict[str, str]:
         username=f"reviewer-{next(NUMBERS)}", home=argilla_server.home, workspace=WORKSPACE, data=tmp_path
     )
     found = invite(cfg)
-    return {name: found[name] for name in ("username", "password")}
+    return {"username": found.username, "password": found.password}
 
 
 NUMBERS = itertools.count()

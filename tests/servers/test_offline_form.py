@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from scripted import user
 
 from curate.review.config import ExportConfig, ImportConfig
-from curate.review.form.form import export, import_answers
+from curate.review.form.form import export_records, import_answers
 from curate.store.reviews import read_answers
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -59,7 +59,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def opened(tmp_path: Path, page: Page) -> str:
     """The address of a form with twelve records, opened, with the name given."""
     begin(tmp_path, "garden", asked_rows(12, a_is_chosen=[i % 2 == 0 for i in range(12)]))
-    export(ExportConfig(data=tmp_path, name="garden", out=tmp_path / "garden.html"))
+    export_records(ExportConfig(data=tmp_path, name="garden", out=tmp_path / "garden.html"))
     address = (tmp_path / "garden.html").as_uri()
     page.goto(address)
     page.keyboard.type("Ana María")
@@ -95,9 +95,9 @@ def test_twelve_records_are_judged_by_keyboard_and_come_back_as_they_were_presse
     answers = read_answers(tmp_path, "garden")  # by record, as the form shows them
     assert answers["better"].to_list() == [["a", "b", "equal", "both_bad"][int(key) - 1] for key in pressed]
     assert answers["sure"].to_list() == [1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, None]
-    assert (summary["submitted"], summary["never_asked"], summary["unreadable"]) == (12, [], 0)
-    assert summary["verdicts"] | {"accept": 0, "swap": 0} == {"accept": 0, "swap": 0, "tie": 2, "reject": 2}
-    assert summary["verdicts"]["accept"] + summary["verdicts"]["swap"] == 8
+    assert (summary.submitted, summary.never_asked, summary.unreadable) == (12, [], 0)
+    assert summary.verdicts | {"accept": 0, "swap": 0} == {"accept": 0, "swap": 0, "tie": 2, "reject": 2}
+    assert summary.verdicts["accept"] + summary.verdicts["swap"] == 8
 
 
 def test_answers_are_changed_undone_cleared_and_explained(opened, page, tmp_path):
@@ -172,7 +172,7 @@ def test_page_says_so_where_the_browser_keeps_nothing(opened, browser, tmp_path)
 def test_script_in_a_response_is_text(page, tmp_path):
     texts = {"response_a": [SCRIPT], "response_b": [""], "messages": [user(SCRIPT)]}
     begin(tmp_path, "garden", asked_rows(1, **texts))
-    export(ExportConfig(data=tmp_path, name="garden", out=tmp_path / "garden.html"))
+    export_records(ExportConfig(data=tmp_path, name="garden", out=tmp_path / "garden.html"))
     heard = Heard()
     heard.listen(page)
 
@@ -206,7 +206,7 @@ def test_twenty_thousand_records_open_and_turn_at_once(page, tmp_path):
     count = 20_000
     texts = {"response_a": ["Beans. " * 100] * count, "response_b": ["Peas. " * 100] * count}
     begin(tmp_path, "garden", asked_rows(count, **texts))
-    export(ExportConfig(data=tmp_path, name="garden", out=tmp_path / "garden.html"))
+    export_records(ExportConfig(data=tmp_path, name="garden", out=tmp_path / "garden.html"))
 
     page.goto((tmp_path / "garden.html").as_uri())
     page.keyboard.type("Ana")

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import sqrt
 from typing import Any
+
+from curate.stats import chance_difference
 
 Metrics = dict[str, Any]
 
@@ -68,12 +69,6 @@ def accuracy_turn(rows: Sequence[Metrics], checks: Sequence[int]) -> str:
         f"at step {rows[checks[-1]]['step']}, while training's rose from {trained[best]:.3f} to {trained[-1]:.3f}: "
         "pairs are learned by heart"
     )
-
-
-def chance_difference(one: float, other: float, pairs: int) -> float:
-    """How far two shares of `pairs` lie apart by chance in 19 of 20 cases: 1.96 * sqrt(2 * p * (1 - p) / pairs)."""
-    p = (one + other) / 2
-    return 1.96 * sqrt(2 * p * (1 - p) / pairs)
 
 
 def chosen_drop(logps: Sequence[float], split: str) -> str:

@@ -39,21 +39,16 @@ def mean_by_dataset(pairs: Sequence[TextPair], values: "np.ndarray", seed: int) 
     rows = {name: [row for row, pair in enumerate(pairs) if pair.dataset == name] for name in datasets}
     rows["all"] = list(range(len(pairs)))
     return {
-        name: by_group_bootstrap([pairs[row].group for row in chosen], values[chosen], seed)
-        for name, chosen in rows.items()
+        name: mean_interval([pairs[row].group for row in chosen], values[chosen], seed) for name, chosen in rows.items()
     }
 
 
-def by_group_bootstrap(groups: Sequence[str], values: "np.ndarray", seed: int) -> Interval:
-    """Mean of `values` with a percentile interval; whole prompt groups are drawn, as their pairs are alike."""
-    import numpy as np
+def mean_interval(groups: Sequence[str], values: "np.ndarray", seed: int) -> Interval:
+    """Mean of `values` with its interval; whole prompt groups are drawn, as their pairs are alike."""
+    from curate.stats import bootstrap_interval
 
-    _, group = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(group, weights=values), np.bincount(group)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return round(float(values.mean()), 4), round(float(low), 4), round(float(high), 4)
+    low, high = bootstrap_interval(values, seed, groups, RESAMPLES)
+    return round(float(values.mean()), 4), round(low, 4), round(high, 4)
 
 
 def length_margins(pairs: Sequence[TextPair]) -> "np.ndarray":

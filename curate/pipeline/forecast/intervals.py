@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import beta, t
+from scipy.stats import t
+
+from curate.stats import jeffreys
 
 LEVEL = 0.975
 """Of either end: together they leave out 5%."""
@@ -64,10 +66,8 @@ def sum_range(seen: Sequence[float], count: float, most: float) -> Range:
 
 
 def share_range(hits: int, rows: int) -> Range:
-    """A share with the interval of Jeffreys, which is sound for few rows and at 0 and 1."""
-    low = float(beta.ppf(1 - LEVEL, hits + 0.5, rows - hits + 0.5)) if hits else 0.0
-    high = float(beta.ppf(LEVEL, hits + 0.5, rows - hits + 0.5)) if hits < rows else 1.0
-    return Range(hits / rows, low, high)
+    """A share with the interval of Jeffreys."""
+    return Range(hits / rows, *jeffreys(hits, rows))
 
 
 def at_least(one: Range, other: Range) -> Range:

@@ -1,6 +1,7 @@
 """Accounts of reviewers on a server, and the pseudonyms they go by outside it."""
 
 import secrets
+from dataclasses import asdict, dataclass, field
 
 from curate.review.answers import reviewer_id
 from curate.review.argilla.client import ArgillaClient, connect
@@ -17,8 +18,25 @@ def pseudonyms(server: ArgillaClient, workspace: str) -> set[str]:
     return {reviewer_id(user["id"]) for user in [me, *server.get(path)["items"]]}
 
 
-def invite(cfg: InviteConfig) -> dict[str, str]:
-    """Make an account for an annotator in the workspace: `url`, `username` and `password`, which is kept nowhere.
+@dataclass(frozen=True)
+class Invitation:
+    """A new account, and where to use it."""
+
+    url: str
+    username: str
+    password: str = field(repr=False)
+    """Kept nowhere."""
+
+    def summary(self) -> dict[str, str]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The same in words."""
+        return [self.url, f"user name: {self.username}", f"password:  {self.password} (shown this once)"]
+
+
+def invite(cfg: InviteConfig) -> Invitation:
+    """Make an account for an annotator in the workspace.
 
     Raises UserError where the name is taken.
     """
@@ -36,4 +54,4 @@ def invite(cfg: InviteConfig) -> dict[str, str]:
         account = {"username": username, "first_name": username, "password": password, "role": "annotator"}
         user = server.create("/users", account)
         server.create(f"/workspaces/{workspace}/users", {"user_id": user["id"]})
-        return {"url": server.url, "username": username, "password": password}
+        return Invitation(server.url, username, password)

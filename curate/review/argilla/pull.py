@@ -16,8 +16,8 @@ from curate.review.argilla.client import ArgillaClient, connect
 from curate.review.argilla.dataset import Dataset, open_dataset
 from curate.review.argilla.push import read_uploaded
 from curate.review.argilla.records import find_records
+from curate.review.collected import CollectedAnswers, count_verdicts
 from curate.review.config import PullConfig
-from curate.screen.human import text_key, verdicts
 from curate.store.reviews import (
     Review,
     begun_review,
@@ -29,7 +29,6 @@ from curate.store.reviews import (
 )
 from schemas.errors import UserError
 from schemas.manifest import FORMAT
-from schemas.names import VERDICTS
 from schemas.tables import Annotation
 
 log = logging.getLogger(__name__)
@@ -42,27 +41,16 @@ TAKEN_BACK = {name: Annotation.create_empty().schema[name] for name in ("record_
 
 
 @dataclass(frozen=True)
-class Pulled:
+class Pulled(CollectedAnswers):
     """What people said so far."""
 
-    name: str
-    submitted: int
-    drafts: int
-    discarded: int
-    verdicts: dict[str, int]
-    needs_review: int
     is_changed: bool
     """The answers are not those that were known before."""
 
     def summary(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "submitted": self.submitted,
-            "drafts": self.drafts,
-            "discarded": self.discarded,
-            "verdicts": self.verdicts,
-            "needs_review": self.needs_review,
-        }
+        found = super().summary()
+        del found["is_changed"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -103,16 +91,15 @@ def pull(cfg: PullConfig) -> Pulled:
         # Written first: were the states saved without the answers, the next pull would not look for them.
         save_answers(cfg.data, cfg.name, answers)
         save_pulled(cfg.data, cfg.name, pulled)
-    found = verdicts(answers, asked.with_columns(pair_id=text_key("record_id")))
-    by_verdict = dict(found.group_by("verdict").len().iter_rows())
     counts = {state: sum(dataset["counts"][state] for dataset in pulled.values()) for state in STATES}
+    by_verdict, needs_review = count_verdicts(answers, asked)
     return Pulled(
         name=cfg.name,
         submitted=counts["submitted"],
         drafts=counts["draft"],
         discarded=counts["discarded"],
-        verdicts={verdict: by_verdict.get(verdict, 0) for verdict in VERDICTS},
-        needs_review=by_verdict.get(None, 0),
+        verdicts=by_verdict,
+        needs_review=needs_review,
         is_changed=is_changed,
     )
 

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -16,13 +17,13 @@ import polars as pl
 from curate.files import nearest_hint, write_atomically
 from curate.review.answers import answer_row, answer_table, latest_answers, merge_answers, reviewer_id
 from curate.review.argilla.dataset import BETTER_TEXTS, WRONG_TEXTS
+from curate.review.collected import CollectedAnswers, count_verdicts
 from curate.review.config import ExportConfig, ImportConfig
 from curate.review.display import display_messages, display_text
 from curate.review.select import choose_records
-from curate.screen.human import current_answers, text_key, verdicts
+from curate.screen.human import current_answers
 from curate.store.reviews import lock_review, read_answers, read_asked, read_review, review_names, save_answers
 from schemas.errors import UserError
-from schemas.names import VERDICTS
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,37 @@ NAMED = 5
 STUB = r"\{\{(\w+)\}\}"
 
 
-def export(cfg: ExportConfig) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ExportedReview:
+    """A file with the records of a review."""
+
+    name: str
+    records: int
+    path: Path
+
+    def summary(self) -> dict[str, Any]:
+        return {"name": self.name, "records": self.records, "path": str(self.path)}
+
+    def lines(self) -> list[str]:
+        """The same in words."""
+        return [f"review '{self.name}': {self.records} records in {self.path}"]
+
+
+@dataclass(frozen=True)
+class ImportedAnswers(CollectedAnswers):
+    """The answers of a review after those of a file were merged; drafts and discarded records are Argilla's."""
+
+    added: int
+    """Answers that were not known before."""
+    not_judged: int
+    """Records of the file without an answer."""
+    unreadable: int
+    """Answers with a label that is not ours; they are kept and not counted."""
+    never_asked: list[str]
+    """Ids of the file that the review does not have."""
+
+
+def export_records(cfg: ExportConfig) -> ExportedReview:
     """Write the records of a review to a file; those chosen before, or newly chosen ones where there are none yet.
 
     Raises UserError for another suffix, and for a file that is there and would be lost.
@@ -54,7 +85,7 @@ def export(cfg: ExportConfig) -> dict[str, Any]:
     # hash, so by ids the order says nothing, and whoever stops early has judged a fair sample.
     asked = asked.sort("batch", "record_id")
     write_atomically(cfg.out, writers[cfg.out.suffix](cfg.name, asked).encode())
-    return {"name": cfg.name, "records": asked.height, "path": str(cfg.out)}
+    return ExportedReview(cfg.name, asked.height, cfg.out)
 
 
 def refuse_to_lose(path: Path) -> None:
@@ -128,7 +159,7 @@ def source_hash(source: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def import_answers(cfg: ImportConfig) -> dict[str, Any]:
+def import_answers(cfg: ImportConfig) -> ImportedAnswers:
     """Merge the answers of a file into the history of their review; the same file again adds nothing.
 
     A line holds `review`, `record` and `better`, and may hold `reviewer`, `sure`, `wrong`, `note` and `answered_at`.
@@ -147,22 +178,21 @@ def import_answers(cfg: ImportConfig) -> dict[str, Any]:
         answers = merge_answers(history, new)
         if not answers.equals(history):
             save_answers(cfg.data, name, answers)
-    found = verdicts(answers, asked.with_columns(pair_id=text_key("record_id")))
-    counts = dict(found.group_by(pl.col("verdict").cast(pl.String)).len().rows())
     unreadable = new.filter(pl.col("status") == "unreadable").height
     log_uncounted(cfg.file, not_judged, unreadable, unknown)
-    return {
-        "name": name,
-        "submitted": current_answers(answers).height,
-        "drafts": 0,
-        "discarded": 0,
-        "verdicts": {verdict: counts.get(verdict, 0) for verdict in VERDICTS},
-        "needs_review": counts.get(None, 0),
-        "added": answers.height - history.height,
-        "not_judged": not_judged,
-        "unreadable": unreadable,
-        "never_asked": unknown,
-    }
+    by_verdict, needs_review = count_verdicts(answers, asked)
+    return ImportedAnswers(
+        name=name,
+        submitted=current_answers(answers).height,
+        drafts=0,
+        discarded=0,
+        verdicts=by_verdict,
+        needs_review=needs_review,
+        added=answers.height - history.height,
+        not_judged=not_judged,
+        unreadable=unreadable,
+        never_asked=unknown,
+    )
 
 
 def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:

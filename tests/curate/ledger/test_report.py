@@ -16,7 +16,7 @@ from curate.ledger.ledger import Ledger
 from curate.ledger.maintenance import check_ledger
 from curate.ledger.prices import Price, Prices
 from curate.ledger.recorder import Recorder
-from curate.ledger.report import CALLS_PER_PAGE, kind_of_error, report
+from curate.ledger.report import CALLS_PER_PAGE, LedgerReport, ModelDay, kind_of_error, report_ledger
 from curate.ledger.spend_cap import Budget
 from schemas.calls import CallResult, Request
 
@@ -87,8 +87,8 @@ def abandon(data, text: str = "abandoned") -> tuple[ScriptedModel, Request]:
     return model, request
 
 
-def row(found: dict, model: str) -> dict:
-    return next(line for line in found["totals"] if line["model"] == model)
+def row(found: LedgerReport, model: str) -> ModelDay:
+    return next(line for line in found.totals if line.model == model)
 
 
 def test_calls_are_summed_by_model_and_utc_day(cfg, add, change):
@@ -100,9 +100,9 @@ def test_calls_are_summed_by_model_and_utc_day(cfg, add, change):
     change("UPDATE calls SET answered_at = ? WHERE request LIKE '%priced generate 1%'", midnight)
     change("UPDATE calls SET asked_at = 0")
 
-    totals = report(cfg)["totals"]
+    totals = report_ledger(cfg).totals
 
-    assert [(line["day"], line["model"], line["calls"], line["input_tokens"]) for line in totals] == [
+    assert [(line.day, line.model, line.calls, line.input_tokens) for line in totals] == [
         ("2026-02-28", "openai:priced", 1, 100),
         ("2026-03-01", "openai:priced", 1, 100),
         ("2026-03-01", "smollm2", 1, 100),
@@ -114,14 +114,14 @@ def test_an_unknown_cost_is_counted_and_never_summed_as_nothing(cfg, add, run):
     add("openai:other", said("a"), price_name="openai:other")
     add("smollm2", said("a"))
 
-    found = report(cfg)
+    found = report_ledger(cfg)
     _, out, _ = run()
 
     # 2 x (100 x 10 + 10 x 30) / 1e6 = 0.0026
-    assert row(found, "openai:priced")["cost_usd"] == pytest.approx(0.0026)
-    assert (row(found, "openai:other")["cost_usd"], row(found, "openai:other")["unknown_cost"]) == (None, 1)
-    assert (row(found, "smollm2")["cost_usd"], row(found, "smollm2")["unknown_cost"]) == (0.0, 0)
-    assert (found["cost_usd"], found["unknown_cost"], found["calls"]) == (pytest.approx(0.0026), 1, 4)
+    assert row(found, "openai:priced").cost_usd == pytest.approx(0.0026)
+    assert (row(found, "openai:other").cost_usd, row(found, "openai:other").unknown_cost) == (None, 1)
+    assert (row(found, "smollm2").cost_usd, row(found, "smollm2").unknown_cost) == (0.0, 0)
+    assert (found.total.cost_usd, found.total.unknown_cost, found.total.calls) == (pytest.approx(0.0026), 1, 4)
     lines = {line.split()[1]: line for line in out.splitlines()[1:4]}
     assert lines["openai:priced"].endswith("0.002600 USD")
     assert lines["openai:other"].endswith("unknown")
@@ -139,11 +139,11 @@ def test_failures_are_counted_by_kind_and_status(cfg, add, run):
         CallResult(failure="refused", error="HTTP 400: content_policy"),
     )
 
-    found = report(cfg)
+    found = report_ledger(cfg)
     _, out, _ = run()
 
-    assert found["failed"] == 4
-    assert {(line["failure"], line["error"]): line["calls"] for line in found["failures"]} == {
+    assert found.total.failed == 4
+    assert {(line.failure, line.error): line.calls for line in found.failures} == {
         ("failed_call", "HTTP 500"): 2,
         ("failed_call", "no answer within 600 s"): 1,
         ("refused", "HTTP 400"): 1,
@@ -167,10 +167,10 @@ def test_errors_of_one_kind_have_one_name(error, kind):
 def test_a_call_that_was_never_answered_may_have_been_charged(tmp_path, cfg, run):
     abandon(tmp_path)
 
-    found = report(cfg)
+    found = report_ledger(cfg)
     _, out, _ = run()
 
-    assert (found["calls"], found["never_answered"], found["under_way"], found["cost_usd"]) == (0, 1, 0, None)
+    assert (found.total.calls, found.never_answered, found.under_way, found.total.cost_usd) == (0, 1, 0, None)
     assert "1 calls never answered: those that were sent may have been charged" in out
 
 
@@ -179,9 +179,9 @@ def test_a_call_of_a_process_at_work_is_under_way(tmp_path, cfg):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.claim(model, [(call_key(model, request), request)])
 
-        found = report(cfg)
+        found = report_ledger(cfg)
 
-    assert (found["never_answered"], found["under_way"]) == (0, 1)
+    assert (found.never_answered, found.under_way) == (0, 1)
 
 
 def test_a_failed_call_that_is_asked_again_is_under_way_too(tmp_path, cfg, add):
@@ -192,7 +192,7 @@ def test_a_failed_call_that_is_asked_again_is_under_way_too(tmp_path, cfg, add):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.claim(model, [(call_key(model, request), request)])
 
-        assert report(cfg)["under_way"] == 1
+        assert report_ledger(cfg).under_way == 1
 
 
 def test_a_ledger_without_calls_has_nothing_to_tell(tmp_path, run):
@@ -201,7 +201,7 @@ def test_a_ledger_without_calls_has_nothing_to_tell(tmp_path, run):
 
     code, out, _ = run("--json")
 
-    found = json.loads(out.splitlines()[-1])
+    found = json.loads(out)
     assert code == 0
     assert (found["calls"], found["unknown_cost"], found["totals"], found["failures"]) == (0, 0, [], [])
 
@@ -233,7 +233,7 @@ def test_every_call_is_exported_with_its_numbers_unpacked(tmp_path, add, run):
     calls = pl.read_parquet(tmp_path / "new" / "calls.parquet")
     by_model = {call["model"]: call for call in calls.to_dicts()}
     assert code == 0
-    assert json.loads(out.splitlines()[-1])["calls"] == calls.height == 4
+    assert json.loads(out)["calls"] == calls.height == 4
     assert calls.schema["numbers"] == pl.List(pl.Float64)
     assert (by_model["head"]["numbers"], by_model["minilm"]["numbers"]) == ([0.1], [0.5, 0.25])
     assert by_model["openai:other"]["cost_usd"] is None
@@ -282,15 +282,15 @@ def test_compacting_drops_what_has_no_answer_and_nothing_else(tmp_path, cfg, add
 
     code, out, _ = run("--compact", "--json")
 
-    found = json.loads(out.splitlines()[-1])
-    after = report(cfg)
+    found = json.loads(out)
+    after = report_ledger(cfg)
     assert code == 0
     assert (found["failed"], found["abandoned"]) == (2, 1)
     assert found["bytes_before"] - found["bytes_after"] > 900_000
-    assert after["bytes"] == found["bytes_after"]
+    assert after.bytes == found["bytes_after"]
     # the answer, the refusal, and the failure that was charged
-    assert (after["calls"], after["failed"], after["never_answered"]) == (3, 2, 0)
-    assert check_ledger(cfg) == []
+    assert (after.total.calls, after.total.failed, after.never_answered) == (3, 2, 0)
+    assert check_ledger(cfg).faults == []
 
 
 def test_compacting_waits_for_a_process_at_work(tmp_path, cfg, add, run):
@@ -303,7 +303,7 @@ def test_compacting_waits_for_a_process_at_work(tmp_path, cfg, add, run):
 
     assert code == 2
     assert "is making calls" in err
-    assert report(cfg)["failed"] == 1
+    assert report_ledger(cfg).total.failed == 1
 
 
 def test_calls_of_every_state_pass_the_check(tmp_path, cfg, add, run):
@@ -339,18 +339,18 @@ def test_a_call_that_was_tampered_with_is_a_fault_and_exit_code_1(add, change, r
 
     code, out, _ = run("--check", "--json")
 
-    *lines, last = out.splitlines()
-    found = json.loads(last)
+    _, lines, _ = run("--check")
+    found = json.loads(out)
     assert code == 1
-    assert len(lines) == 1 and fault in lines[0]
-    assert found == {"good": False, "faults": lines}
+    assert found == {"good": False, "faults": lines.splitlines()}
+    assert len(found["faults"]) == 1 and fault in found["faults"][0]
 
 
 def test_a_score_without_numbers_is_a_fault(cfg, add, change):
     add("head", CallResult(values=(0.1,)), kind="score")
     change("UPDATE calls SET numbers = NULL")
 
-    assert [fault.split(": ")[1] for fault in check_ledger(cfg)] == ["no numbers"]
+    assert [fault.split(": ")[1] for fault in check_ledger(cfg).faults] == ["no numbers"]
 
 
 def test_a_file_that_is_no_ledger_is_a_fault(tmp_path, run):

@@ -9,7 +9,7 @@ from judging import answer, ask_about
 from curate.config import BuildConfig
 from curate.pipeline.build import build
 from curate.review.config import StatusConfig
-from curate.review.status import status, status_lines
+from curate.review.status import review_status
 from curate.store.reviews import Stratum, begun_review, read_answers, save_answers, save_asked, save_review
 from schemas.errors import UserError
 
@@ -27,21 +27,22 @@ def data(tmp_path):
 
 
 def found(data):
-    return status(StatusConfig(name="garden", data=data))
+    return review_status(StatusConfig(name="garden", data=data))
 
 
 def test_a_review_that_was_not_begun_is_refused_with_the_way_to_begin(tmp_path):
     with pytest.raises(UserError, match="curate review push garden"):
-        status(StatusConfig(name="garden", data=tmp_path))
+        review_status(StatusConfig(name="garden", data=tmp_path))
 
 
 def test_before_any_answer_nothing_is_told_of_the_dataset(data):
     told = found(data)
 
-    assert (told["records"], told["judged"], told["wanted"], told["missing"]) == (10, 0, 10, 10)
-    assert told["agreement"] is told["corrected"] is told["predicted"] is told["more_records"] is None
-    assert told["alpha"] is None
-    assert "nothing to tell yet" in "\n".join(status_lines(told))
+    assert (told.records, told.judged, told.wanted, told.missing) == (10, 0, 10, 10)
+    assert told.labels.agreement.overall is told.labels.corrected is told.labels.predicted is None
+    assert told.labels.more_records is None
+    assert told.alpha is None
+    assert "nothing to tell yet" in "\n".join(told.lines())
 
 
 def test_a_judged_audit_tells_the_share_that_agrees(data):
@@ -52,13 +53,13 @@ def test_a_judged_audit_tells_the_share_that_agrees(data):
 
     told = found(data)
 
-    assert told["agreement"]["estimate"] == pytest.approx(0.8)
-    assert told["agreement"]["low"] < 0.8 < told["agreement"]["high"]
-    assert told["by_source"]["garden"] == told["agreement"]
-    assert told["verdicts"] == {"accept": 8, "swap": 2, "tie": 0, "reject": 0}
-    assert told["more_records"]["0.05"] > 0
-    lines = status_lines(told)
-    assert lines[0] == "review 'garden': 10 of 10 records judged (10 audit)"
+    assert told.labels.agreement.overall.estimate == pytest.approx(0.8)
+    assert told.labels.agreement.overall.low < 0.8 < told.labels.agreement.overall.high
+    assert told.labels.agreement.by_source["garden"] == told.labels.agreement.overall
+    assert told.verdicts == {"accept": 8, "swap": 2, "tie": 0, "reject": 0}
+    assert told.summary()["more_records"]["0.05"] == told.labels.more_records[0.05] > 0
+    lines = told.lines()
+    assert lines[0] == "review 'garden': 10 of 10 records judged (10 random)"
     assert any(line.startswith("people agree with 80.0% (") for line in lines)
 
 
@@ -71,9 +72,9 @@ def test_what_was_not_drawn_by_chance_changes_no_rate(data):
 
     told = found(data)
 
-    assert told["agreement"]["records"] == 4
-    assert told["agreement"]["estimate"] == 1.0
-    assert told["agreement"]["low"] < 1.0
+    assert told.labels.agreement.overall.records == 4
+    assert told.labels.agreement.overall.estimate == 1.0
+    assert told.labels.agreement.overall.low < 1.0
 
 
 def test_two_reviewers_are_compared_and_split_pairs_are_named(data):
@@ -84,11 +85,11 @@ def test_two_reviewers_are_compared_and_split_pairs_are_named(data):
 
     told = found(data)
 
-    assert told["needs_review"] == [asked["record_id"][0]]
-    assert (told["wanted"], told["missing"]) == (20, 7)
-    assert [kappa["reviewers"] for kappa in told["kappas"]] == [("r1", "r2")]
-    assert [row["answers"] for row in told["reviewers"]] == [10, 3]
-    assert told["answers_an_hour"] == pytest.approx(360)
+    assert told.needs_review == [asked["record_id"][0]]
+    assert (told.wanted, told.missing) == (20, 7)
+    assert [kappa.reviewers for kappa in told.kappas] == [("r1", "r2")]
+    assert [row["answers"] for row in told.reviewers] == [10, 3]
+    assert told.answers_an_hour == pytest.approx(360)
 
 
 def test_known_answers_correct_the_rate_or_say_why_not(data):
@@ -103,11 +104,11 @@ def test_known_answers_correct_the_rate_or_say_why_not(data):
 
     told = found(data)
 
-    assert told["corrected"]["estimate"] is None
-    assert "it takes 10 answers" in told["corrected"]["reason"]
-    assert told["by_sampler"]["gold"] == 5
-    assert told["verdicts"]["accept"] == 5
-    assert told["reviewers"][0]["right"] == 1.0
+    assert told.labels.corrected.estimate is None
+    assert "it takes 10 answers" in told.labels.corrected.reason
+    assert told.by_sampler["gold"] == 5
+    assert told.verdicts["accept"] == 5
+    assert told.reviewers[0]["right"] == 1.0
 
 
 def test_a_review_outlives_its_build(data):
@@ -116,7 +117,7 @@ def test_a_review_outlives_its_build(data):
     answer(data, "garden", asked, {row: "chosen" for row in range(10)})
     (data / "builds" / "garden.json").unlink()
 
-    assert found(data)["agreement"]["estimate"] == 1.0
+    assert found(data).labels.agreement.overall.estimate == 1.0
 
 
 def test_unreadable_answers_are_counted_and_do_not_count(data):
@@ -128,7 +129,7 @@ def test_unreadable_answers_are_counted_and_do_not_count(data):
 
     told = found(data)
 
-    assert (told["unreadable"], told["answers"]) == (1, 0)
+    assert (told.unreadable, told.answers) == (1, 0)
 
 
 def test_a_batch_counts_by_its_share_of_the_audit_and_not_by_how_much_of_it_was_judged(data):
@@ -142,4 +143,4 @@ def test_a_batch_counts_by_its_share_of_the_audit_and_not_by_how_much_of_it_was_
     told = found(data)
 
     # half of the audit agrees in 4 of 5, the other half in the one that was judged
-    assert told["agreement"]["estimate"] == pytest.approx(0.5 * 0.8 + 0.5 * 1.0)
+    assert told.labels.agreement.overall.estimate == pytest.approx(0.5 * 0.8 + 0.5 * 1.0)

@@ -12,7 +12,7 @@ from curate.mix.mix import mix
 from curate.pipeline.build import build
 from curate.pipeline.rescreen import last_thresholds, rescreen
 from curate.report.explain import explain, format_trace
-from curate.review.apply import apply_verdicts
+from curate.review.apply import AppliedVerdicts, apply_verdicts
 from curate.screen.human import SwapConfig, all_verdicts, swap_pairs
 from curate.store.store import open_table
 from curate.store.workspace import read_build
@@ -56,12 +56,13 @@ def test_rejected_and_equal_pairs_are_dropped_by_human_reject_and_accepted_ones_
     asked = ask_about(data, "garden")
     answer(data, "garden", asked, {0: "both_bad", 1: "equal", 2: "chosen"})
 
-    lines = apply_verdicts(data, "garden")
+    (applied,) = apply_verdicts(data, "garden")
 
     found = screened(data)
     dropped = [found[asked["record_id"][row]] for row in range(4)]
     assert dropped == ["human_reject", "human_reject", None, None]
-    assert lines == ["build 'garden': 2 pairs dropped by human_reject, 0 swapped; 8 of 10 kept"]
+    assert applied == AppliedVerdicts("garden", rejected=2, swapped=0, kept=8, pairs=10)
+    assert applied.line() == "build 'garden': 2 pairs dropped by human_reject, 0 swapped; 8 of 10 kept"
 
 
 def test_a_pair_that_people_turn_round_is_swapped_and_has_no_scores(data):

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -14,7 +13,7 @@ from curate.models.reward_head import HEADS, RewardHead, head_folder
 from schemas.errors import UserError
 from train.cli import main
 from train.reward.card import reward_card
-from train.reward.evaluate import by_group_bootstrap, length_margins
+from train.reward.evaluate import length_margins
 from train.reward.pairs import TextPair, read_reward_pairs
 from train.reward.reward import RewardConfig, train_reward
 from train.reward.split import planted_pairs, split_pairs
@@ -189,15 +188,6 @@ def test_planted_responses_replace_the_rejected_one_only():
     assert 30 < len(planted) < 70  # a quarter of 200, give or take
     assert {"", ".", "I cannot help with that."} <= {pair.rejected for pair in planted}
     assert {pair.chosen for pair in planted} <= {pair.chosen for pair in pairs}
-
-
-def test_one_prompt_with_many_pairs_widens_the_interval():
-    values = np.array([1.0, 0.0] * 50)
-
-    _, low, high = by_group_bootstrap([str(n) for n in range(100)], values, 0)
-    _, wide_low, wide_high = by_group_bootstrap([str(n % 10) for n in range(100)], values, 0)
-
-    assert high - low < wide_high - wide_low
 
 
 def test_equal_lengths_are_a_tie_for_longer_wins():

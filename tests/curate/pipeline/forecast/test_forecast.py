@@ -9,7 +9,7 @@ from scripted import completion, user
 
 from curate.cli.main import main
 from curate.ledger.ledger import Ledger
-from curate.ledger.report import report
+from curate.ledger.report import report_ledger
 from curate.models.resolve import resolve_scorer
 from schemas.calls import Request
 
@@ -355,8 +355,8 @@ def test_the_ledger_has_what_every_call_cost(place, tmp_path):
 
     from curate.config import LedgerConfig
 
-    found = report(LedgerConfig(data=tmp_path / "data"))
-    assert str(round(3 * CALL_USD, 4)) in json.dumps(found)
+    found = report_ledger(LedgerConfig(data=tmp_path / "data"))
+    assert str(round(3 * CALL_USD, 4)) in json.dumps(found.summary())
 
 
 def test_a_larger_max_tokens_repeats_only_the_pairs_that_were_cut(place, endpoint, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 
 from curate.review.answers import answer_row, answer_table, latest_answers, merge_answers, reviewer_id
 from curate.review.config import ExportConfig, ImportConfig
-from curate.review.form.form import export, import_answers, make_form, script_json
+from curate.review.form.form import ImportedAnswers, export_records, import_answers, make_form, script_json
 from curate.store.reviews import read_answers
 from schemas.errors import UserError
 from schemas.names import BETTER, FLAWS
@@ -36,7 +36,7 @@ def line(record: str, better: Any = "a", **given: Any) -> dict[str, Any]:
     return {"review": "garden", "record": record, "reviewer": "Ana", **labels} | given
 
 
-def brought(data: Path, *lines: Any, name: str = "garden-Ana.jsonl") -> dict[str, Any]:
+def brought(data: Path, *lines: Any, name: str = "garden-Ana.jsonl") -> ImportedAnswers:
     """What an import of these lines says."""
     path = data / name
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in lines))
@@ -44,7 +44,7 @@ def brought(data: Path, *lines: Any, name: str = "garden-Ana.jsonl") -> dict[str
 
 
 def exported(data: Path, out: str) -> Path:
-    export(ExportConfig(data=data, name="garden", out=data / out))
+    export_records(ExportConfig(data=data, name="garden", out=data / out))
     return data / out
 
 
@@ -149,9 +149,9 @@ def test_answers_come_to_verdicts(tmp_path, asked):
     summary = brought(tmp_path, *map(line, asked["record_id"], labels))
 
     # the last record has its chosen response as B: whoever prefers A there swaps it
-    assert summary["verdicts"] == {"accept": 1, "swap": 2, "tie": 1, "reject": 1}
-    assert (summary["name"], summary["submitted"], summary["drafts"], summary["discarded"]) == ("garden", 5, 0, 0)
-    assert summary["needs_review"] == 0
+    assert summary.verdicts == {"accept": 1, "swap": 2, "tie": 1, "reject": 1}
+    assert (summary.name, summary.submitted, summary.drafts, summary.discarded) == ("garden", 5, 0, 0)
+    assert summary.needs_review == 0
 
 
 def test_people_who_disagree_leave_a_record_that_needs_review(tmp_path, asked):
@@ -159,18 +159,18 @@ def test_people_who_disagree_leave_a_record_that_needs_review(tmp_path, asked):
 
     summary = brought(tmp_path, line(record, "a"), line(record, "b", reviewer="Ben"))
 
-    assert (summary["submitted"], summary["needs_review"]) == (2, 1)
+    assert (summary.submitted, summary.needs_review) == (2, 1)
 
 
 def test_same_file_again_adds_nothing(tmp_path, asked):
     lines = [line(record) for record in asked["record_id"]]
-    assert brought(tmp_path, *lines)["added"] == 5
+    assert brought(tmp_path, *lines).added == 5
     saved = tmp_path / "reviews" / "garden" / "answers.parquet"
     written = saved.stat().st_mtime_ns
 
     summary = brought(tmp_path, *lines, name="copy.jsonl")
 
-    assert (summary["added"], summary["submitted"]) == (0, 5)
+    assert (summary.added, summary.submitted) == (0, 5)
     assert saved.stat().st_mtime_ns == written
 
 
@@ -180,7 +180,7 @@ def test_later_answer_supersedes_whatever_file_comes_first(tmp_path, asked):
 
     summary = brought(tmp_path, line(record, "a"))
 
-    assert summary["verdicts"]["swap"] == 1
+    assert summary.verdicts["swap"] == 1
     assert read_answers(tmp_path, "garden")["better"].to_list() == ["a", "b"]
 
 
@@ -190,7 +190,7 @@ def test_answer_that_was_taken_back_does_not_count(tmp_path, asked):
 
     summary = brought(tmp_path, line(record, None, answered_at=LATER), line(other, None, answered_at=LATER))
 
-    assert (summary["submitted"], summary["not_judged"]) == (0, 2)
+    assert (summary.submitted, summary.not_judged) == (0, 2)
     # the other one was never submitted: there is nothing to take back
     assert read_answers(tmp_path, "garden")["status"].to_list() == ["submitted", "withdrawn"]
 
@@ -202,7 +202,7 @@ def test_export_that_was_filled_in_by_hand_comes_back(tmp_path, asked):
     summary = brought(tmp_path, *rows, name="ben.jsonl")
 
     answer = read_answers(tmp_path, "garden").row(0, named=True)
-    assert (summary["submitted"], summary["not_judged"]) == (1, 4)
+    assert (summary.submitted, summary.not_judged) == (1, 4)
     assert answer["reviewer"] == reviewer_id("Ben")
     assert (answer["sure"], answer["wrong"], answer["note"]) == (3, ["factual", "logic"], "wrong sum")
 
@@ -212,9 +212,9 @@ def test_undated_answers_that_are_saved_again_are_the_same_answers(tmp_path, ask
     undated = line(record, answered_at=None)
     brought(tmp_path, undated)
     os.utime(tmp_path / "garden-Ana.jsonl", (1, 1))
-    assert brought(tmp_path, undated)["added"] == 0
+    assert brought(tmp_path, undated).added == 0
 
-    assert brought(tmp_path, undated | {"better": "b"})["added"] == 1
+    assert brought(tmp_path, undated | {"better": "b"}).added == 1
 
     assert latest_answers(read_answers(tmp_path, "garden"))["better"].to_list() == ["b"]
 
@@ -227,7 +227,7 @@ def test_time_in_the_future_is_not_believed(tmp_path, asked):
     again = brought(tmp_path, line(record, answered_at=ahead))
 
     assert read_answers(tmp_path, "garden")["answered_at"][0] <= datetime.now(UTC)
-    assert (summary["added"], again["added"]) == (1, 0)
+    assert (summary.added, again.added) == (1, 0)
 
 
 def test_time_without_a_zone_is_utc_and_one_with_a_zone_is_moved_there(tmp_path, asked):
@@ -258,7 +258,7 @@ def test_label_that_is_not_ours_makes_an_answer_unreadable(tmp_path, asked, wron
 
     summary = brought(tmp_path, line(first, **wrong), line(second))
 
-    assert (summary["unreadable"], summary["submitted"]) == (1, 1)
+    assert (summary.unreadable, summary.submitted) == (1, 1)
     assert sorted(read_answers(tmp_path, "garden")["status"].to_list()) == ["submitted", "unreadable"]
 
 
@@ -268,14 +268,14 @@ def test_label_that_was_corrected_by_hand_is_read(tmp_path, asked):
 
     summary = brought(tmp_path, line(record, "a"))
 
-    assert (summary["unreadable"], summary["submitted"]) == (0, 1)
+    assert (summary.unreadable, summary.submitted) == (0, 1)
     assert read_answers(tmp_path, "garden")["status"].to_list() == ["submitted"]
 
 
 def test_records_that_were_never_asked_are_named_and_left_out(tmp_path, asked):
     summary = brought(tmp_path, line("f" * 16), line(asked["record_id"][0]))
 
-    assert (summary["never_asked"], summary["submitted"]) == (["f" * 16], 1)
+    assert (summary.never_asked, summary.submitted) == (["f" * 16], 1)
 
 
 @pytest.mark.parametrize(
