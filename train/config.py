@@ -10,14 +10,14 @@ from schemas.errors import UserError
 Device = Literal["auto", "cpu", "cuda"]
 
 BOUNDS: dict[str, tuple[float, float]] = {
-    "limit": (1, math.inf),
+    "max_rows": (1, math.inf),
     "epochs": (1, math.inf),
     "batch_size": (1, math.inf),
     "max_length": (2, math.inf),
-    "rank": (1, math.inf),
-    "alpha": (1, math.inf),
+    "lora_rank": (1, math.inf),
+    "lora_alpha": (1, math.inf),
     "seed": (0, 2**32 - 1),
-    "dropout": (0, 0.99),
+    "lora_dropout": (0, 0.99),
     "lr": (0, 1),
     "beta": (1e-9, math.inf),
     "label_smoothing": (0, 0.5),

@@ -63,8 +63,8 @@ def read_source(cfg: SFTConfig) -> tuple[dict[Split, Texts], dict[str, Any], str
     """The conversations, what identifies them, and what the run is called unless it is named."""
     if cfg.dataset:
         rows = rows_config(cfg.dataset, cfg.max_rows, cfg.seed)
-        source = {"on": Path(rows.path).name, "sha256": rows.sha256}
-        identity = {"sha256": rows.sha256, "limit": cfg.max_rows, "seed": cfg.seed, "version": rows.version}
+        source = {"dataset": Path(rows.path).name, "sha256": rows.sha256}
+        identity = {"sha256": rows.sha256, "max_rows": cfg.max_rows, "seed": cfg.seed, "version": rows.version}
         texts: dict[Split, Texts] = {
             "train": Texts("conversation", identity, lambda: read_conversations(rows)),
             "heldout": Texts("conversation", identity, lambda: [], 0),

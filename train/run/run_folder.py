@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 ASKED, MANIFEST = "asked.json", "manifest.json"
 LIBRARIES = ("accelerate", "peft", "pairwright", "tokenizers", "torch", "transformers")
-NOT_ASKED = {"data", "name", "device", "on", "mix", "base", "policy", "reference", "weights", "micro_batch_tokens"}
+NOT_ASKED = {"data", "name", "device", "dataset", "mix", "base", "policy", "reference", "weights", "micro_batch_tokens"}
 """Fields that change no weight, or that the run records in full instead."""
 
 

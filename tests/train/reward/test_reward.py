@@ -19,7 +19,7 @@ from train.reward.pairs import TextPair, read_reward_pairs
 from train.reward.reward import RewardConfig, train_reward
 from train.reward.split import planted_pairs, split_pairs
 
-DATASETS = Path(__file__).parents[2].parent / "shared" / "datasets"
+DATASETS = Path(__file__).parents[4] / "shared" / "datasets"
 needs_datasets = pytest.mark.skipif(not DATASETS.is_dir(), reason="the public pair files are not here")
 
 TOPICS = """bread tea rain maps bees snow clocks rivers chess paper salt wool glass trains honey
