@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from curate.sources.conversations import read_conversations
 from curate.sources.rows import rows_config
 from schemas.errors import UserError
 from train.config import SFTConfig, check_numbers
-from train.data.conversations import read_conversations
 from train.data.mix_reader import Split, read_mix
 from train.data.packing import Batch
 from train.data.token_store import Texts, TokenRows, token_rows
