@@ -21,7 +21,7 @@ from curate.models.embedded import EMBEDDED
 from curate.store.workspace import NAME
 from schemas.errors import UserError
 from schemas.manifest import FORMAT, refuse_newer
-from train.config import DPOConfig, SFTConfig
+from train.config import TrainingConfig
 from train.data.tokens import Preflight
 from train.loop.loop import Trained
 from train.loop.memory import PLAN, MemoryPlan, read_plan, save_plan
@@ -48,7 +48,7 @@ class RunFolder:
     """Of the finished run."""
 
 
-def run_request(kind: str, cfg: SFTConfig | DPOConfig, data: dict[str, Any], **sides: ModelWeights) -> dict[str, Any]:
+def run_request(kind: str, cfg: TrainingConfig, data: dict[str, Any], **sides: ModelWeights) -> dict[str, Any]:
     """Everything that decides the weights: two runs that were asked for the same are the same."""
     config = {name: value for name, value in asdict(cfg).items() if name not in NOT_ASKED}
     named = {side: {"name": weights.name, "digest": weights.digest} for side, weights in sides.items()}
