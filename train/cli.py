@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from curate.flags import Parser, add_flags, print_json, read_config, run_command, show_notes
-from train.config import DPOConfig, SFTConfig
-from train.reward.reward import RewardConfig, train_reward
+from train.config import DPOConfig, RewardConfig, SFTConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,9 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = Parser(prog="train", description="Fit models to preference pairs.")
     commands = parser.add_subparsers(dest="command", required=True)
-    reward = commands.add_parser("reward", help="fit a small reward head on frozen features of an embedded model")
-    add_flags(reward, RewardConfig)
-    for name, config in (("sft", SFTConfig), ("dpo", DPOConfig)):
+    for name, config in (("reward", RewardConfig), ("sft", SFTConfig), ("dpo", DPOConfig)):
         about = (config.__doc__ or "").strip()
         add_flags(commands.add_parser(name, help=about, description=about, allow_abbrev=False), config)
     return parser
@@ -34,7 +31,10 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def run_reward(arguments: argparse.Namespace) -> int:
-    fitted = train_reward(read_config(RewardConfig, arguments))
+    cfg = read_config(RewardConfig, arguments)
+    from train.reward.reward import train_reward
+
+    fitted = train_reward(cfg)
     if arguments.json:
         print_json(fitted)
         return 0

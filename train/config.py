@@ -1,23 +1,25 @@
-"""What `train sft` and `train dpo` can be told; imports nothing heavy, so that `--help` is quick."""
+"""What the `train` commands can be told; imports nothing heavy, so that `--help` is quick."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 from curate.config import DataConfig
+from curate.models.reward_features import Backbone
 from schemas.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
+Share = Literal["a", "b", "both"]
 
 BOUNDS: dict[str, tuple[float, float]] = {
-    "limit": (1, math.inf),
+    "max_rows": (1, math.inf),
     "epochs": (1, math.inf),
     "batch_size": (1, math.inf),
     "max_length": (2, math.inf),
-    "rank": (1, math.inf),
-    "alpha": (1, math.inf),
+    "lora_rank": (1, math.inf),
+    "lora_alpha": (1, math.inf),
     "seed": (0, 2**32 - 1),
-    "dropout": (0, 0.99),
+    "lora_dropout": (0, 0.99),
     "lr": (0, 1),
     "beta": (1e-9, math.inf),
     "label_smoothing": (0, 0.5),
@@ -27,29 +29,19 @@ BOUNDS: dict[str, tuple[float, float]] = {
 """Field -> smallest and largest value that makes sense."""
 
 
-@dataclass(frozen=True)
-class SFTConfig(DataConfig):
-    """Teach a base model to answer as conversations do: LoRA, loss on the assistant's turns alone."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long, how fast and where an adapter is trained."""
 
-    dataset: str = ""
-    """Conversations: a .jsonl, .json or .parquet file (.gz too), or a hub dataset (`owner/name[:split]`), with columns
-    messages, conversations, prompt and response, or instruction and output; by default the chosen side of a mix."""
-    mix: str = ""
-    """Mix whose chosen responses are learned where `--dataset` is not given; by default the newest."""
-    base: str = "smollm2"
-    """Base model: `smollm2`, a folder, or a hub model (`owner/name`)."""
-    name: str = ""
-    """Name of the run; by default sft and the name of the data, for example sft-v1."""
-    max_rows: int = 23_000
-    """Conversations taken: with `--dataset` the first ones after a shuffle by `--seed`, else the first of the mix."""
     epochs: int = 3
-    """Times every conversation is seen."""
-    lr: float = 2e-5
+    """Times every row is seen: a conversation, or a pair."""
+    lr: float
     """Learning rate at the first step; it falls to 0 in a straight line."""
     batch_size: int = 4
-    """Conversations a step."""
+    """Rows a step."""
     max_length: int = 512
-    """Longest conversation in tokens; longer ones lose their oldest turns, then the end of the last response."""
+    """Longest conversation, or prompt and response, in tokens; longer ones lose their oldest turns, then the end of the
+    last response."""
     lora_rank: int = 8
     """Rank of the LoRA adapter."""
     lora_alpha: int = 16
@@ -63,11 +55,29 @@ class SFTConfig(DataConfig):
     device: Device = "auto"
     """Where to train: a GPU if there is one, or as said here."""
     seed: int = 30
-    """Seed of the choice of conversations, the adapter's first weights, the order and the dropout."""
+    """Seed of the adapter's first weights, the order, the dropout and, for `train sft`, the choice of conversations."""
 
 
 @dataclass(frozen=True)
-class DPOConfig(DataConfig):
+class SFTConfig(DataConfig, TrainingConfig):
+    """Teach a base model to answer as conversations do: LoRA, loss on the assistant's turns alone."""
+
+    dataset: str = ""
+    """Conversations: a .jsonl, .json or .parquet file (.gz too), or a hub dataset (`owner/name[:split]`), with columns
+    messages, conversations, prompt and response, or instruction and output; by default the chosen side of a mix."""
+    mix: str = ""
+    """Mix whose chosen responses are learned where `--dataset` is not given; by default the newest."""
+    base: str = "smollm2"
+    """Base model: `smollm2`, a folder, or a hub model (`owner/name`)."""
+    name: str = ""
+    """Name of the run; by default sft and the name of the data, for example sft-v1."""
+    max_rows: int = 23_000
+    """Conversations taken: with `--dataset` the first ones after a shuffle by `--seed`, else the first of the mix."""
+    lr: float = 2e-5
+
+
+@dataclass(frozen=True)
+class DPOConfig(DataConfig, TrainingConfig):
     """Teach a policy to prefer the chosen responses of a mix: direct preference optimization with LoRA."""
 
     mix: str = ""
@@ -96,31 +106,27 @@ class DPOConfig(DataConfig):
     usual."""
     weights: str = ""
     """A .parquet, .csv or .jsonl file with pair_id and weight: how much each pair counts; by default all alike."""
-    epochs: int = 3
-    """Times every pair is seen."""
     lr: float = 1e-5
-    """Learning rate at the first step; it falls to 0 in a straight line."""
-    batch_size: int = 4
-    """Pairs a step."""
-    max_length: int = 512
-    """Longest prompt and response in tokens; longer ones lose the prompt's oldest turns, then the response's end."""
-    lora_rank: int = 8
-    """Rank of the LoRA adapter."""
-    lora_alpha: int = 16
-    """Scale of the LoRA adapter, over its rank."""
-    lora_dropout: float = 0.05
-    """Dropout before the LoRA adapter, in training alone."""
-    micro_batch_tokens: int | None = None
-    """Tokens in work at a time: it changes time and memory and no gradient; by default from the memory that is free."""
-    gradient_checkpointing: bool = False
-    """Keep fewer activations and compute them again: less memory, more time."""
-    device: Device = "auto"
-    """Where to train: a GPU if there is one, or as said here."""
-    seed: int = 30
-    """Seed of the adapter's first weights, the order and the dropout."""
 
 
-def check_numbers(cfg: SFTConfig | DPOConfig) -> None:
+@dataclass(frozen=True)
+class RewardConfig(DataConfig):
+    """Fit a small reward head on frozen features of an embedded model."""
+
+    pairs: tuple[str, ...] = ()
+    """File of preference pairs: flat prompt, chosen, rejected; UltraFeedback parquet; HH texts; or a prompt's
+    responses with is_correct. May be given several times."""
+    backbone: Backbone = "smollm2"
+    """Embedded model whose features are weighed."""
+    share: Share = "both"
+    """Disjoint 40% of the prompt groups to train on, or both; the same 20% is always held out."""
+    seed: int = 0
+    """Seed of the split, the planted responses and the intervals."""
+    name: str = "reward"
+    """Name of the head and of its folder, models/NAME in the data folder."""
+
+
+def check_numbers(cfg: TrainingConfig) -> None:
     """Refuse a number outside `BOUNDS`."""
     for name, (least, most) in BOUNDS.items():
         value = getattr(cfg, name, None)

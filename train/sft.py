@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from curate.sources.conversations import read_conversations
 from curate.sources.rows import rows_config
 from schemas.errors import UserError
 from train.config import SFTConfig, check_numbers
-from train.data.conversations import read_conversations
 from train.data.mix_reader import Split, read_mix
 from train.data.packing import Batch
 from train.data.token_store import Texts, TokenRows, token_rows
@@ -63,8 +63,8 @@ def read_source(cfg: SFTConfig) -> tuple[dict[Split, Texts], dict[str, Any], str
     """The conversations, what identifies them, and what the run is called unless it is named."""
     if cfg.dataset:
         rows = rows_config(cfg.dataset, cfg.max_rows, cfg.seed)
-        source = {"on": Path(rows.path).name, "sha256": rows.sha256}
-        identity = {"sha256": rows.sha256, "limit": cfg.max_rows, "seed": cfg.seed, "version": rows.version}
+        source = {"dataset": Path(rows.path).name, "sha256": rows.sha256}
+        identity = {"sha256": rows.sha256, "max_rows": cfg.max_rows, "seed": cfg.seed, "version": rows.version}
         texts: dict[Split, Texts] = {
             "train": Texts("conversation", identity, lambda: read_conversations(rows)),
             "heldout": Texts("conversation", identity, lambda: [], 0),

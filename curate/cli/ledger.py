@@ -17,22 +17,24 @@ HEAD = ("day", "model", "calls", "failed", "input tokens", "output tokens", "cos
 def ledger_command(cfg: LedgerConfig, as_json: bool) -> int:
     from curate.ledger.maintenance import check_ledger, compact_ledger
     from curate.ledger.report import export_calls, report_ledger
+    from curate.store.workspace import Workspace
 
     if (cfg.export is not None) + cfg.compact + cfg.check > 1:
         raise UserError("give one of --export, --compact and --check at a time")
+    path = Workspace(cfg.data).ledger
     found: LedgerReport | ExportedCalls | CompactedLedger | CheckedLedger
     if cfg.export is not None:
-        found = exported = export_calls(cfg)
+        found = exported = export_calls(path, cfg.export)
         lines = [f"{exported.calls:,} calls in {exported.path}, {exported.bytes / 1e6:,.1f} MB"]
     elif cfg.compact:
-        found = compacted = compact_ledger(cfg)
+        found = compacted = compact_ledger(path)
         sizes = f"{compacted.bytes_before / 1e6:,.1f} MB before, {compacted.bytes_after / 1e6:,.1f} MB after"
         lines = [f"dropped {compacted.failed:,} failed and {compacted.abandoned:,} abandoned calls; {sizes}"]
     elif cfg.check:
-        found = checked = check_ledger(cfg)
+        found = checked = check_ledger(path)
         lines = checked.faults or ["whole"]
     else:
-        found = report = report_ledger(cfg)
+        found = report = report_ledger(path)
         lines = report_lines(report)
     print_json(found.summary()) if as_json else print("\n".join(lines))
     return 1 if cfg.check and checked.faults else 0

@@ -4,9 +4,9 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, get_args
 
-from curate.config import LedgerConfig
 from curate.ledger.ledger import Ledger, ledger_error
 from curate.ledger.report import ledger_bytes, open_ledger, read_numbers, read_pages
 from schemas.calls import Failure
@@ -46,18 +46,18 @@ class CheckedLedger:
         return {"good": not self.faults, "faults": self.faults}
 
 
-def compact_ledger(cfg: LedgerConfig) -> CompactedLedger:
+def compact_ledger(path: Path) -> CompactedLedger:
     """Drop calls that failed or were never answered, and give their room back; nothing that was answered goes.
 
     Raises UserError while another process is at work: it would find its calls gone.
     """
-    with open_ledger(cfg.data) as ledger:
-        before = ledger_bytes(cfg.data)
+    with open_ledger(path) as ledger:
+        before = ledger_bytes(path)
         try:
             failed, abandoned = drop_unanswered(ledger)
         except sqlite3.DatabaseError as error:
             raise ledger_error(ledger.path, error) from error
-        return CompactedLedger(failed, abandoned, before, ledger_bytes(cfg.data))
+        return CompactedLedger(failed, abandoned, before, ledger_bytes(path))
 
 
 def drop_unanswered(ledger: Ledger) -> tuple[int, int]:
@@ -80,11 +80,11 @@ def drop_unanswered(ledger: Ledger) -> tuple[int, int]:
         db.close()
 
 
-def check_ledger(cfg: LedgerConfig) -> CheckedLedger:
+def check_ledger(path: Path) -> CheckedLedger:
     """Hold the file and every call in it against their digests."""
     faults: list[str] = []
     try:
-        with open_ledger(cfg.data) as ledger:
+        with open_ledger(path) as ledger:
             faults += ledger.faults()
             for page in read_pages(ledger):
                 faults += [f"call {call['call_id']}: {fault}" for call in page for fault in call_faults(call)]

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.config import LedgerConfig
 from curate.ledger.entries import NUMBERS
 from curate.ledger.ledger import Ledger
 from schemas.errors import UserError
@@ -124,9 +123,9 @@ class ExportedCalls:
         return {**asdict(self), "path": str(self.path)}
 
 
-def report_ledger(cfg: LedgerConfig) -> LedgerReport:
+def report_ledger(path: Path) -> LedgerReport:
     """Totals by model and UTC day, failures by kind, calls without an answer, and the size of the file."""
-    with open_ledger(cfg.data) as ledger:
+    with open_ledger(path) as ledger:
         totals = [ModelDay(*row) for row in ledger.read(TOTALS)]
         failures: Counter[tuple[str, str]] = Counter()
         for failure, error, calls in ledger.read(FAILURES):
@@ -135,24 +134,22 @@ def report_ledger(cfg: LedgerConfig) -> LedgerReport:
         for owner, calls in ledger.read(WAITING):
             waiting["under_way" if ledger.owner_is_alive(owner) else "never_answered"] += calls
     return LedgerReport(
-        path=ledger_path(cfg.data),
-        bytes=ledger_bytes(cfg.data),
+        path=path,
+        bytes=ledger_bytes(path),
         totals=totals,
         failures=[FailureCount(failure, error, calls) for (failure, error), calls in failures.most_common()],
         **waiting,
     )
 
 
-def export_calls(cfg: LedgerConfig) -> ExportedCalls:
-    """Every call as a row of a new Parquet file, page by page, with its numbers unpacked.
+def export_calls(path: Path, target: Path) -> ExportedCalls:
+    """Every call of the ledger at `path` as a row of a new Parquet file, page by page, with its numbers unpacked.
 
     Of a call without an answer the cost is null: it may have been charged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    assert cfg.export is not None
-    target = cfg.export
     if target.exists():
         raise UserError(f"{target} exists already; name another file, or remove it")
     types = {"numbers": pa.list_(pa.float64()), "input_tokens": pa.int64(), "output_tokens": pa.int64()}
@@ -160,7 +157,7 @@ def export_calls(cfg: LedgerConfig) -> ExportedCalls:
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
     scratch = target.with_name(f".{target.name}.{os.getpid()}")
     calls = 0
-    with open_ledger(cfg.data) as ledger:
+    with open_ledger(path) as ledger:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with scratch.open("wb") as stream:
@@ -207,20 +204,16 @@ def read_pages(ledger: Ledger) -> Iterator[list[dict[str, Any]]]:
         last = rows[-1][0]
 
 
-def open_ledger(data: Path) -> Ledger:
-    """The ledger of a data folder. Raises UserError where there is none; looking makes none."""
-    if not ledger_path(data).exists():
-        raise UserError(f"no ledger in {data} yet; make calls with: curate build")
-    return Ledger(ledger_path(data))
+def open_ledger(path: Path) -> Ledger:
+    """The ledger at `path`. Raises UserError where there is none; looking makes none."""
+    if not path.exists():
+        raise UserError(f"no ledger in {path.parent} yet; make calls with: curate build")
+    return Ledger(path)
 
 
-def ledger_path(data: Path) -> Path:
-    return data / "ledger.sqlite"
-
-
-def ledger_bytes(data: Path) -> int:
+def ledger_bytes(path: Path) -> int:
     """Size of the ledger with what was not yet moved into its main file."""
-    files = (ledger_path(data), data / "ledger.sqlite-wal")
+    files = (path, path.with_name(f"{path.name}-wal"))
     return sum(file.stat().st_size for file in files if file.exists())
 
 

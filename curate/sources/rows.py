@@ -33,8 +33,9 @@ class RowsConfig:
     """Digest of the file's bytes, or the fingerprint of the hub dataset."""
     num_rows: int | None
     """Rows read, counted after the shuffle; all of them where not given."""
-    seed: int
-    """Seed of the shuffle: the first 24 rows of a seed are the first 24 of its first 48."""
+    seed: int | None
+    """Seed of the shuffle: the first 24 rows of a seed are the first 24 of its first 48. Without one the rows come in
+    the order they lie in."""
     version: int = 3
     """Raised when the same file would give other rows."""
 
@@ -46,7 +47,7 @@ class BadRow:
     raw: str
 
 
-def rows_config(spec: str, num_rows: int | None, seed: int) -> RowsConfig:
+def rows_config(spec: str, num_rows: int | None, seed: int | None) -> RowsConfig:
     """The config of a file or of a hub dataset `owner/name[:split]`, digested.
 
     A file that exists comes first, then what ends as a file does, then what looks like a hub dataset;
@@ -54,7 +55,7 @@ def rows_config(spec: str, num_rows: int | None, seed: int) -> RowsConfig:
     """
     if num_rows is not None and num_rows < 1:
         raise UserError("--num-prompts must be at least 1")
-    if seed < 0:
+    if seed is not None and seed < 0:
         raise UserError("--seed must be at least 0")
     if "://" in spec:
         # not repeated: an address may hold a password
@@ -66,7 +67,7 @@ def rows_config(spec: str, num_rows: int | None, seed: int) -> RowsConfig:
         raise UserError(f"cannot read {spec[:200]}: {error.strerror}") from error
 
 
-def resolve_rows(spec: str, path: Path, num_rows: int | None, seed: int) -> RowsConfig:
+def resolve_rows(spec: str, path: Path, num_rows: int | None, seed: int | None) -> RowsConfig:
     """The config of what lies at `path`, else of the hub dataset `spec`."""
     if not path.is_file() and not spec.endswith(tuple(READERS)) and HUB_ID.fullmatch(spec):
         name, _, split = spec.partition(":")
@@ -84,7 +85,7 @@ def resolve_rows(spec: str, path: Path, num_rows: int | None, seed: int) -> Rows
 
 
 def raw_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
-    """The first `num_rows` rows in the order of the seeded shuffle."""
+    """The first `num_rows` rows in the order of the seeded shuffle, or of the file."""
     reader = next((reader for suffix, reader in READERS.items() if cfg.path.endswith(suffix)), hub_rows)
     return reader(cfg)
 
@@ -103,8 +104,9 @@ def shuffle_rows(cfg: RowsConfig, count: int) -> list[int]:
     """
     if count == 0:
         raise UserError(f"{cfg.path} has no rows")
-    order: list[int] = np.random.default_rng(cfg.seed).permutation(count)[: cfg.num_rows].tolist()
-    return order
+    order = np.arange(count) if cfg.seed is None else np.random.default_rng(cfg.seed).permutation(count)
+    positions: list[int] = order[: cfg.num_rows].tolist()
+    return positions
 
 
 def line_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:

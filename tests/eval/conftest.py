@@ -82,7 +82,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         (folder / "adapter" / "adapter_model.safetensors").write_bytes(name.encode())
         record = {
             **{"format": 1, "kind": kind, "base": "smollm2", "finished_at": finished_at},
-            **{"policy": {"name": policy}, "data": {"mix": mix} if mix else {"on": "chat.jsonl"}},
+            **{"policy": {"name": policy}, "data": {"mix": mix} if mix else {"dataset": "chat.jsonl"}},
         }
         (folder / "manifest.json").write_text(json.dumps(record))
         return folder

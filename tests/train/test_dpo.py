@@ -25,7 +25,7 @@ def trained(data, tiny_llama):
     """Train a run of one epoch; its manifest, with its metrics and its adapter's bytes."""
 
     def run(name="d", **told):
-        cfg = DPOConfig(**{"base": str(tiny_llama), "epochs": 1, "lr": 1e-2, "dropout": 0.0, "data": data} | told)
+        cfg = DPOConfig(**{"base": str(tiny_llama), "epochs": 1, "lr": 1e-2, "lora_dropout": 0.0, "data": data} | told)
         train_dpo(DPOConfig(**vars(cfg) | {"name": name}))
         folder = data / "runs" / name
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

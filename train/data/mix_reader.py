@@ -58,8 +58,8 @@ class MixRows:
                 yield row["pair_id"], [*row["messages"], {"role": "assistant", "content": row["chosen"]}]
 
         rows = {"pair": pairs, "conversation": conversations}[kind]
-        limit = None if self.is_whole else self.counts["train"]
-        identity = {"lock_sha256": self.lock_sha256, "limit": limit}
+        max_rows = None if self.is_whole else self.counts["train"]
+        identity = {"lock_sha256": self.lock_sha256, "max_rows": max_rows}
         return Texts(kind, identity, rows, self.counts[split])
 
     def _frames(self) -> Iterator[pl.DataFrame]:
@@ -77,8 +77,8 @@ class MixRows:
                 yield frame
 
 
-def read_mix(data: Path, name: str, limit: int | None) -> MixRows:
-    """The mix called `name`, by default the one published last, with the first `limit` of its training rows."""
+def read_mix(data: Path, name: str, max_rows: int | None) -> MixRows:
+    """The mix called `name`, by default the one published last, with the first `max_rows` of its training rows."""
     workspace = Workspace(data)
     name = name or workspace.newest_mix()
     path, lock = workspace.mix(name), workspace.read_lock(name)
@@ -86,7 +86,7 @@ def read_mix(data: Path, name: str, limit: int | None) -> MixRows:
         raise UserError(f"{path} is not what its lock says; make it again with: curate mix {name}")
     rows = pl.read_parquet(path, columns=["row", "split"])
     train, heldout = (int((rows["split"].cast(pl.String) == split).sum()) for split in ("train", "heldout"))
-    used = train if limit is None else min(limit, train)
+    used = train if max_rows is None else min(max_rows, train)
     if not used:
         raise UserError(f"mix '{name}' has no training rows; publish one that has with: curate mix")
     counts: dict[Split, int] = {"train": used, "heldout": heldout}

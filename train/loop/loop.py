@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from schemas.errors import UserError
-from train.config import DPOConfig, SFTConfig
+from train.config import TrainingConfig
 from train.data.packing import Batch
 from train.data.token_store import TokenRows
 from train.loop.checkpoints import newest_checkpoint, restore_moments, save_checkpoint
@@ -34,7 +34,7 @@ START_TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long and how fast; the fields are those of `SFTConfig` and `DPOConfig`."""
+    """How long and how fast; the fields are those of `TrainingConfig`."""
 
     epochs: int
     lr: float
@@ -45,7 +45,7 @@ class LoopConfig:
     """In work at a time: the gradient of a step is the sum over its parts."""
 
     @classmethod
-    def of(cls, cfg: SFTConfig | DPOConfig, micro_batch_tokens: int) -> "LoopConfig":
+    def of(cls, cfg: TrainingConfig, micro_batch_tokens: int) -> "LoopConfig":
         """What a command was told, with its plan."""
         return cls(cfg.epochs, cfg.lr, cfg.batch_size, cfg.seed, cfg.gradient_checkpointing, micro_batch_tokens)
 

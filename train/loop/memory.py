@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curate.files import write_atomically
 from schemas.errors import UserError
-from train.config import DPOConfig, SFTConfig
+from train.config import TrainingConfig
 from train.data.token_store import TokenRows
 from train.data.tokens import Row, Tokens
 from train.model.language_model import LanguageModel
@@ -37,7 +37,7 @@ class MemoryPlan(NamedTuple):
     predicted_peak_mb: int
 
 
-def plan_memory(language: LanguageModel, rows: TokenRows, cfg: SFTConfig | DPOConfig) -> MemoryPlan:
+def plan_memory(language: LanguageModel, rows: TokenRows, cfg: TrainingConfig) -> MemoryPlan:
     """Tokens in work at a time: as asked, or what fits into the memory that is free.
 
     Raises UserError for a row that is longer than what was asked for.

@@ -7,14 +7,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.config import DataConfig
 from curate.models.reward_features import Backbone, FeatureConfig
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
+from train.config import RewardConfig
 from train.reward.card import reward_card
 from train.reward.evaluate import (
     RESAMPLES,
@@ -26,7 +25,7 @@ from train.reward.evaluate import (
     win_values,
 )
 from train.reward.pairs import TextPair, read_reward_pairs
-from train.reward.split import Share, planted_pairs, split_pairs
+from train.reward.split import planted_pairs, split_pairs
 
 if TYPE_CHECKING:
     from curate.models.reward_head import RewardHead
@@ -43,21 +42,6 @@ READS: dict[Backbone, str] = {
 """What of a long text reaches the model; the card completes the sentence with "of the response"."""
 MIN_GROUPS = 5
 """Fewest prompt groups to train on: one for each fold."""
-
-
-@dataclass(frozen=True)
-class RewardConfig(DataConfig):
-    pairs: tuple[str, ...] = ()
-    """File of preference pairs: flat prompt, chosen, rejected; UltraFeedback parquet; HH texts; or a prompt's
-    responses with is_correct. May be given several times."""
-    backbone: Backbone = "smollm2"
-    """Embedded model whose features are weighed."""
-    share: Share = "both"
-    """Disjoint 40% of the prompt groups to train on, or both; the same 20% is always held out."""
-    seed: int = 0
-    """Seed of the split, the planted responses and the intervals."""
-    name: str = "reward"
-    """Name of the head and of its folder, models/NAME in the data folder."""
 
 
 def train_reward(config: RewardConfig) -> dict[str, Any]:

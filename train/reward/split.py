@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from curate.models.reward_features import last_user_turn
 from schemas.ids import digest
+from train.config import Share
 from train.reward.pairs import TextPair
-
-Share = Literal["a", "b", "both"]
 
 PLANTED_SHARE = 0.25
 """Training pairs of which a copy is added whose rejected response is a planted one."""

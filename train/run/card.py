@@ -48,7 +48,7 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), "a
 ```
 
 `BASE` is `{base}`. vLLM serves the adapter with
-`--enable-lora --lora-modules {manifest["name"]}=adapter --max-lora-rank {max(8, config["rank"])}`.
+`--enable-lora --lora-modules {manifest["name"]}=adapter --max-lora-rank {max(8, config["lora_rank"])}`.
 
 ## Limits
 

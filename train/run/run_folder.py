@@ -21,7 +21,7 @@ from curate.models.embedded import EMBEDDED
 from curate.store.workspace import NAME, Workspace
 from schemas.errors import UserError
 from schemas.manifest import FORMAT, refuse_other_format
-from train.config import DPOConfig, SFTConfig
+from train.config import TrainingConfig
 from train.data.tokens import Preflight
 from train.loop.loop import Trained
 from train.loop.memory import PLAN, MemoryPlan, read_plan, save_plan
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 ASKED, MANIFEST = "asked.json", "manifest.json"
 LIBRARIES = ("accelerate", "peft", "pairwright", "tokenizers", "torch", "transformers")
-NOT_ASKED = {"data", "name", "device", "on", "mix", "base", "policy", "reference", "weights", "micro_batch_tokens"}
+NOT_ASKED = {"data", "name", "device", "dataset", "mix", "base", "policy", "reference", "weights", "micro_batch_tokens"}
 """Fields that change no weight, or that the run records in full instead."""
 
 
@@ -48,7 +48,7 @@ class RunFolder:
     """Of the finished run."""
 
 
-def run_request(kind: str, cfg: SFTConfig | DPOConfig, data: dict[str, Any], **sides: ModelWeights) -> dict[str, Any]:
+def run_request(kind: str, cfg: TrainingConfig, data: dict[str, Any], **sides: ModelWeights) -> dict[str, Any]:
     """Everything that decides the weights: two runs that were asked for the same are the same."""
     config = {name: value for name, value in asdict(cfg).items() if name not in NOT_ASKED}
     named = {side: {"name": weights.name, "digest": weights.digest} for side, weights in sides.items()}

@@ -15,7 +15,7 @@ from schemas.errors import UserError
 LINES = [json.dumps({"prompt": f"Question {i}"}) for i in range(50)]
 
 
-def read(path: Path | str, num_rows: int | None = None, seed: int = 30) -> list:
+def read(path: Path | str, num_rows: int | None = None, seed: int | None = 30) -> list:
     return list(raw_rows(rows_config(str(path), num_rows, seed)))
 
 
@@ -258,3 +258,10 @@ def test_hub_error_shows_no_token(hub_folder):
 
     assert "Unknown split" in str(error.value)
     assert "hf_abcDEF123" not in str(error.value).partition("could be loaded")[2]
+
+
+@pytest.mark.parametrize("num_rows", [None, 7])
+def test_without_a_seed_the_rows_come_as_they_lie(tmp_path, num_rows):
+    path = write(tmp_path / "rows.jsonl", "\n".join(LINES))
+
+    assert read(path, num_rows, seed=None) == [json.loads(line) for line in LINES][:num_rows]

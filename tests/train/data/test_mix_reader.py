@@ -15,14 +15,14 @@ def chosen(mix, split="train"):
     return [row["chosen"] for row in mix.pairs(split)]
 
 
-@pytest.mark.parametrize("limit", [None, 1, 7, 100])
-def test_the_rows_of_a_split_come_in_order_up_to_the_limit(make_mix, few_pairs, limit):
+@pytest.mark.parametrize("max_rows", [None, 1, 7, 100])
+def test_the_rows_of_a_split_come_in_order_up_to_the_limit(make_mix, few_pairs, max_rows):
     data = make_mix(few_pairs, heldout=2)
 
-    mix = read_mix(data, "v1", limit)
+    mix = read_mix(data, "v1", max_rows)
 
     expected = [pair[1] for pair in few_pairs]
-    assert chosen(mix) == expected[:7][:limit]
+    assert chosen(mix) == expected[:7][:max_rows]
     assert chosen(mix, "heldout") == expected[7:]
     assert mix.counts == {"train": len(chosen(mix)), "heldout": 2}
 
@@ -59,7 +59,7 @@ def test_a_table_that_lies_in_another_order_is_read_by_row_number(make_mix, few_
 def test_a_limit_beyond_the_mix_is_no_limit(make_mix, few_pairs):
     data = make_mix(few_pairs)
 
-    identities = [read_mix(data, "v1", limit).texts("train", "pair").identity for limit in (None, 9, 50, 8)]
+    identities = [read_mix(data, "v1", max_rows).texts("train", "pair").identity for max_rows in (None, 9, 50, 8)]
 
     assert identities[0] == identities[1] == identities[2] != identities[3]
 

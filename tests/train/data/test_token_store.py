@@ -25,9 +25,9 @@ from train.data.token_store import Texts, TokenRows, token_rows, write_files
 from train.data.tokenize import Encoded, pack_rows
 from train.data.tokens import Preflight, Row, Tokens, pair_row
 
-PAIRS = Path(__file__).parents[2].parent / "shared" / "datasets" / "ultrafeedback_pairs.parquet"
+PAIRS = Path(__file__).parents[4] / "shared" / "datasets" / "ultrafeedback_pairs.parquet"
 needs_pairs = pytest.mark.skipif(not PAIRS.is_file(), reason="the public pair files are not here")
-PACKAGE = Path(__file__).parents[2]
+PACKAGE = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -271,9 +271,9 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from transformers import AutoTokenizer, GenerationConfig
-from curate.backends.named import model_folder
-from train.chat import read_chat
-from train.token_store import Texts, token_rows
+from curate.models.folders import model_folder
+from train.data.chat import read_chat
+from train.data.token_store import Texts, token_rows
 
 def rows(count, pause_s):
     for row in range(count):

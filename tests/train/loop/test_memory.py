@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import as_transformers_wrote_it, random_rows, tiny, with_lora
 
-import train.loop.memory as budget
+import train.loop.memory as planned
 from schemas.errors import UserError
 from train.config import DPOConfig
 from train.dpo import train_dpo
@@ -29,7 +29,7 @@ def free(monkeypatch):
     """Say how much memory is held and free."""
 
     def say(free, held=10**9):
-        monkeypatch.setattr(budget, "memory", lambda device: (held, free))
+        monkeypatch.setattr(planned, "device_memory", lambda device: (held, free))
 
     return say
 
@@ -99,7 +99,7 @@ def test_a_token_costs_the_same_in_a_long_row_as_in_a_short_one(kind, dropout, m
     with as_transformers_wrote_it():
         language = prepare_model(with_lora(tiny(kind), dropout), kind, 2)
         found = bytes_per_token(language)
-        monkeypatch.setattr(budget, "PROBE_TOKENS", 2 * budget.PROBE_TOKENS)
+        monkeypatch.setattr(planned, "PROBE_TOKENS", 2 * planned.PROBE_TOKENS)
 
         # attention that keeps its scores, as Gemma's does, grows with the row
         most = 2.1 if kind == "gemma2" else 1.2

@@ -76,7 +76,7 @@ def turns_reader(name: str) -> Callable[[Row], Messages]:
     return read
 
 
-def prompt_and_response(row: Row) -> Messages:
+def read_exchange(row: Row) -> Messages:
     """One column with the prompt, text or messages, and one with the response."""
     prompt = conversation(row["prompt"])
     if not prompt:
@@ -84,7 +84,7 @@ def prompt_and_response(row: Row) -> Messages:
     return [*prompt, read_turn("assistant", row["response"])]
 
 
-def instruction_and_output(row: Row) -> Messages:
+def read_instruction(row: Row) -> Messages:
     """One exchange; an input, where there is one, is a second paragraph of the instruction."""
     instruction, context = column(row, "instruction"), row.get("input")
     if not is_text(instruction):
@@ -105,7 +105,7 @@ def read_turn(role: str, content: Any) -> dict[str, str]:
 FORMS: dict[tuple[str, ...], Callable[[Row], Messages]] = {
     ("messages",): turns_reader("messages"),
     ("conversations",): turns_reader("conversations"),
-    ("prompt", "response"): prompt_and_response,
-    ("instruction", "output"): instruction_and_output,
+    ("prompt", "response"): read_exchange,
+    ("instruction", "output"): read_instruction,
 }
 """Columns -> how they are read, in the order they are tried."""

@@ -1,0 +1,53 @@
+"""Conversations of every form are read up to their last response."""
+
+import pytest
+
+from curate.sources.conversations import read_conversation
+from curate.sources.messages import UnusableRow
+
+TURNS = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good day."}]
+SHAREGPT = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Good day."}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": TURNS},
+        {"messages": [*TURNS, {"role": "user", "content": "Bye."}]},
+        {"conversations": SHAREGPT},
+        {"prompt": "Hello?", "response": "Good day."},
+        {"prompt": TURNS[:1], "response": "Good day."},
+        {"instruction": "Hello?", "input": "", "output": "Good day."},
+    ],
+)
+def test_a_conversation_is_read_up_to_its_last_response(row):
+    assert read_conversation(row) == TURNS
+
+
+def test_an_input_and_a_system_text_join_the_instruction():
+    row = {"system": "Be kind.", "instruction": "Translate.", "input": "Guten Tag", "output": "Good day."}
+
+    assert read_conversation(row) == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Translate.\n\nGuten Tag"},
+        {"role": "assistant", "content": "Good day."},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": "Hello?"}, "unreadable_row"),
+        ({"messages": TURNS[:1]}, "bad_prompt"),
+        ({"messages": TURNS[1:]}, "bad_prompt"),
+        ({"messages": None}, "bad_prompt"),
+        ({"prompt": "Hello?", "response": None}, "bad_response"),
+        ({"prompt": "Hello?", "response": " "}, "bad_response"),
+        ({"instruction": 3, "output": "Good day."}, "bad_prompt"),
+    ],
+)
+def test_a_row_that_is_no_conversation_has_its_reason(row, reason):
+    with pytest.raises(UnusableRow) as unusable:
+        read_conversation(row)
+
+    assert unusable.value.reason == reason
