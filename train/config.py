@@ -1,64 +1,47 @@
-"""What the `train` commands can be told; imports nothing heavy, so that `--help` is quick."""
+"""Configs of the `train` commands. Imports nothing heavy, so `--help` stays fast."""
 
-import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from curate.config import DataConfig
+from annotated_types import Ge, Gt, Interval
+from pydantic.dataclasses import dataclass
+
+from curate.config import CONFIG, Config, Count, DataConfig, Int
 from curate.models.reward_features import Backbone
-from schemas.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
 Share = Literal["a", "b", "both"]
 
-BOUNDS: dict[str, tuple[float, float]] = {
-    "max_rows": (1, math.inf),
-    "epochs": (1, math.inf),
-    "batch_size": (1, math.inf),
-    "max_length": (2, math.inf),
-    "lora_rank": (1, math.inf),
-    "lora_alpha": (1, math.inf),
-    "seed": (0, 2**32 - 1),
-    "lora_dropout": (0, 0.99),
-    "lr": (0, 1),
-    "beta": (1e-9, math.inf),
-    "label_smoothing": (0, 0.5),
-    "simpo_gamma": (0, math.inf),
-    "micro_batch_tokens": (2, math.inf),
-}
-"""Field -> smallest and largest value that makes sense."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class TrainingConfig(Config):
     """How long, how fast and where an adapter is trained."""
 
-    epochs: int = 3
+    epochs: Count = 3
     """Times every row is seen: a conversation, or a pair."""
-    lr: float
+    lr: Annotated[float, Interval(ge=0, le=1)]
     """Learning rate at the first step; it falls to 0 in a straight line."""
-    batch_size: int = 4
+    batch_size: Count = 4
     """Rows a step."""
-    max_length: int = 512
+    max_length: Annotated[Int, Ge(2)] = 512
     """Longest conversation, or prompt and response, in tokens; longer ones lose their oldest turns, then the end of the
     last response."""
-    lora_rank: int = 8
+    lora_rank: Count = 8
     """Rank of the LoRA adapter."""
-    lora_alpha: int = 16
+    lora_alpha: Count = 16
     """Scale of the LoRA adapter, over its rank."""
-    lora_dropout: float = 0.05
+    lora_dropout: Annotated[float, Interval(ge=0, le=0.99)] = 0.05
     """Dropout before the LoRA adapter, in training alone."""
-    micro_batch_tokens: int | None = None
+    micro_batch_tokens: Annotated[Int, Ge(2)] | None = None
     """Tokens in work at a time: it changes time and memory and no gradient; by default from the memory that is free."""
     gradient_checkpointing: bool = False
     """Keep fewer activations and compute them again: less memory, more time."""
     device: Device = "auto"
     """Where to train: a GPU if there is one, or as said here."""
-    seed: int = 30
+    seed: Annotated[Int, Interval(ge=0, le=2**32 - 1)] = 30
     """Seed of the adapter's first weights, the order, the dropout and, for `train sft`, the choice of conversations."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class SFTConfig(DataConfig, TrainingConfig):
     """Teach a base model to answer as conversations do: LoRA, loss on the assistant's turns alone."""
 
@@ -71,12 +54,13 @@ class SFTConfig(DataConfig, TrainingConfig):
     """Base model: `smollm2`, a folder, or a hub model (`owner/name`)."""
     name: str = ""
     """Name of the run; by default sft and the name of the data, for example sft-v1."""
-    max_rows: int = 23_000
+    max_rows: Count = 23_000
     """Conversations taken: with `--dataset` the first ones after a shuffle by `--seed`, else the first of the mix."""
-    lr: float = 2e-5
+    lr: Annotated[float, Interval(ge=0, le=1)] = 2e-5
+    """Learning rate at the first step; it falls to 0 in a straight line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class DPOConfig(DataConfig, TrainingConfig):
     """Teach a policy to prefer the chosen responses of a mix: direct preference optimization with LoRA."""
 
@@ -91,25 +75,26 @@ class DPOConfig(DataConfig, TrainingConfig):
     """What the policy is measured against, a run or a base model; by default the same as the policy."""
     name: str = ""
     """Name of the run; by default dpo and the name of the mix, for example dpo-v1."""
-    max_rows: int | None = None
+    max_rows: Count | None = None
     """Training pairs taken, the first of the mix; all by default."""
     loss: Literal["sigmoid", "ipo", "simpo"] = "sigmoid"
     """What is minimized: sigmoid (DPO), ipo (log-ratios of the average token, to a set distance) or simpo (without a
     reference)."""
-    beta: float | None = None
+    beta: Annotated[float, Gt(0)] | None = None
     """sigmoid: how strongly the policy is held to the reference (by default 0.2); ipo: the sides are led 1/(2 beta)
     nats a token apart (0.1); simpo: scale of the average log-probability (2)."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Interval(ge=0, le=0.5)] = 0.0
     """Share of pairs taken to be the wrong way round; for --loss sigmoid."""
-    simpo_gamma: float | None = None
+    simpo_gamma: Annotated[float, Ge(0)] | None = None
     """How far --loss simpo wants the rewards of the two sides apart; by default 0.5, and 0.3 to 1.6 times beta is
     usual."""
     weights: str = ""
     """A .parquet, .csv or .jsonl file with pair_id and weight: how much each pair counts; by default all alike."""
-    lr: float = 1e-5
+    lr: Annotated[float, Interval(ge=0, le=1)] = 1e-5
+    """Learning rate at the first step; it falls to 0 in a straight line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class RewardConfig(DataConfig):
     """Fit a small reward head on frozen features of an embedded model."""
 
@@ -120,16 +105,7 @@ class RewardConfig(DataConfig):
     """Embedded model whose features are weighed."""
     share: Share = "both"
     """Disjoint 40% of the prompt groups to train on, or both; the same 20% is always held out."""
-    seed: int = 0
+    seed: Annotated[Int, Interval(ge=0, le=2**32 - 1)] = 0
     """Seed of the split, the planted responses and the intervals."""
     name: str = "reward"
     """Name of the head and of its folder, models/NAME in the data folder."""
-
-
-def check_numbers(cfg: TrainingConfig) -> None:
-    """Refuse a number outside `BOUNDS`."""
-    for name, (least, most) in BOUNDS.items():
-        value = getattr(cfg, name, None)
-        if value is not None and not (least <= value <= most and math.isfinite(value)):
-            bound = f"at least {least:g}" + (f" and at most {most:g}" if math.isfinite(most) else "")
-            raise UserError(f"--{name.replace('_', '-')} {value} must be {bound}")

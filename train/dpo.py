@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
-from train.config import DPOConfig, check_numbers
+from train.config import DPOConfig
 from train.data.chat import Chat
 from train.data.mix_reader import MixRows, Split, read_mix
 from train.data.packing import Batch
@@ -46,7 +46,6 @@ REFERENCE_TOKENS = {"cpu": 4096, "cuda": 65_536}
 
 def train_dpo(cfg: DPOConfig) -> dict[str, Any]:
     """Train, or find the same run finished; returns what `--json` prints."""
-    check_numbers(cfg)
     cfg, loss = with_loss_defaults(cfg)
     device = chosen_device(cfg.device)
     mix = read_mix(cfg.data, cfg.mix, cfg.max_rows)

@@ -10,7 +10,7 @@ from torch import Tensor
 from curate.sources.conversations import read_conversations
 from curate.sources.rows import rows_config
 from schemas.errors import UserError
-from train.config import SFTConfig, check_numbers
+from train.config import SFTConfig
 from train.data.mix_reader import Split, read_mix
 from train.data.packing import Batch
 from train.data.token_store import Texts, TokenRows, token_rows
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 def train_sft(cfg: SFTConfig) -> dict[str, Any]:
     """Train, or find the same run finished; returns what `--json` prints."""
-    check_numbers(cfg)
     if cfg.dataset and cfg.mix:
         raise UserError("--dataset and --mix both say what to learn; give one of them")
     device = chosen_device(cfg.device)
