@@ -62,15 +62,6 @@ CREATE TABLE IF NOT EXISTS calls (
 CREATE INDEX IF NOT EXISTS calls_identity ON calls (identity);
 """
 
-FROM_VERSION_1 = """
-ALTER TABLE calls RENAME TO calls_1;
-{tables}
-INSERT INTO calls SELECT call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at, answered_at,
-    answer, numbers, input_tokens, output_tokens, json_extract(answer, '$.failure'), 0,
-    CASE WHEN model LIKE 'http%' OR model LIKE 'openai:%' OR model LIKE 'nim:%' THEN NULL ELSE 0 END, NULL FROM calls_1;
-DROP TABLE calls_1;
-"""
-
 
 @dataclass
 class Claim:
@@ -96,25 +87,24 @@ class Ledger:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._migrate()
+            self._make_tables()
         except (sqlite3.DatabaseError, OSError) as error:
             raise ledger_error(path, error) from error
 
-    def _migrate(self) -> None:
+    def _make_tables(self) -> None:
         found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        if found > VERSION:
+        if found not in (0, VERSION):
             raise UserError(
-                f"{self.path} was written by a newer pairwright (version {found}, this one reads {VERSION}); upgrade"
+                f"{self.path} was written by another pairwright (version {found}, this one reads {VERSION}); "
+                + ("upgrade" if found > VERSION else "give another --data folder")
             )
         self._db.execute("PRAGMA journal_mode = WAL")
         # An answer that was paid for must outlive a power cut, not only a killed process.
         self._db.execute("PRAGMA synchronous = FULL")
-        if found < VERSION:
-            # Another process may be doing the same: whoever has the lock looks again.
+        if not found:
+            # Another process may be doing the same: every statement may come twice.
             with self._writing():
-                found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-                script = FROM_VERSION_1.format(tables=TABLES) if found == 1 else TABLES if found == 0 else ""
-                for statement in script.split(";"):
+                for statement in TABLES.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
 
