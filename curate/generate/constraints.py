@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from curate.generate.structure import FENCED, LIST_ITEM, is_json
-from curate.generate.words import UNSPACED, has_quote_text, strip_markup
+from curate.screen.text.words import UNSPACED, has_quote_text, strip_markup
 
 Rule = Callable[[str], bool | None]
 """True for a response that keeps to the demand, False for one that breaks it, None where counting does not tell."""

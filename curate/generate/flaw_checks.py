@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from curate.generate.constraints import constraint_rules
 from curate.generate.structure import LIST_ITEM, broken_form, is_cut
-from curate.generate.words import IS_UNSPACED, content_words, has_quote_text, share_in, strip_markup, words
+from curate.screen.text.words import IS_UNSPACED, content_words, has_quote_text, share_in, strip_markup, words
 from schemas.names import WrittenFlaw
 
 NEW_IN_QUOTE = 0.3

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 
-from curate.generate.words import STOPWORDS, content_words, share_in, words
+from curate.screen.text.words import STOPWORDS, content_words, share_in, words
 
 FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 FENCED = re.compile(r"^[ \t]*(```+|~~~+)([^\n`]*)\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
