@@ -32,7 +32,7 @@ class PairConfig:
     """What makes a candidate degenerate: such a one is never chosen."""
     allow_degenerate_rejected: bool = False
     """Let a degenerate candidate be the rejected one."""
-    version: int = 3
+    version: int = 4
     """Raised when the same candidates would give other rows."""
 
 
