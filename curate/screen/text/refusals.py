@@ -1,10 +1,9 @@
 """Whether a response begins by declining."""
 
-# ruff: noqa: RUF001  (signs that look like others are what this module tells apart)
-
 import polars as pl
 
 from curate.screen.text.ngrams import normalize_texts
+from curate.screen.text.words import APOSTROPHES, INVISIBLE
 
 CANNOT = (
     r"(?:can(?:no|')?t|can not|could not|couldn't|(?:won't|will not)(?: be able to)?|unable to|not able to|"
@@ -47,13 +46,12 @@ REFUSAL = (
 OPENING = 240
 """Signs at the start in which a refusal is looked for."""
 
-APOSTROPHE = "[‘’‛′`´]"
-MARKUP = r"[*_#>\u00ad\u200b-\u200f\u2060-\u2064\ufeff]"
+MARKUP = f"[*_#>]|{INVISIBLE.pattern}"
 
 
 def find_refusals(texts: pl.Series) -> pl.Series:
     """True for a response with a refusal in its first `OPENING` signs, in one of several languages."""
-    begin = normalize_texts(texts.str.slice(0, 2 * OPENING).str.replace_all(APOSTROPHE, "'"))
+    begin = normalize_texts(texts.str.slice(0, 2 * OPENING).str.replace_all(f"[{APOSTROPHES}]", "'"))
     begin = (
         begin.str.replace_all(MARKUP, "")
         .str.replace_all(r"\s{2,}|[\s--\x20]", " ")

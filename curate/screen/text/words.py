@@ -31,8 +31,9 @@ STOPWORDS = frozenset(
     won't would yes yet you you're your yours""".split()  # noqa: SIM905
 )
 
+APOSTROPHES = "‘’‚‛′`´"
 SAME_SIGNS = str.maketrans(
-    dict.fromkeys("‘’‚‛′`´", "'") | dict.fromkeys("“”„‟″«»「」『』", '"') | dict.fromkeys("‐‑‒–—―−", "-")
+    dict.fromkeys(APOSTROPHES, "'") | dict.fromkeys("“”„‟″«»「」『』", '"') | dict.fromkeys("‐‑‒–—―−", "-")
 )
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 LINE_MARKER = re.compile(r"^[ \t]*(?:[-*+•]|#{1,6}|>)[ \t]+", re.MULTILINE)
