@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from curate.screen.text.languages import are_english, foreign_shares
 from curate.screen.text.ngrams import hash_words
+from curate.screen.text.refusals import find_refusals
+from curate.screen.text.structure import CODE
 from curate.screen.text.truncation import find_endings
 from curate.screen.text.word_runs import RUN, Mask, Wording, distinct_runs, read_signs, read_wording, sum_by_text
 
@@ -25,7 +27,6 @@ LEAKED = (
     r"\n\n(?:Human|H): |(?:^|\n)#{2,3} ?(?:Human|Assistant|Instruction|Response|User):"
 )
 """Template tokens and turn markers where none belong; `<s>` within a text is HTML for struck out."""
-CODE = r"(?s)```.*?```|`[^`\n]*`"
 COPIED_WORDS = 8
 SYSTEM_WORDS = 40
 
@@ -51,27 +52,6 @@ BROKEN_CHARS = 1000
 FEW_WORDS = 4
 
 Shares = NDArray[np.float32]
-
-REFUSAL = (
-    r"(?i)^\W*(?:(?:oh|well|hmm|hi|hello|thank you[^.!]{0,40}|i understand[^.!]{0,80})[,.! ]+)?"
-    r"(?:(?:but|however),? )?"
-    r"(?:(?:i['\u2019]?m|i am|we are|we['\u2019]re) (?:\w+ )?(?:sorry|afraid|unable|not "
-    r"(?:able|comfortable|allowed|permitted|going))|"
-    r"sorry|unfortunately,? i|(?:my )?apolog\w+|"
-    r"i (?:can['\u2019]?t|cannot|can not|could not|couldn['\u2019]t|won['\u2019]t|will not|do not|don['\u2019]t) "
-    r"(?:\w+ ){0,2}(?:help|assist|provide|answer|discuss|comply|fulfill|fulfil|create|generate|support|encourage|"
-    r"condone|recommend|advise|engage|participate|offer|give|write|share|feel comfortable|do that|do this)|"
-    r"as an? (?:ai|artificial|language|large language)[^.]{0,80} "
-    r"(?:can['\u2019]?t|cannot|can not|do not|don['\u2019]t|am not|unable|won['\u2019]t|will not))"
-)
-"""How a response declines, in English and at its beginning."""
-SORRY = r"(?i)\b(?:sorry|afraid|apolog|unfortunately)"
-"""An apology alone is no refusal."""
-DECLINES = (
-    r"(?i)\b(?:can['\u2019]?t|cannot|can not|unable|not able|won['\u2019]t|will not|not comfortable|don['\u2019]t "
-    r"(?:have|know|feel|think)|do not (?:have|know|feel)|decline|refuse|"
-    r"against|not appropriate|inappropriate|illegal|unethical)\b"
-)
 
 
 @dataclass(frozen=True)
@@ -119,7 +99,7 @@ def response_features(side: str, prompts: Prompts, responses: Wording, finish: p
         foreign_shares(prompts.text, texts, are_english(prompts.last.words), are_english(responses.words)).alias(
             f"{side}_foreign_share"
         ),
-        refuses("text").alias(f"{side}_refuses"),
+        find_refusals(texts).alias(f"{side}_refuses"),
     )
 
 
@@ -207,10 +187,3 @@ def copies_system(systems: pl.Series, texts: pl.Series) -> Mask:
     begin = systems.str.extract(rf"^\W*(\w+(?:\W+\w+){{0,{SYSTEM_WORDS - 1}}})", 1)
     shared = distinct_runs(hash_words(begin), COPIED_WORDS).shared(distinct_runs(hash_words(texts), COPIED_WORDS))
     return shared > 0
-
-
-def refuses(column: str) -> pl.Expr:
-    """True for a response that begins by declining."""
-    begin = pl.col(column).str.slice(0, 300)
-    is_sorry = begin.str.slice(0, 60).str.contains(SORRY)
-    return begin.str.contains(REFUSAL) & (~is_sorry | begin.str.contains(DECLINES))

@@ -31,7 +31,7 @@ MOST_ALIKE = 0.9
 class MeasureConfig:
     """Nothing decides what is measured but how it is done."""
 
-    version: int = 1
+    version: int = 2
     """Raised when the same pairs would be measured otherwise."""
 
 

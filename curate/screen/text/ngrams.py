@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curate.screen.text.words import UNSPACED
+
 Hashes = NDArray[np.uint64]
 Starts = NDArray[np.int64]
 
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-"""Scripts that put no blanks between words: there a sign counts as a word."""
-WORD = rf"[{UNSPACED}]|[\w--[{UNSPACED}]]+"
+WORD = rf"[\w&&[{UNSPACED}]]|[\w--[{UNSPACED}]]+"
+"""One sign of a script without blanks, else letters, digits and `_`."""
 CHANGEABLE = r"[^\x00-\x7f\u00c0-\u00ff\u2013\u2014\u2018\u2019\u201c\u201d\u2022]"
 """What NFKC may change: all but ASCII, the letters of Latin-1, dashes and quotation marks, which most texts are."""
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
