@@ -14,7 +14,8 @@ import polars as pl
 import rensa
 from numpy.typing import NDArray
 
-from curate.screen.text.ngrams import HashedWords, Rows, hash_words, join_texts
+from curate.screen.arrays import Rows
+from curate.screen.text.ngrams import HashedWords, hash_words, join_texts
 from schemas.tables import Similar
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from curate.screen.similar.cosines import Cosines, Rows
+from curate.screen.arrays import Cosines, Rows
 from curate.screen.similar.greedy import kept_rows
 
 LIMIT = 16

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curate.screen.similar.cosines import SLACK, Cosines, PCABound, Rows, UnitVectors, Vectors, main_axes, round_cosines
+from curate.screen.arrays import Cosines, Rows, Vectors
+from curate.screen.similar.cosines import SLACK, PCABound, UnitVectors, main_axes, round_cosines
 from curate.screen.similar.ivf import Lists, list_members, lookup_lists, make_lists
 from curate.screen.similar.neighbor_lists import LIMIT, Pairs, count_levels, fits_list, settle_lists, shorten_lists
 
@@ -26,7 +27,7 @@ def similar_rows(vectors: Vectors, floor: float, rank: Rows | None = None) -> tu
     """All pairs of rows, the left one first in order, whose cosine is `floor` or more; cosines to 4 digits.
 
     `vectors` is (n, dimensions); a row that is zero or not a number is like no other. `rank` is (n,), 0 for the row
-    that is kept first; without it that is the first row. Only of a row with more than `crowds.LIMIT` better
+    that is kept first; without it that is the first row. Only of a row with more than `neighbor_lists.LIMIT` better
     neighbors some are left out, as described there.
     """
     unit = UnitVectors(vectors)

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curate.screen.arrays import Rows
+
 Hashes = NDArray[np.uint64]
-Rows = NDArray[np.int64]
 
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 """Scripts that put no blanks between words: there a sign counts as a word."""

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.screen.text.ngrams import HashedWords, Hashes, Rows, hash_normalized, hash_words, normalize_texts, offsets
+from curate.screen.arrays import Rows
+from curate.screen.text.ngrams import HashedWords, Hashes, hash_normalized, hash_words, normalize_texts, offsets
 
 Mask = NDArray[np.bool_]
 
