@@ -7,9 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Vectors = NDArray[np.float16] | NDArray[np.float32]
-Rows = NDArray[np.int64]
-Cosines = NDArray[np.float32]
+from curate.screen.arrays import Cosines, Rows, Vectors
 
 AXES = 64
 """Numbers of a vector that are multiplied first. With 64 of MiniLM's 384, about 20 of 50,000 rows are left for each

@@ -11,7 +11,7 @@ from curate.screen.text.ngrams import hash_words
 from curate.screen.text.refusals import find_refusals
 from curate.screen.text.structure import CODE
 from curate.screen.text.truncation import find_endings
-from curate.screen.text.word_runs import RUN, Mask, Wording, distinct_runs, read_signs, read_wording, sum_by_text
+from curate.screen.text.word_runs import RUN, Mask, Wording, read_signs, read_wording, repeated_shares, sum_by_text
 
 TEMPLATE_TOKEN = (
     r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>)\s*(?:system|user|assistant|model|tool)\b|"
@@ -151,11 +151,12 @@ def repetition_shares(responses: Wording) -> Shares:
 
     Where words are few and long, as in `hahahahaha` or a row of emoji, it is that of the runs of signs.
     """
-    shares = np.where(responses.runs.totals < FEWEST_RUNS, 0, responses.runs.repeated)
+    totals = np.maximum(responses.words.counts - (RUN - 1), 0)
+    shares = np.where(totals < FEWEST_RUNS, 0, repeated_shares(totals, responses.runs.counts))
     chars = responses.texts.str.len_chars().fill_null(0).to_numpy()
     unworded = np.flatnonzero((chars >= FEWEST_SIGNS) & (chars > LONG_WORD * responses.words.counts))
-    of_signs = distinct_runs(read_signs(responses.texts.gather(unworded).str.slice(0, MOST_SIGNS)), SIGN_RUN)
-    shares[unworded] = np.maximum(shares[unworded], of_signs.repeated)
+    of_signs = read_signs(responses.texts.gather(unworded).str.slice(0, MOST_SIGNS)).ngrams(SIGN_RUN)
+    shares[unworded] = np.maximum(shares[unworded], repeated_shares(of_signs.counts, of_signs.distinct().counts))
     return shares.astype(np.float32)
 
 
@@ -185,5 +186,5 @@ def are_leaking(prompts: Prompts, responses: Wording) -> pl.Series:
 def copies_system(systems: pl.Series, texts: pl.Series) -> Mask:
     """True where the beginning of a system message stands in the text: there it says what the model is to be."""
     begin = systems.str.extract(rf"^\W*(\w+(?:\W+\w+){{0,{SYSTEM_WORDS - 1}}})", 1)
-    shared = distinct_runs(hash_words(begin), COPIED_WORDS).shared(distinct_runs(hash_words(texts), COPIED_WORDS))
-    return shared > 0
+    copied, runs = (hash_words(some).ngrams(COPIED_WORDS).distinct() for some in (begin, texts))
+    return copied.shared(runs) > 0

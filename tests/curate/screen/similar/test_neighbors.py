@@ -99,7 +99,7 @@ def test_every_row_has_all_of_its_first_better_neighbors() -> None:
 def test_short_lists_keep_the_rows_that_all_edges_keep(seed: int, clusters: int, spread: float, level: int) -> None:
     vectors = clustered(400, clusters, spread, seed, dimensions=12)
     rank = np.random.default_rng(seed).permutation(400)
-    threshold = crowds.levels_of(0.8)[level]
+    threshold = crowds.count_levels(0.8)[level]
 
     left, right, cosine = similar_rows(vectors, 0.8, rank)
 
@@ -128,7 +128,7 @@ def test_inverted_lists_find_what_the_sample_promises(caplog: pytest.LogCaptureF
 
     with caplog.at_level(logging.INFO):
         lists = make_lists(one, order, axes, 0.85)
-    better, worse, _ = pairs_of_lists(one, order, lists, axes, crowds.levels_of(0.85))
+    better, worse, _ = pairs_of_lists(one, order, lists, axes, crowds.count_levels(0.85))
 
     exact = all_pairs(vectors, 0.85)
     found = set(zip(better.tolist(), worse.tolist(), strict=True))
@@ -143,7 +143,7 @@ def test_a_crowd_in_one_list_takes_few_edges() -> None:
     order = np.arange(5000)
     axes = main_axes(one, order)
 
-    better, worse, _ = pairs_of_lists(one, order, make_lists(one, order, axes, 0.9), axes, crowds.levels_of(0.9))
+    better, worse, _ = pairs_of_lists(one, order, make_lists(one, order, axes, 0.9), axes, crowds.count_levels(0.9))
 
     assert len(better) < 5000 * crowds.LIMIT * crowds.LEVELS
     assert 3000 in better[worse == 4999]
