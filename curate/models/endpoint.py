@@ -245,7 +245,7 @@ class Endpoint:
                 problem = f"the connection broke ({type(error).__name__})"
             finally:
                 # A try that broke off after it was sent may have been charged: its reserve stays spent.
-                self.terms.allowance.took(time.monotonic() - began)
+                self.terms.allowance.note_duration(time.monotonic() - began)
                 if not is_settled:
                     self.terms.allowance.settle(most_usd, cost)
                     charged = None if cost is None else charged

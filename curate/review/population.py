@@ -41,7 +41,7 @@ class Population:
         return pl.DataFrame({"pair_id": pair_ids}).join(found, on="pair_id", how="left", maintain_order="left")
 
 
-def population(data: Path, name: str, include_dropped: bool) -> Population:
+def read_population(data: Path, name: str, include_dropped: bool) -> Population:
     """The pairs of a build or mix. Raises UserError for a name that is neither, with the nearest one."""
     builds, mixes = build_names(data), mix_names(data)
     if name in builds:
