@@ -1,4 +1,4 @@
-"""The README says what the commands take, and its transcript is that of the demo."""
+"""The README says what the commands take, its transcript is that of the demo, and no page has a gap left in it."""
 
 import re
 import shlex
@@ -18,6 +18,9 @@ PARSERS = {
     "eval": eval_parser,
     "evaluate": eval_parser,
 }
+PAGES = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))]
+LONG_NAMES = {"CHANGELOG"}
+"""Words in capitals of eight letters and more that are no placeholder."""
 
 
 def commands() -> list[str]:
@@ -49,3 +52,11 @@ def test_the_transcript_is_that_of_the_demo():
     assert [line.replace('"$pair"', "") for line in shown] == [
         re.sub(r"^(curate explain )[0-9a-f]{16}$", r"\1", line) for line in printed
     ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_no_page_holds_a_placeholder(page):
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    words = re.findall(r"\b[A-Z]{8,}\b", re.sub(r"`[^`]*`", "", text))
+
+    assert set(words) <= LONG_NAMES

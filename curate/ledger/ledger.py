@@ -23,10 +23,10 @@ from curate.ledger.entries import (
     PendingCall,
     call_identity,
     find_cut_slots,
+    other_sampling,
     read_answer,
     read_slots,
     request_content,
-    sampled_otherwise,
     write_answer,
 )
 from curate.ledger.leases import DiskReserve, Leases
@@ -137,7 +137,7 @@ class Ledger:
         if not missing:
             return claim
         if self.is_full:
-            raise no_room(self.path, "the reserve for answers is used up")
+            raise disk_full_error(self.path, "the reserve for answers is used up")
         try:
             self._leases.hold()
             self._spare.keep()
@@ -284,7 +284,7 @@ class Ledger:
             if is_others or call_id in self._making:
                 claim.busy.append(call_id)
                 continue
-            donor = donors.get((identities[call_id], sampled_otherwise(request)))
+            donor = donors.get((identities[call_id], other_sampling(request)))
             claim.held[call_id] = PendingCall(slots) if slots else donor or PendingCall([None] * request.n)
 
     def _look_up(self, call_ids: Sequence[str], claim: Claim) -> dict[str, tuple[str, PartialResponses | None]]:
@@ -306,7 +306,7 @@ class Ledger:
     def _donors(self, requests: Sequence[Request], identities: Sequence[str]) -> dict[tuple[str, str], PendingCall]:
         """Identity and other sampling -> what the call under the largest smaller `max_tokens` leaves to be made."""
         limits = {
-            (identity, sampled_otherwise(request)): request.sampling["max_tokens"]
+            (identity, other_sampling(request)): request.sampling["max_tokens"]
             for identity, request in zip(identities, requests, strict=True)
             if request.kind == "generate" and "max_tokens" in request.sampling
         }
@@ -362,7 +362,7 @@ def is_full(error: Exception) -> bool:
     return "full" in str(error) or "disk I/O" in str(error) or (isinstance(error, OSError) and error.errno in NO_ROOM)
 
 
-def no_room(path: Path, why: object) -> UserError:
+def disk_full_error(path: Path, why: object) -> UserError:
     return UserError(
         f"no room to write {path} ({why}); free some space, then give the same command again: "
         "everything so far is saved"
@@ -372,7 +372,7 @@ def no_room(path: Path, why: object) -> UserError:
 def ledger_error(path: Path, error: Exception) -> UserError:
     """Why the ledger cannot be used, in a sentence that says what to do."""
     if is_full(error):
-        return no_room(path, error)
+        return disk_full_error(path, error)
     if "not a database" in str(error) or "malformed" in str(error):
         return UserError(f"{path} is damaged ({error}); move it away to start a new ledger")
     return UserError(f"cannot use the ledger {path}: {error}; name another folder with --data")

@@ -224,7 +224,7 @@ class Endpoint:
                     return Reply(found, most_usd, time.monotonic() - began, charged)
             finally:
                 # A try that broke off after it was sent may have been charged: its reserve stays spent.
-                self.terms.allowance.took(time.monotonic() - began)
+                self.terms.allowance.note_duration(time.monotonic() - began)
                 if found is None:
                     self.terms.allowance.settle(most_usd, tried.cost)
                     charged = None if tried.cost is None else charged

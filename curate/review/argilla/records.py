@@ -30,7 +30,7 @@ SUGGESTED_BY = "scorer"
 def send_records(
     server: ArgillaClient, dataset: Dataset, rows: pl.DataFrame, *, seed: int, suggest: bool
 ) -> Iterator[set[str]]:
-    """Send rows of `Asked` in an order by chance, and give the ids of each part that the server has taken.
+    """Send rows of `ReviewRecord` in an order by chance, and give the ids of each part that the server has taken.
 
     Raises NetworkError, with how far it came, where the network is lost.
     """
@@ -49,7 +49,7 @@ def send_records(
         delay=1.0,
         disable=not has_width(),
     ) as bar:
-        for part in split_requests(record_of(row, dataset) for row in rows.iter_rows(named=True)):
+        for part in split_requests(make_record(row, dataset) for row in rows.iter_rows(named=True)):
             try:
                 server.put(f"/datasets/{dataset.id}/records/bulk", {"items": part})
             except NetworkError as error:
@@ -75,8 +75,8 @@ def preferred_response() -> pl.Expr:
     return pl.when(margin == 0).then(pl.lit("equal")).when(a_wins).then(pl.lit("a")).when(~a_wins).then(pl.lit("b"))
 
 
-def record_of(row: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
-    """A row of `Asked` as Argilla takes it."""
+def make_record(row: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """A row of `ReviewRecord` as Argilla takes it."""
     record: dict[str, Any] = {
         "external_id": row["record_id"],
         "fields": {

@@ -102,7 +102,7 @@ def krippendorff_alpha(answers: pl.DataFrame) -> float | None:
 def scorer_agreement(named: pl.DataFrame) -> pl.DataFrame:
     """How often people name the response that the scorer prefers, by source and margin band.
 
-    `named` is what `curate.review.verdicts.named` returns. Below a margin of 0 the scorer prefers the rejected
+    `named` is what `curate.screen.human.named_answers` returns. Below a margin of 0 the scorer prefers the rejected
     response, at 0 neither, and a pair that people swapped has none; records of which it says nothing are left out.
     Only records of the audit are counted, for the others were picked, and of their answers those that name a
     response. Columns `source`, `band`, `smallest` (margin), `decided` (answers), `agree` (their share that names the

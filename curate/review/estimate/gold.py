@@ -31,7 +31,7 @@ class CorrectedRate:
 def gold_answers(named: pl.DataFrame) -> pl.DataFrame:
     """One row for each answer on a record with a known answer: `reviewer`, `is_right` and `is_opposite`.
 
-    `named` is what `curate.review.verdicts.named` returns. Neither holds where no response was found better.
+    `named` is what `curate.screen.human.named_answers` returns. Neither holds where no response was found better.
     """
     return named.filter(pl.col("sampler") == "gold").select(
         "reviewer", is_right=pl.col("named") == "chosen", is_opposite=pl.col("named") == "rejected"
@@ -88,7 +88,7 @@ def no_correction(gold: int, reason: str) -> CorrectedRate:
 
 
 def fieller_interval(agree: float, n: float, right: float, opposite: float, m: float) -> tuple[float, float] | None:
-    """Both ends of the interval of `corrected`, not yet cut to 0 and 1; None where it is not bounded.
+    """Both ends of the interval of `correct_rate`, not yet cut to 0 and 1; None where it is not bounded.
 
     The test is a quadratic inequality in s: (agree - d)² <= z² · (d · (1 - d) / n + v / m) with
     d = s · right + (1 - s) · opposite and v = s² · right + (1 - s)² · opposite - d².

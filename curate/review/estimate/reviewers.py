@@ -9,7 +9,7 @@ LONGEST_GAP_S = 600.0
 
 
 def reviewer_facts(named: pl.DataFrame) -> pl.DataFrame:
-    """One row for each reviewer, sorted by name; `named` is what `curate.review.verdicts.named` returns.
+    """One row for each reviewer, sorted by name; `named` is what `curate.screen.human.named_answers` returns.
 
     `answers`; `seconds`, the median between two answers in a row; `answers_an_hour` while at work; `gold`, answers on
     records with a known answer, with `right`, the share that names the better response, and its 95% interval (Wilson)

@@ -76,8 +76,3 @@ def main_axes(unit: UnitVectors, rows: Rows) -> PCABound:
 def round_cosines(cosines: Cosines) -> Cosines:
     """To 4 digits: the last ones depend on how many rows were multiplied at once."""
     return np.round(cosines.astype(np.float64), 4).astype(np.float32)
-
-
-def least_rounded(floor: float) -> np.float32:
-    """What a rounded cosine must reach."""
-    return np.float32(round(floor, 4))
