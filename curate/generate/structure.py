@@ -1,4 +1,4 @@
-"""The form of a response: how it ends, what is broken in it, what it is built of."""
+"""Structure of a response: its ending, its broken markup, and the forms it is made of."""
 
 # ruff: noqa: RUF001  (signs that look like others are what this module tells apart)
 
@@ -50,7 +50,7 @@ EMOJI = frozenset(("So", "Sk", "Mn", "Cf"))
 def is_cut(text: str, whole: str = "") -> bool:
     """True for a text that stops in the middle: of a code block, a table row, a sentence or a word.
 
-    Where `whole` begins with the text it also tells a cut that leaves nothing odd behind.
+    Where `whole` begins with the text, truncation that leaves no other sign is found too.
     """
     text = text.rstrip()
     if not text:
