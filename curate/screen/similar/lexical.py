@@ -1,4 +1,4 @@
-"""Pairs that say nearly word for word what another pair says: in the prompt and in the chosen response.
+"""Lexical duplicates: pairs with nearly the wording of another pair, in the prompt and in the chosen response.
 
 Candidates share a band of MinHash values over the 3-grams of prompt and chosen response end to end, and are then
 compared exactly. A copy is alike on both sides: two questions about one long passage have unlike answers, and two

@@ -1,4 +1,4 @@
-"""Texts as hashed words end to end: what every rule about wording counts in."""
+"""Words and n-grams of texts as hashes, for every rule about wording."""
 
 from dataclasses import dataclass
 
