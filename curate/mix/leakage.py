@@ -28,7 +28,7 @@ class Similarities:
     rows: pl.DataFrame
     """row, source, pair_id, prompt_hash, chosen_hash and place, 0 for the row that is kept before all others."""
     edges: pl.DataFrame
-    """`Alike` between rows, as far as it reaches the thresholds."""
+    """`Similar` between rows, as far as it reaches the thresholds."""
 
 
 def find_similar(pairs: pl.LazyFrame, embed: Embed | None) -> Similarities:

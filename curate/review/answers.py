@@ -1,4 +1,4 @@
-"""What reviewers said, as rows of `Answer`: read from labels as they come, and merged into what is known."""
+"""Answers of reviewers as rows of `Annotation`: read from labels, and merged into the history."""
 
 import hashlib
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ def reviewer_id(name: str) -> str:
 def answer_row(
     record_id: str, reviewer: str, answered_at: datetime, *, better: Any, sure: Any, wrong: Any, note: Any
 ) -> dict[str, Any]:
-    """A row of `Answer` from labels that may hold anything; `wrong` and `note` may be null.
+    """A row of `Annotation` from labels that may hold anything; `wrong` and `note` may be null.
 
     Its status is `unreadable` where a label is not ours; those that are stay.
     """
@@ -52,7 +52,7 @@ def answer_table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
 
 
 def merge_answers(history: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    """Both as one history, sorted; what is known already adds nothing.
+    """Both as one history, sorted; answers that are known already add nothing.
 
     Of two versions of one reviewer, record and time, which only a correction by hand can give, the later in `new`
     counts.
@@ -66,7 +66,7 @@ def latest_answers(answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def withdrawn(history: pl.DataFrame, taken_back: pl.DataFrame) -> pl.DataFrame:
-    """A row of `Answer` without content for each answer of `history` that stands no more.
+    """A row of `Annotation` without content for each answer of `history` that was taken back.
 
     `taken_back` has `record_id`, `reviewer` and `answered_at`, which is null where nobody knows when: the moment
     after the answer is taken, which is the same at every pull. What was never submitted, or is withdrawn already,

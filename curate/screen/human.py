@@ -109,7 +109,7 @@ def swap_pairs(pairs: pl.DataFrame, cfg: SwapConfig) -> Part:
 def current_answers(answers: pl.DataFrame) -> pl.DataFrame:
     """The answers that count: of each reviewer on each record the latest version, where it is submitted.
 
-    Takes rows of `Answer`; they come back in the order of record and reviewer.
+    Takes rows of `Annotation`; they come back in the order of record and reviewer.
     """
     latest = answers.sort("record_id", "reviewer", "answered_at").unique(
         ["record_id", "reviewer"], keep="last", maintain_order=True
@@ -133,7 +133,7 @@ def named_answers(answers: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
 def verdicts(answers: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     """Rows of `Verdict`, one for each pair with an answer that counts, sorted by pair.
 
-    `answers` are rows of `Answer` in any order; `asked` has the columns `record_id`, `pair_id`, `sampler`,
+    `answers` are rows of `Annotation` in any order; `asked` has the columns `record_id`, `pair_id`, `sampler`,
     `a_is_chosen` and `is_swapped`, and may have several records of one pair. More than half of the answers decide.
     Records with a known answer have no verdict. A verdict is on the pair as it was made: where reviewers had swapped
     its label before it was asked again, an answer for the chosen response means `swap`.

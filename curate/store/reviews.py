@@ -83,7 +83,7 @@ def save_review(data: Path, review: Review) -> None:
 
 
 def read_asked(data: Path, name: str) -> pl.DataFrame:
-    """Rows of `Asked`, in the order they were chosen."""
+    """Rows of `ReviewRecord`, in the order they were chosen."""
     return read_rows(review_folder(data, name) / "asked.parquet", ReviewRecord)
 
 
@@ -94,7 +94,7 @@ def save_asked(data: Path, name: str, asked: pl.DataFrame) -> None:
 
 
 def read_answers(data: Path, name: str) -> pl.DataFrame:
-    """Rows of `Answer`, every version of every answer, in the order of record, reviewer and time."""
+    """Rows of `Annotation`, every version of every answer, in the order of record, reviewer and time."""
     return read_rows(review_folder(data, name) / "answers.parquet", Annotation)
 
 

@@ -1,4 +1,4 @@
-"""How far reviewers agree with each other, and the scorer with them."""
+"""Agreement of reviewers with each other, and of the scorer with them."""
 
 import math
 from dataclasses import dataclass
@@ -100,10 +100,10 @@ def krippendorff_alpha(answers: pl.DataFrame) -> float | None:
 
 
 def scorer_agreement(named: pl.DataFrame) -> pl.DataFrame:
-    """How often people name the response that the scorer prefers, by source and margin band.
+    """Share of answers that name the response the scorer prefers, by source and margin band.
 
-    `named` is what `curate.review.verdicts.named` returns. Below a margin of 0 the scorer prefers the rejected
-    response, at 0 neither, and a pair that people swapped has none; records of which it says nothing are left out.
+    `named` is what `curate.screen.human.named_answers` returns. Below a margin of 0 the scorer prefers the rejected
+    response, at 0 neither, and a pair that reviewers swapped has none; records without a preference are left out.
     Only records of the audit are counted, for the others were picked, and of their answers those that name a
     response. Columns `source`, `band`, `smallest` (margin), `decided` (answers), `agree` (their share that names the
     preferred response), `low` and `high` (interval of Wilson on the records); rows in the order of the margins.

@@ -26,7 +26,7 @@ def similar_rows(vectors: Vectors, floor: float, rank: Rows | None = None) -> tu
     """All pairs of rows, the left one first in order, whose cosine is `floor` or more; cosines to 4 digits.
 
     `vectors` is (n, dimensions); a row that is zero or not a number is like no other. `rank` is (n,), 0 for the row
-    that is kept first; without it that is the first row. Only of a row with more than `crowds.LIMIT` better
+    that is kept first; without it that is the first row. Only of a row with more than `neighbor_lists.LIMIT` better
     neighbors some are left out, as described there.
     """
     unit = UnitVectors(vectors)

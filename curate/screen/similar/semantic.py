@@ -168,7 +168,7 @@ def nearest_prompts(hashes: pl.DataFrame, of_text: str) -> NDArray[np.int64]:
 def similar_frame(
     kind: str, rows: NDArray[np.int64], of_rows: Rows, floor: float, places: NDArray[np.int64]
 ) -> pl.DataFrame:
-    """The neighbors among vectors as rows of `Alike`; vector i is that of row `rows[i]`, which ascend."""
+    """The neighbors among vectors as rows of `Similar`; vector i is that of row `rows[i]`, which ascend."""
     # Not above: it loads torch, which a screening of measured pairs does without.
     from curate.screen.similar.neighbors import similar_rows
 
