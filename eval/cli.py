@@ -1,4 +1,7 @@
-"""The `eval` command, also run as `python -m eval`."""
+"""The `eval` command, also run as `python -m eval`.
+
+evaluate dpo-v1 --num-prompts 200
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -60,7 +63,7 @@ def respond_command(cfg: EvalConfig, as_json: bool) -> int:
 
 
 def format_results(results: dict[str, Any]) -> list[str]:
-    """The result in lines; what speaks against trusting it comes first."""
+    """The result in lines; reasons not to trust it come first."""
     from eval.report import describe_findings, describe_verdict
 
     facts = describe_findings(results)

@@ -42,7 +42,7 @@ def test_before_any_answer_nothing_is_told_of_the_dataset(data):
     assert told.labels.agreement.overall is told.labels.corrected is told.labels.predicted is None
     assert told.labels.more_records is None
     assert told.alpha is None
-    assert "nothing to tell yet" in "\n".join(told.lines())
+    assert "no estimate yet" in "\n".join(told.lines())
 
 
 def test_a_judged_audit_tells_the_share_that_agrees(data):
