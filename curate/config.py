@@ -3,7 +3,7 @@
 A field's docstring is its help text, its annotation its range. A config is checked when it is made:
 
     >>> BuildConfig(source="sft", top_p=2)
-    schemas.errors.UserError: --top-p 2 is outside 0 to 1
+    curate.config.FieldError: --top-p 2 must be above 0 and at most 1
 """
 
 import os
@@ -29,7 +29,7 @@ Pairing = Literal["auto", "best_worst", "best_sigma", "best_random", "adjacent"]
 
 
 class FieldError(UserError):
-    """A field of a config that cannot be meant."""
+    """A config field with an invalid value."""
 
     def __init__(self, field: str, value: Any, problem: str) -> None:
         shown = f"{value:g}" if isinstance(value, float) else value
@@ -39,7 +39,7 @@ class FieldError(UserError):
 
 @dataclass(frozen=True, config=CONFIG)
 class Config:
-    """A config that says in one sentence what is wrong with a field."""
+    """A config that names an invalid field in one sentence."""
 
     __pydantic_fields__: ClassVar[dict[str, FieldInfo]]
 
@@ -78,7 +78,7 @@ def requirement(config: type[Config], name: str, problem: str) -> str:
 
 
 def annotations(hint: Any) -> Iterator[Any]:
-    """What is annotated to a type and the types it is made of."""
+    """The annotations of a type and of the types it is made of."""
     yield from getattr(hint, "__metadata__", ())
     for part in get_args(hint):
         yield from annotations(part)
@@ -99,7 +99,7 @@ class DataConfig(Config):
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Thresholds(Config):
-    """What screening goes by."""
+    """Thresholds of screening."""
 
     min_margin: Annotated[float, Ge(0)] = 0.0
     """Smallest score margin kept, in the scorer's units."""
@@ -112,12 +112,11 @@ class Thresholds(Config):
     """LOW:HIGH, for example `0.1:0.9`: keep the pairs whose margin lies between these quantiles of the build. Very
     large margins are often the scorer's mistakes, and very small ones noise."""
     min_tokens: Annotated[Int, Ge(0)] = 3
-    """Fewest words and punctuation marks of a response: below three there is a word and an end, and nothing to
-    prefer it for."""
+    """Fewest words and punctuation marks of a response: fewer than three say nothing to prefer the response for."""
     max_repetition: Share = 0.4
     """Largest share of a response's 4-grams that repeat an earlier one."""
     max_echo: Share = 0.9
-    """Largest share of a response that may be its prompt again."""
+    """Largest share of a response that may repeat its prompt."""
     max_other_language: Share = 0.5
     """Largest share of a response in a language that the prompt is not in and does not ask for."""
     max_response_similarity: Share = 0.98
@@ -125,20 +124,20 @@ class Thresholds(Config):
     max_topic_gap: Annotated[float, Interval(ge=0, le=2)] = 0.5
     """A response whose cosine to another prompt is larger than to its own by this much is off topic."""
     max_jaccard: Annotated[float, Interval(ge=0.5, le=1)] = 0.8
-    """Pairs whose prompt and chosen response share this much of their wording (Jaccard index, 0.5 to 1) are
-    near-duplicates; texts less alike are not looked for."""
+    """Pairs whose prompt and chosen response share more of their wording than this (Jaccard index, 0.5 to 1) are
+    near-duplicates."""
     max_cosine: Annotated[float, Interval(ge=0.5, le=1)] = 0.95
     """Prompts, or prompts and chosen responses together, at least this alike (cosine, 0.5 to 1) are near-duplicates;
     under 0.5 nearly all texts are alike."""
     keep_per_cluster: Count = 1
-    """Pairs kept among near duplicates: the best by z margin, then by margin."""
+    """Pairs kept among near-duplicates: the best by z margin, then by margin."""
     allow_degenerate_rejected: bool = False
-    """Let a degenerate response (empty, cut off, repeating itself ...) be the rejected one; it is never chosen."""
+    """Let a degenerate response (empty, truncated, repeating itself ...) be the rejected one; it is never chosen."""
     decontaminate: tuple[str, ...] = ()
     """A file of evaluation prompts that no pair may hold, beside those that come with pairwright; may be repeated."""
     redact: bool = False
     """Replace personal data and secrets in the pairs by their kind, as in [email]. The tables before that, and the
-    ledger, keep what was read and asked."""
+    ledger, keep the original text."""
     drop_personal_data: bool = False
     """Drop pairs with personal data or secrets instead of flagging them."""
     skip_rule: tuple[str, ...] = ()
@@ -148,7 +147,7 @@ class Thresholds(Config):
 
 @dataclass(frozen=True, config=CONFIG)
 class BuildConfig(Thresholds, DataConfig):
-    """Prompts or ready pairs of one source, all the way to screened pairs."""
+    """Make screened pairs from the prompts or ready pairs of one source."""
 
     source: str
     """`sft`: best and worst of several responses of one model; `gpt`: a chosen and a rejected response written by
@@ -171,7 +170,7 @@ class BuildConfig(Thresholds, DataConfig):
     `judge-pairs:GENERATOR` or a folder made by `train reward`; by default `reward-mini` for `sft`, and none for other
     sources."""
     rubric: str = "helpful"
-    """What `judge:` and `judge-pairs:` judge by: a rubric that comes with pairwright, or a text file."""
+    """Rubric of `judge:` and `judge-pairs:` scorers: one that comes with pairwright, or a text file."""
     pairing: Pairing = "auto"
     """Which responses make a pair, for `sft`: `best_worst`; `best_sigma`, the best and the one nearest to two
     standard deviations under the mean; `best_random`; `adjacent`, each and the next in rank. `auto` is `best_worst`
@@ -211,24 +210,24 @@ class BuildConfig(Thresholds, DataConfig):
     prices: Path | None = None
     """TOML file of prices that come before those that pairwright knows; `prices.toml` in the data folder by default."""
     dry_run: bool = False
-    """Say what the build would take (calls, tokens, cost, time) after a pilot, and make nothing else."""
+    """Estimate the calls, tokens, cost and time the build still needs, after a pilot, and make nothing else."""
     pilot: Annotated[Int, Interval(ge=0, le=20)] = 20
     """Prompts of the pilot of `--dry-run`, at most 20; 0 for none."""
 
 
 @dataclass(frozen=True, config=CONFIG)
 class ScreenConfig(Thresholds, DataConfig):
-    """Screens a build again under other thresholds; what is not named stays as it was at its last screening."""
+    """Screen a build again under other thresholds; those not given stay as at its last screening."""
 
     name: str = field(metadata={"positional": True})
     """Name of the build."""
     defaults: bool = False
-    """Begin from the default thresholds instead of those of the last screening."""
+    """Start from the default thresholds instead of those of the last screening."""
 
 
 @dataclass(frozen=True, config=CONFIG)
 class MixConfig(DataConfig):
-    """Builds put together into a versioned dataset with a held-out split."""
+    """Put builds together into a versioned dataset with a held-out split."""
 
     name: str = field(metadata={"positional": True})
     """Name of the mix, for example v1."""
@@ -238,7 +237,7 @@ class MixConfig(DataConfig):
     heldout_share: Annotated[float, Interval(ge=0, lt=1)] = 0.1
     """Share of prompt groups kept out of training."""
     reviewed_only: bool = False
-    """Only pairs that people judged and found right, or turned round."""
+    """Only pairs whose label reviewers accepted or swapped."""
     min_verdicts: Annotated[Int, Ge(0)] = 0
     """Only pairs that at least this many reviewers judged; 1 is the same as `--reviewed-only`."""
     seed: Int = 30
@@ -247,7 +246,7 @@ class MixConfig(DataConfig):
 
 @dataclass(frozen=True, config=CONFIG)
 class ExplainConfig(DataConfig):
-    """The way back from a pair to its prompt, responses, scores, calls and rules."""
+    """Trace one pair back to its prompt, responses, scores, model calls and screening decisions."""
 
     pair_id: str = field(metadata={"positional": True})
     """Id of a pair, as `curate build` and the tables print it."""
@@ -255,7 +254,7 @@ class ExplainConfig(DataConfig):
 
 @dataclass(frozen=True, config=CONFIG)
 class ShowConfig(DataConfig):
-    """Builds, mixes and runs with their counts, or one of them with its pairs."""
+    """List builds, mixes and runs with their counts, or show one of them with its pairs."""
 
     name: str = field(default="", metadata={"positional": True})
     """A build or mix to show in full."""
@@ -263,24 +262,24 @@ class ShowConfig(DataConfig):
 
 @dataclass(frozen=True, config=CONFIG)
 class DoctorConfig(DataConfig):
-    """Checks of the machine, the models, the keys and the store, and of how far a scorer can be trusted."""
+    """Check the machine, the models, the keys and the store, and how far a scorer can be trusted."""
 
     scorer: str = ""
-    """Measure the noise of this scorer and keep it: builds with the scorer then take a margin that is not larger
-    for a tie. And try it on responses that say nothing, are cut, or answer another prompt."""
+    """Measure the noise of this scorer and save it: builds with the scorer then treat a margin that is not larger as
+    a tie. Also try the scorer on responses that say nothing, are truncated, or answer another prompt."""
     rubric: str = "helpful"
-    """What a judge given as `--scorer` judges by, as for `curate build`."""
+    """Rubric of a judge given as `--scorer`, as for `curate build`."""
     num_pairs: int = 60
     """Sample pairs of which `--scorer` scores both responses twice."""
 
 
 @dataclass(frozen=True, config=CONFIG)
 class LedgerConfig(DataConfig):
-    """What was asked of models and what it cost, by model and day; with a flag, the ledger's own upkeep."""
+    """Show model calls and their cost by model and day; with a flag, export, compact or check the ledger."""
 
     export: Path | None = None
     """New Parquet file to write every call to."""
     compact: bool = False
-    """Drop calls that failed or were never answered, and give their room on the disk back."""
+    """Drop calls that failed or were never answered, and free their disk space."""
     check: bool = False
     """Check the file and every call in it; exit code 1 if one is wrong."""

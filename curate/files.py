@@ -103,7 +103,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def full_disk(path: Path) -> Iterator[None]:
-    """Turn what can go wrong with writing `path` into a UserError."""
+    """Turn errors of writing `path` into a UserError."""
     try:
         yield
     except OSError as error:

@@ -19,7 +19,7 @@ from schemas.errors import CapReached, UserError
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Signs that do something to a terminal: what a model wrote may hold them."""
+"""Control characters that a terminal acts on; text written by a model may hold them."""
 
 DEFAULTS = {
     # Threads that wait for each other spin for milliseconds by default. On a machine that is doing anything else
@@ -31,7 +31,7 @@ DEFAULTS = {
 
 
 class Result(Protocol):
-    """What a command's function returns."""
+    """Result of a command's function."""
 
     def summary(self) -> dict[str, Any]:
         """The result as JSON."""
@@ -43,7 +43,7 @@ class Result(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one sentence."""
+    """A parser whose errors are one sentence."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
@@ -82,7 +82,7 @@ def read_config(
 ) -> AnyConfig:
     """The config from defaults, then what is `known`, then the TOML file, then the flags that were given.
 
-    Raises UserError for a field that is missing, unknown or cannot be meant, and names the file or flag.
+    Raises UserError for a field that is missing, unknown or invalid, and names the file or flag.
     """
     names = {field.name: field for field in fields(config)}
     file = arguments.config_file
@@ -173,6 +173,6 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def set_defaults() -> None:
-    """Set what is not set; to be called before torch is imported."""
+    """Set environment variables that are not set; to be called before torch is imported."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

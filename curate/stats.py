@@ -99,7 +99,7 @@ def equal_points_interval(value: float, n: int) -> tuple[float, float]:
 
 
 def chance_difference(one: float, other: float, n: int) -> float:
-    """How far two shares of n each lie apart by chance in 19 of 20 cases: 1.96 * sqrt(2 * p * (1 - p) / n)."""
+    """Largest difference of two shares of n each by chance in 19 of 20 cases: 1.96 * sqrt(2 * p * (1 - p) / n)."""
     p = (one + other) / 2
     return Z_95 * math.sqrt(2 * p * (1 - p) / n)
 

@@ -1,1 +1,1 @@
-"""Whether training helped, with honest statistics."""
+"""Compare a trained run with a baseline on the same prompts, with intervals."""

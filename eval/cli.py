@@ -1,4 +1,7 @@
-"""The `eval` command, also run as `python -m eval`."""
+"""The `eval` command, also run as `python -m eval`.
+
+evaluate dpo-v1 --num-prompts 200
+"""
 
 import argparse
 from collections.abc import Sequence

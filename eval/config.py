@@ -12,7 +12,7 @@ from curate.config import CONFIG, Count, DataConfig, Int
 
 @dataclass(frozen=True, config=CONFIG)
 class EvalConfig(DataConfig):
-    """Responses of a run against those of a baseline on the same prompts, judged pair by pair."""
+    """Compare the responses of a run with those of a baseline on the same prompts, judged pair by pair."""
 
     run: str = field(default="", metadata={"positional": True})
     """The run to evaluate, or any model that --baseline can be; by default the run that finished last."""
@@ -38,8 +38,8 @@ class EvalConfig(DataConfig):
     seed: Int = 30
     """Seed of the shuffle, of sampling on both sides and of the bootstrap."""
     baseline_seed: Annotated[Int, Ge(0)] | None = None
-    """Seed of sampling for the baseline, where it is not `--seed`: a model compared with itself shows what chance
-    alone does."""
+    """Seed of sampling for the baseline, where it is not `--seed`: a model compared with itself shows the
+    effect of chance alone."""
     responses_only: Path | None = None
     """Write the run's responses to this JSONL file, one prompt a line, and judge nothing: for leaderboards."""
     name: str = ""

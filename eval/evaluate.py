@@ -1,4 +1,4 @@
-"""An evaluation from prompts to a saved result: one function, read top to bottom."""
+"""Evaluate a run, from prompts to a saved result: one function, read top to bottom."""
 
 import logging
 import time
@@ -170,17 +170,17 @@ def respond(cfg: EvalConfig, run: str, model: Backend, path: Path) -> Responded:
 
 
 def validate_eval(cfg: EvalConfig) -> None:
-    """Refuse what no evaluation can mean, before anything is read or asked."""
+    """Validate the config before anything is read or asked."""
     if cfg.name:
         check_name("--name", cfg.name)
 
 
 def can_show(n: int) -> str:
-    """The smallest difference that `n` prompts can show, in words."""
+    """Minimum detectable difference of `n` prompts, and that at 80% power, in words."""
     half_width, found = detectable(n), detectable_at_80_power(n)
     if half_width is None or found is None or half_width > 0.5:
         return f"{n} prompts are too few to show any difference"
-    least = f"the smallest difference {n} prompts can show is {100 * half_width:.1f} points from 50%"
+    least = f"minimum detectable difference with {n} prompts: {100 * half_width:.1f} points from 50%"
     if found > 0.5:
-        return f"{least}, and even a side that always wins is missed more than 1 time in 5"
-    return f"{least}; a true one of {100 * found:.1f} points is found 4 times in 5"
+        return f"{least}; less than 80% power even for a side that always wins"
+    return f"{least}; 80% power to detect {100 * found:.1f} points"

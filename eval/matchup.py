@@ -1,4 +1,4 @@
-"""Who is compared with whom, and whether the judge is impartial."""
+"""Resolve run, baseline and judge, and warn of a judge that also selected training pairs."""
 
 import json
 from dataclasses import dataclass

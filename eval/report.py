@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: results.json, one line a prompt, and a table to read."""
+"""Write the files of an evaluation: results.json, one line a prompt, and a table to read."""
 
 import json
 import re
@@ -19,7 +19,7 @@ NAME_LIMIT = 64
 def default_name(run: str, baseline: str) -> str:
     """`RUN-vs-BASELINE` as the name of a folder."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{run}-vs-{baseline}").strip("-.")
-    # Cut names of two evaluations must not meet.
+    # Truncated names of two evaluations must not be equal.
     return name if len(name) <= NAME_LIMIT else f"{name[: NAME_LIMIT - 17]}-{short_id([run, baseline])}"
 
 
@@ -66,14 +66,14 @@ def format_markdown(results: dict[str, Any]) -> str:
 
 
 def describe_findings(results: dict[str, Any]) -> dict[str, str]:
-    """Fact -> what was found, in words and rounded."""
+    """Fact -> its value in words, rounded."""
     lengths = f"{results['mean_length_run']:.0f} and {results['mean_length_baseline']:.0f} characters"
     return {
         "win rate (ties count half)": f"{format_percent(results['win_rate'])}, 95% interval "
         + " to ".join(format_percent(bound) for bound in results["ci95"]),
         "win rate (ties count as losses)": format_percent(results["win_rate_strict"]),
         "wins, losses, ties": f"{results['wins']}, {results['losses']}, {results['ties']} of {results['n']} judged",
-        "widest half-width at this many": f"{100 * results['detectable']:.1f} points",
+        "minimum detectable difference": f"{100 * results['detectable']:.1f} points",
         "mean length, run and baseline": lengths,
         "the longer response won": f"{results['longer_won']} of {results['decided_by_length']}",
         "without text, run and baseline": f"{results['degenerate_run']} and {results['degenerate_baseline']}",
@@ -82,7 +82,7 @@ def describe_findings(results: dict[str, Any]) -> dict[str, str]:
 
 
 def describe_verdict(results: dict[str, Any]) -> str:
-    """What the interval says, in words."""
+    """The conclusion from the interval, in words."""
     low, high = results["ci95"]
     if low <= 0.5 <= high:
         return "no difference shown (the 95% interval contains 50%)"

@@ -1,11 +1,11 @@
-"""Responses of both sides to the evaluation prompts, and their scores, put side by side.
+"""Sample responses of both sides to the evaluation prompts, and score them side by side.
 
 Sampling and scoring are curate's own stages, so every call is in the ledger: an interrupted
 evaluation goes on from there, and one that is repeated asks nobody.
 
 Both sides are sent the same seed with each prompt. What it fixes depends on the engine. In this
 process a batch of prompts has one seed, made from what is asked and not of whom: two models of one
-tokenizer draw with the same luck, prompt by prompt and token by token, so an adapter that does
+tokenizer draw with the same random numbers, prompt by prompt and token by token, so an adapter that does
 nothing gives the baseline's very responses. A server's sampling is recorded, not repeated, and no
 seed is sent: there the two sides are independent draws, which the interval allows for.
 """

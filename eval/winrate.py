@@ -1,4 +1,4 @@
-"""Wins, losses and ties of a run against a baseline, from two scores a prompt."""
+"""Count wins, losses and ties of a run against a baseline, from two scores a prompt."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ POINTS = {"win": 1.0, "tie": 0.5, "loss": 0.0}
 
 @dataclass(frozen=True)
 class WinRate:
-    """What judging gave, seen from the run."""
+    """Counts of the judged prompts, seen from the run."""
 
     n: int
     """Judged prompts: wins, losses and ties together."""
@@ -73,7 +73,7 @@ def add_outcomes(paired: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_wins(judged: pl.DataFrame) -> WinRate:
-    """The counts of what `add_outcomes` gave."""
+    """The counts of the rows of `add_outcomes`."""
     compared = judged.filter(pl.col("outcome") != "unjudged").with_columns(
         length_run=pl.col("response_run").str.len_chars(), length_baseline=pl.col("response_baseline").str.len_chars()
     )

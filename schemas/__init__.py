@@ -1,1 +1,1 @@
-"""What passes between stages: tables, closed lists of names, wire formats and manifests."""
+"""Tables, closed lists of names, wire formats and manifests that pass between stages."""

@@ -1,4 +1,4 @@
-"""What is asked of a model and what comes back, the same for every kind of engine."""
+"""Requests to a model and its answers, the same for every kind of engine."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Response:
 
 @dataclass(frozen=True)
 class CallResult:
-    """What a call gave: responses, numbers, or the reason there are none."""
+    """The result of a call: responses, numbers, or the reason there are none."""
 
     responses: tuple[Response, ...] = ()
     values: tuple[float, ...] = ()

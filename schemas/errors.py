@@ -1,4 +1,4 @@
-"""The errors that reach a user as one sentence."""
+"""Errors that reach a user as one sentence."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""What a saved table says of itself."""
+"""Manifest of a saved table: its stage, key, config, inputs, parts and digests."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -48,7 +48,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Manifest":
-        """Read what `to_json` gave."""
+        """The manifest from the JSON of `to_json`."""
         parts = [PartRecord(**part) for part in value["parts"]]
         return cls(**{**value, "parts": parts})
 

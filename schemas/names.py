@@ -1,4 +1,4 @@
-"""The closed lists that stages share: reasons, kinds of flaw, kinds of call."""
+"""Closed lists of names that stages share: roles, drop reasons, flags, flaws, samplers, verdicts."""
 
 from typing import Literal, get_args
 
@@ -21,8 +21,8 @@ too_short        fewer tokens than `--min-tokens`
 truncated        it stops without an end: by its finish reason, else by its text
 broken_encoding  text that went through the wrong character set
 leaked_tokens    template tokens, or the text of the system message
-prompt_echo      it says the prompt again
-repetition       it says the same again and again
+prompt_echo      it repeats the prompt
+repetition       it repeats itself
 wrong_language   another language than the prompt is in or asks for
 """
 
@@ -52,7 +52,7 @@ prompt_too_long  the prompt leaves no room for a response in the model's context
 failed_call      the model could not be asked, or did not answer
 refused          the endpoint declined to answer (content filter or refusal field)
 malformed_json   the response is not the JSON that was asked for
-near_identical   the two responses that were written say the same
+near_identical   the two written responses say the same
 length_ratio     the rejected response is too long or too short for the flaw it was written with
 flaw_not_found   the check of the flaw finds no trace of it in the rejected response
 failed_score     fewer than two candidates that are not degenerate have a finite score
@@ -88,7 +88,7 @@ ScreenReason = Literal[
 ]
 """Why a pair is dropped by screening, in the order the rules are tried; the first match wins.
 
-human_reject  people found both responses bad, or neither better
+human_reject  reviewers found both responses bad, or neither better
 tie           the margin is not larger than the noise of the scorer
 over_quota    as many pairs as `--num-pairs` asks for come before it
 """
@@ -104,13 +104,13 @@ Flag = Literal[
     "needs_review",
     PersonalData,
 ]
-"""What people should look at in a pair that is not dropped for it.
+"""What reviewers should look at in a pair that is not dropped for it.
 
 refusal_chosen, refusal_rejected  the response declines; some refusals are right
-maybe_truncated                   a response ends as if it were cut, which short notes and code do as well
+maybe_truncated                   a response ends as if it were truncated, which short notes and code do as well
 scorer_unreliable                 the scorer puts a response that says nothing above both
 near_evaluation                   the prompt is nearly one of the evaluation prompts
-needs_review                      people judged it, and no verdict has more than half of their answers
+needs_review                      reviewers judged it, and no verdict has more than half of their answers
 email ... api_key                 personal data or a secret in the text
 """
 
@@ -120,7 +120,7 @@ SCREEN_REASONS: tuple[str, ...] = get_args(ScreenReason)
 FLAGS: tuple[str, ...] = get_args(Flag)
 PERSONAL_DATA: tuple[PersonalData, ...] = get_args(PersonalData)
 DROP_REASONS = tuple(reason for reason in UNPAIRED_REASONS if reason not in SCREEN_REASONS) + SCREEN_REASONS
-"""In the order in which they are shown: what screening names as well stands in its order."""
+"""In the order of output: reasons that screening uses too stand in the order of screening."""
 
 WrittenFlaw = Literal[
     "factual",
@@ -151,19 +151,19 @@ WRITTEN_FLAWS: tuple[WrittenFlaw, ...] = get_args(WrittenFlaw)
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 
 Sampler = Literal["random", "suspicious", "diverse", "gold"]
-"""Why a pair is put before people.
+"""Why a pair is sent for review.
 
-audit     drawn by chance within its source and margin band; estimates go by these records alone
-cleaning  the most suspicious first: flags, a small margin, scorers that disagree
-learning  unlike the others, and of small margin
-gold      not a pair of the dataset: its answer is known, and shows how well people judge
+random      drawn at random within its source and margin band; estimates go by these records alone
+suspicious  the most suspicious first: flags, a small margin, scorers that disagree
+diverse     unlike the others, and of small margin
+gold        not a pair of the dataset: its answer is known, and shows how well reviewers judge
 """
 
 Better = Literal["a", "b", "equal", "both_bad"]
 """Which of two responses a reviewer finds better."""
 
 VerdictName = Literal["accept", "swap", "tie", "reject"]
-"""What people say of the label of a pair: it is right, it is the wrong way round, neither response is better, or
+"""What reviewers answered about the label of a pair: it is right, it must be swapped, neither response is better, or
 both are bad."""
 
 AnswerStatus = Literal["submitted", "withdrawn", "unreadable"]

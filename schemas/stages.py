@@ -53,7 +53,7 @@ ROWS = {
     StageName.SCREEN_PAIRS: "screened pairs",
 }
 MADE_STAGES = (StageName.SCORE_PAIRS, StageName.MAKE_PAIRS, StageName.WRITE_PAIRS, StageName.READ_PAIRS)
-"""Stages that give pairs as they were made, whatever screening or people say of them; the last one first."""
+"""Stages that give pairs as they were made, before screening and review; the last one first."""
 LABELED_STAGES = (StageName.REDACT_PAIRS, *MADE_STAGES)
 """Stages that give pairs with their labels as they were before reviewers swapped any, the last one first."""
 PAIRS_STAGES = (StageName.SWAP_PAIRS, *LABELED_STAGES)

@@ -1,4 +1,4 @@
-"""The tables that stages hand on, one row type each.
+"""Tables that stages hand on, one row type each.
 
 Ids are 16 hexadecimal digits of a SHA-256 over the content, with `-2`, `-3` ... appended when the
 same content comes again, so a row keeps its id whatever else its source holds. Pairs of one prompt that say
@@ -40,12 +40,12 @@ class Candidate(dy.Schema):
     """Position among the n responses to the prompt, from 0."""
     response = dy.String()
     finish_reason = dy.String(nullable=True)
-    """`stop` when the model ended by itself, `length` when it was cut, null when the server said nothing."""
+    """`stop` when the model ended by itself, `length` when it was truncated, null when the server gave no reason."""
     call_id = dy.String()
 
 
 class Score(dy.Schema):
-    """What one scorer gave one candidate; a score that failed is null with a reason."""
+    """The score of one candidate by one scorer; a score that failed is null with a reason."""
 
     candidate_id = dy.String(primary_key=True)
     scorer = dy.String(primary_key=True)
@@ -85,7 +85,7 @@ class Pair(dy.Schema):
 
 
 class Dropped(dy.Schema):
-    """A row that never became a pair, with what was found in its place."""
+    """A row that never became a pair, with its raw text and the reason."""
 
     stage = dy.String()
     prompt_id = dy.String(nullable=True)
@@ -95,7 +95,7 @@ class Dropped(dy.Schema):
 
 
 class Measured(dy.Schema):
-    """What the text and the scores of a pair say, whatever the thresholds; one row a pair, in the same order."""
+    """Features of a pair from its text and scores, whatever the thresholds; one row a pair, in the same order."""
 
     pair_id = dy.String(primary_key=True)
     prompt_id = dy.String()
@@ -131,7 +131,7 @@ class Measured(dy.Schema):
     chosen_leaked = dy.Bool()
     rejected_leaked = dy.Bool()
     chosen_echo_share = dy.Float32()
-    """Share of the response that is the prompt said again, from 0 to 1."""
+    """Share of the response that repeats the prompt, from 0 to 1."""
     rejected_echo_share = dy.Float32()
     chosen_repetition_share = dy.Float32()
     """Share of its 4-grams that repeat an earlier one."""
@@ -146,7 +146,7 @@ class Measured(dy.Schema):
 
 
 class Probed(dy.Schema):
-    """What the scorer of a pair gave a response that says nothing."""
+    """The score of a response that says nothing, by the scorer of a pair."""
 
     pair_id = dy.String(primary_key=True)
     probe = dy.String(primary_key=True)
@@ -170,7 +170,7 @@ class Contaminated(dy.Schema):
 
 
 class Similar(dy.Schema):
-    """Two texts that are alike: whoever is the worse of the two may fall for the other."""
+    """Two similar texts: the worse one may be dropped as a near-duplicate of the other."""
 
     left = dy.UInt32(primary_key=True)
     """Row of a pair, from 0; of pairs with the same text the first one stands for all."""
@@ -184,7 +184,7 @@ class Similar(dy.Schema):
 
 
 class Topicality(dy.Schema):
-    """Where the vectors of a pair lie; one row a pair, in the same order. Null where a vector is missing."""
+    """Cosines of the responses of a pair to prompts; one row a pair, in the same order. Null without a vector."""
 
     pair_id = dy.String(primary_key=True)
     chosen_cos_prompt = dy.Float32(nullable=True)
@@ -212,7 +212,7 @@ class Screened(dy.Schema):
 
 
 class ReviewRecord(dy.Schema):
-    """One record put before people: what they see, and what stays with us."""
+    """One record sent for review: what reviewers see, and what stays with us."""
 
     record_id = dy.String(primary_key=True)
     """The id of the pair; of a record with a known answer an id of the same form, from its content."""
@@ -230,7 +230,7 @@ class ReviewRecord(dy.Schema):
     a_is_chosen = dy.Bool()
     """Response A is the chosen one, or the better one where the answer is known."""
     is_swapped = dy.Bool()
-    """People had swapped its label before it was asked."""
+    """Reviewers had swapped its label before it was asked."""
     batch = dy.UInt32()
     """Which push it came with, from 0."""
     messages = dy.List(MESSAGES, min_length=1)
@@ -239,7 +239,7 @@ class ReviewRecord(dy.Schema):
 
 
 class Annotation(dy.Schema):
-    """What one reviewer said of one record, in one version: a later one of the same reviewer supersedes it."""
+    """One reviewer's answer on one record, in one version: a later one of the same reviewer supersedes it."""
 
     record_id = dy.String(primary_key=True)
     reviewer = dy.String(primary_key=True)
@@ -255,7 +255,7 @@ class Annotation(dy.Schema):
 
 
 class Verdict(dy.Schema):
-    """What the answers of all reviewers come to, for one pair."""
+    """The verdict of all reviewers on one pair."""
 
     pair_id = dy.String(primary_key=True)
     verdict = dy.Enum(VERDICTS, nullable=True)

@@ -1,4 +1,4 @@
-"""What models send us as JSON."""
+"""JSON that models write: a pair, with or without a named flaw."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -1,1 +1,1 @@
-"""Fitting small models on what `curate` made."""
+"""Train small models on mixes made by `curate`: SFT and DPO with LoRA, and reward heads."""

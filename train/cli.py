@@ -1,4 +1,7 @@
-"""The `train` command."""
+"""The `train` command: sft, dpo, reward.
+
+train dpo --mix v1
+"""
 
 import argparse
 import sys
@@ -60,7 +63,7 @@ def run_dpo(arguments: argparse.Namespace) -> int:
 
 
 def show_run(trained: dict[str, Any], as_json: bool) -> int:
-    """What a run came to, as a line or as JSON."""
+    """Print the result of a run, as a line or as JSON."""
     if as_json:
         print_json(trained)
         return 0

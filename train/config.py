@@ -14,7 +14,7 @@ Share = Literal["a", "b", "both"]
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class TrainingConfig(Config):
-    """How long, how fast and where an adapter is trained."""
+    """Settings that `train sft` and `train dpo` share."""
 
     epochs: Count = 3
     """Times every row is seen: a conversation, or a pair."""
@@ -32,11 +32,11 @@ class TrainingConfig(Config):
     lora_dropout: Annotated[float, Interval(ge=0, le=0.99)] = 0.05
     """Dropout before the LoRA adapter, in training alone."""
     micro_batch_tokens: Annotated[Int, Ge(2)] | None = None
-    """Tokens in work at a time: it changes time and memory and no gradient; by default from the memory that is free."""
+    """Most tokens of a micro-batch: it changes time and memory and no gradient; by default from the free memory."""
     gradient_checkpointing: bool = False
     """Keep fewer activations and compute them again: less memory, more time."""
     device: Device = "auto"
-    """Where to train: a GPU if there is one, or as said here."""
+    """Device to train on; `auto` takes a GPU if there is one."""
     seed: Annotated[Int, Interval(ge=0, le=2**32 - 1)] = 30
     """Seed of the adapter's first weights, the order, the dropout and, for `train sft`, the choice of conversations."""
 
@@ -70,26 +70,26 @@ class DPOConfig(DataConfig, TrainingConfig):
     """Base model: `smollm2`, a folder, or a hub model (`owner/name`); by default that of the newest SFT run, else
     `smollm2`."""
     policy: str = ""
-    """What training starts from, a run or a base model; by default the newest SFT run on the base, else the base."""
+    """Run or base model that training starts from; by default the newest SFT run on the base, else the base."""
     reference: str = ""
-    """What the policy is measured against, a run or a base model; by default the same as the policy."""
+    """Run or base model that the policy is compared with; by default the same as the policy."""
     name: str = ""
     """Name of the run; by default dpo and the name of the mix, for example dpo-v1."""
     max_rows: Count | None = None
     """Training pairs taken, the first of the mix; all by default."""
     loss: Literal["sigmoid", "ipo", "simpo"] = "sigmoid"
-    """What is minimized: sigmoid (DPO), ipo (log-ratios of the average token, to a set distance) or simpo (without a
+    """Loss to minimize: sigmoid (DPO), ipo (log-ratios of the average token, to a set distance) or simpo (without a
     reference)."""
     beta: Annotated[float, Gt(0)] | None = None
     """sigmoid: how strongly the policy is held to the reference (by default 0.2); ipo: the sides are led 1/(2 beta)
     nats a token apart (0.1); simpo: scale of the average log-probability (2)."""
     label_smoothing: Annotated[float, Interval(ge=0, le=0.5)] = 0.0
-    """Share of pairs taken to be the wrong way round; for --loss sigmoid."""
+    """Share of pairs whose labels are assumed to be swapped; for --loss sigmoid."""
     simpo_gamma: Annotated[float, Ge(0)] | None = None
-    """How far --loss simpo wants the rewards of the two sides apart; by default 0.5, and 0.3 to 1.6 times beta is
-    usual."""
+    """Target margin between the rewards of the two sides, for --loss simpo; by default 0.5, and 0.3 to 1.6 times beta
+    is usual."""
     weights: str = ""
-    """A .parquet, .csv or .jsonl file with pair_id and weight: how much each pair counts; by default all alike."""
+    """A .parquet, .csv or .jsonl file with pair_id and weight, for weights of pairs in the loss; equal by default."""
     lr: Annotated[float, Interval(ge=0, le=1)] = 1e-5
     """Learning rate at the first step; it falls to 0 in a straight line."""
 
@@ -102,7 +102,7 @@ class RewardConfig(DataConfig):
     """File of preference pairs: flat prompt, chosen, rejected; UltraFeedback parquet; HH texts; or a prompt's
     responses with is_correct. May be given several times."""
     backbone: Backbone = "smollm2"
-    """Embedded model whose features are weighed."""
+    """Embedded model whose features the head uses."""
     share: Share = "both"
     """Disjoint 40% of the prompt groups to train on, or both; the same 20% is always held out."""
     seed: Annotated[Int, Interval(ge=0, le=2**32 - 1)] = 0

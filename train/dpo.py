@@ -1,4 +1,7 @@
-"""`train dpo`: a mix of pairs in, an adapter that prefers the chosen responses out."""
+"""`train dpo`: fit an adapter that prefers the chosen responses of a mix.
+
+train dpo --mix v1 --epochs 1
+"""
 
 import logging
 from collections.abc import Callable
@@ -41,7 +44,7 @@ log = logging.getLogger(__name__)
 
 SPLITS: tuple[Split, Split] = ("train", "heldout")
 REFERENCE_TOKENS = {"cpu": 4096, "cuda": 65_536}
-"""In work at a time where nothing is kept for a gradient."""
+"""Tokens of a batch where nothing is kept for a gradient."""
 
 
 def train_dpo(cfg: DPOConfig) -> dict[str, Any]:
@@ -107,14 +110,14 @@ def with_loss_defaults(cfg: DPOConfig) -> tuple[DPOConfig, LossConfig]:
 
 
 def pair_weights(path: str, rows: TokenRows) -> Tensor:
-    """(rows,) float64: what each training pair counts, 1 where no file says anything else."""
+    """(rows,) float64: the weight of each training pair, 1 without a file of weights."""
     if not path:
         return torch.ones(len(rows), dtype=torch.float64)
     return torch.from_numpy(read_weights(Path(path), [row.row_id for row in rows]))
 
 
 def read_rows(cfg: DPOConfig, mix: MixRows, chat: Chat) -> tuple[dict[Split, TokenRows], dict[str, Preflight]]:
-    """Rows of each split as tokens, and what became of those left out."""
+    """Rows of each split as tokens, and the counts of rows kept, truncated and dropped."""
     rows: dict[Split, TokenRows] = {}
     preflight: dict[str, Preflight] = {}
     for split in SPLITS:

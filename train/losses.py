@@ -1,4 +1,4 @@
-"""Losses, and what training is watched by, as plain tensor functions.
+"""Losses and training metrics as plain tensor functions.
 
 `policy` and `reference` are (batch, 2): summed log-probability of the chosen, then the rejected response, in nats.
 `tokens` is (batch, 2): learned tokens of each response, at least one. A loss is (batch,).
@@ -17,7 +17,7 @@ SIMPO_GAMMA = 0.5
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Which loss and how strong; the fields are those of `DPOConfig`."""
+    """Settings of a loss; the fields are those of `DPOConfig`."""
 
     loss: str
     """A name in `LOSSES`."""
@@ -29,7 +29,7 @@ class LossConfig:
 def sigmoid_loss(policy: Tensor, reference: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor:
     """DPO, equation 7 of https://arxiv.org/abs/2305.18290.
 
-    `label_smoothing` is the share of pairs taken to be the wrong way round: conservative DPO, equation 3 of
+    `label_smoothing` is the share of pairs whose labels are assumed to be swapped: conservative DPO, equation 3 of
     https://ericmitchell.ai/cdpo.pdf. TRL dropped it from its loss of this name; its `aot` of one pair is the same.
     """
     chosen, rejected = (policy - reference).unbind(dim=1)
@@ -55,7 +55,7 @@ def simpo_loss(policy: Tensor, tokens: Tensor, beta: float, gamma: float) -> Ten
 
 @dataclass(frozen=True)
 class PairLoss:
-    """A loss of pairs by what it needs."""
+    """A loss of pairs, whether it needs a reference, and its default beta."""
 
     losses: Callable[[Tensor, Tensor, Tensor, LossConfig], Tensor]
     """(policy, reference, tokens, config) -> (batch,)"""
@@ -78,9 +78,9 @@ LOSSES = {
 def pair_loss(
     policy: Tensor, reference: Tensor | None, tokens: Tensor, cfg: LossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Losses of a batch, and what it is watched by; `reference` is None where the loss needs none.
+    """Losses and metrics of a batch; `reference` is None where the loss needs none.
 
-    Without a reference all that is watched is of the average token, as in TRL.
+    Without a reference all metrics are of the average token, as in TRL.
     """
     how = LOSSES[cfg.loss]
     against = reference if how.needs_reference else torch.zeros_like(policy)
@@ -97,7 +97,7 @@ def sft_loss(logps: Tensor) -> Tensor:
 
 
 def dpo_metrics(policy: Tensor, reference: Tensor, beta: float) -> dict[str, Tensor]:
-    """What training is watched by, (batch,) each, under TRL's names; a tie counts as half right."""
+    """Metrics of training, (batch,) each, under TRL's names; a tie counts as half right."""
     rewards = beta * (policy - reference)
     margins = rewards[:, 0] - rewards[:, 1]
     return {

@@ -1,4 +1,7 @@
-"""`train sft`: conversations in, an adapter that answers like them out."""
+"""`train sft`: fit an adapter that answers as conversations do.
+
+train sft --dataset HuggingFaceTB/smol-smoltalk --max-rows 23000
+"""
 
 import logging
 from pathlib import Path
@@ -59,7 +62,7 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
 
 
 def read_source(cfg: SFTConfig) -> tuple[dict[Split, Texts], dict[str, Any], str]:
-    """The conversations, what identifies them, and what the run is called unless it is named."""
+    """The conversations, their identity, and the default name of the run."""
     if cfg.dataset:
         rows = rows_config(cfg.dataset, cfg.max_rows, cfg.seed)
         source = {"dataset": Path(rows.path).name, "sha256": rows.sha256}

@@ -1,1 +1,1 @@
-"""How far labels and scorers can be trusted."""
+"""Audit scorers: the noise of their margins, and probes they should not prefer."""

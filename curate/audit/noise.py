@@ -1,9 +1,8 @@
-"""How far a scorer's margins are off: the same responses scored twice, the second time in other batches.
+"""Noise of a scorer's margins: the same responses scored twice, the second time in other batches.
 
 Numbers that should be equal differ: a sum depends on what else is in the batch, and a model that judges
 does not always say the same. The difference of two scores of one response is distributed as the error of
-a margin, which is a difference of two scores as well; so its 95th percentile is what a margin must be
-larger than before it says anything.
+a margin, which is a difference of two scores as well; so a margin up to its 95th percentile is a tie.
 
 Of a pairwise scorer, which gives p to one response and 1 - p to the other, it is the difference of two p of one
 comparison, sqrt(2) times as wide as the error s of one p. A margin is made of several: between two of n candidates,
@@ -37,7 +36,7 @@ REQUESTS_PER_ASK = 7
 
 @dataclass(frozen=True)
 class Noise:
-    """What two scorings of the same responses say of a scorer."""
+    """The noise of a scorer, from two scorings of the same responses."""
 
     scorer: str
     digest: str
@@ -86,7 +85,7 @@ def margin_width(is_pairwise: bool, candidates: int) -> float:
 
 
 def noise_requests(scorer: Backend, num: int) -> list[Request]:
-    """What `scorer` is asked about `num` sample pairs: for each response, or for both orders of each two."""
+    """The requests to `scorer` about `num` sample pairs: for each response, or for both orders of each two."""
     return [request for row in sample_pairs(num) for request in side_requests(scorer, *row)]
 
 

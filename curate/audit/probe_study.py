@@ -1,4 +1,4 @@
-"""How often a scorer prefers a probe to real responses, over the pairs that come with pairwright."""
+"""Count how often a scorer prefers a probe to real responses, over the pairs that come with pairwright."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ Margins = dict[tuple[str, Side], float | None]
 
 @dataclass(frozen=True)
 class Preference:
-    """How one probe came out beside the chosen, or the rejected, response of each pair."""
+    """Wins, ties and failures of one probe against the chosen, or the rejected, response of each pair."""
 
     probe: str
     over: Side
@@ -81,7 +81,7 @@ class ProbeStudy:
         return sorted(found, key=lambda one: -one.interval()[0])
 
     def sentence(self) -> str:
-        """What was found, in one line."""
+        """The result in one line."""
         if found := self.preferred():
             first, *rest = found
             more = f"; also {join_names(rest)}" if rest else ""
@@ -91,7 +91,7 @@ class ProbeStudy:
         return f"{self.scorer} prefers to the chosen one {join_names(beside_chosen)}{self.failures()}"
 
     def failures(self) -> str:
-        """How many comparisons with the chosen response were not made."""
+        """The comparisons with the chosen response that failed, in words."""
         failed = [one for one in self.preferences if one.over == "chosen" and one.failed]
         return "".join(f"; {one.failed} scores failed beside {CALLED[one.probe]}" for one in failed)
 
@@ -115,7 +115,7 @@ class ProbeStudy:
 
 
 def probe_scorer(scorer: Backend, recorder: Recorder, num: int) -> ProbeStudy:
-    """What `scorer` makes of six probes beside both responses of `num` sample pairs.
+    """Compare six probes with both responses of `num` sample pairs by `scorer`.
 
     A pairwise scorer is shown each probe with each response, in both orders; any other one scores each by itself.
     """

@@ -1,4 +1,4 @@
-"""Rows of cells as lines of text with aligned columns."""
+"""Format rows of cells as lines of text with aligned columns."""
 
 from collections.abc import Sequence
 

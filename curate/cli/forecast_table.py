@@ -1,4 +1,4 @@
-"""An estimate as a table for people."""
+"""Format a forecast as a table."""
 
 import math
 from collections.abc import Callable

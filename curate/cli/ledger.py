@@ -1,4 +1,7 @@
-"""`curate ledger`: what the calls cost, and the record of them exported, compacted or checked."""
+"""`curate ledger`: show the cost of calls; export, compact or check the ledger.
+
+curate ledger --export calls.parquet
+"""
 
 from typing import TYPE_CHECKING
 

@@ -30,7 +30,7 @@ from curate.flags import (
 )
 
 EITHER = {"redact": "drop_personal_data", "drop_personal_data": "redact"}
-"""Of two settings that exclude each other the one given now counts."""
+"""Pairs of settings that exclude each other: the one given now counts."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def last_thresholds(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a build that is screened again was screened by, where the defaults were not asked for."""
+    """The thresholds of a build's last screening, unless `--defaults` is given."""
     from curate.pipeline.rescreen import last_thresholds
 
     given = read_config(ScreenConfig, arguments)

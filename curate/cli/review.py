@@ -1,4 +1,7 @@
-"""The commands of `curate review`."""
+"""`curate review`: serve, invite, push, pull, status, export, import.
+
+curate review push sft --records 200
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +20,7 @@ from curate.review.config import (
 if TYPE_CHECKING:
     from curate.review.collected import CollectedAnswers
 
-ABOUT = "Put pairs before people, in Argilla or in a file, and use what they say."
+ABOUT = "Send pairs for review, in Argilla or as a file, and use the answers."
 
 
 def serve_command(cfg: ServeConfig, as_json: bool) -> int:
@@ -59,7 +62,7 @@ def apply_and_print(cfg: PullConfig | ImportConfig, collected: "CollectedAnswers
         collected,
         as_json,
         *(one.line() for one in applied),
-        f"what they say of the dataset: curate review status {collected.name}",
+        f"estimates for the whole dataset: curate review status {collected.name}",
     )
 
 
@@ -76,7 +79,7 @@ def export_command(cfg: ExportConfig, as_json: bool) -> int:
 
 
 class Result(Protocol):
-    """What a command found."""
+    """The result of a command."""
 
     def summary(self) -> dict[str, Any]:
         """The object of `--json`."""

@@ -1,1 +1,1 @@
-"""Responses written by models: several samples of one, or a chosen and a rejected one at once."""
+"""Generate responses: several samples of one model, or a chosen and a rejected one in one call."""

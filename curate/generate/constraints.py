@@ -1,4 +1,4 @@
-"""Demands of a prompt that can be checked by counting: lengths, words, case, script, JSON, first and last words."""
+"""Check constraints of a prompt by counting: lengths, words, case, script, JSON, first and last words."""
 
 # ruff: noqa: RUF001  (signs that look like others are what this module tells apart)
 

@@ -1,4 +1,4 @@
-"""One chosen and one rejected response a prompt, written as JSON by one model that is asked to plant a flaw."""
+"""Write one chosen and one rejected response a prompt, as JSON by one model that is asked to plant a flaw."""
 
 import json
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ AnyPair = TypeVar("AnyPair", bound=PairJSON)
 
 @dataclass(frozen=True)
 class ContrastConfig:
-    """What decides the pairs."""
+    """Everything that decides the written pairs."""
 
     model: str
     digest: str
@@ -48,7 +48,7 @@ class ContrastConfig:
     max_tokens: int
     seed: int
     instruction: str = INSTRUCTION
-    """What a pair without a named flaw is asked with."""
+    """Instruction for a pair without a named flaw."""
     flaws: tuple[tuple[WrittenFlaw, float], ...] = ()
     """Shares of the flaws that are asked for, as `parse_flaws` gives them; none are asked for without."""
     version: int = 3

@@ -1,4 +1,4 @@
-"""A check for each kind of flaw: does the rejected response show what was to be planted in it?
+"""Check whether the rejected response shows the flaw that was asked for, one check a kind of flaw.
 
 No check calls a model. Lengths are not looked at: each flaw has bounds of its own for them.
 """

@@ -1,4 +1,4 @@
-"""How rejected responses are asked to fail, who is asked for what, and whether it came out."""
+"""Flaws of written pairs: their instructions, which prompt is asked for which, and how each came out."""
 
 import difflib
 import hashlib
@@ -57,7 +57,7 @@ FIRED = r'^\{"flaw": "\w+", "fired": (true|false)'
 
 @dataclass(frozen=True)
 class FlawKind:
-    """What the writer is told of a flaw, and what its pairs have to look like."""
+    """Instruction for a flaw, and the lengths that its pairs must have."""
 
     severity: Severity
     flawed: str
@@ -207,7 +207,7 @@ def assign_flaw(prompt_id: str, seed: int, shares: Shares) -> WrittenFlaw:
 
 
 def flaw_instruction(flaw: WrittenFlaw) -> str:
-    """What the writer is told when it is asked for `flaw`."""
+    """The instruction to the writer of a pair with `flaw`."""
     kind = FLAW_KINDS[flaw]
     return INSTRUCTION.format(flaw=flaw, flawed=kind.flawed, quote=kind.quote, constraint=kind.constraint)
 
@@ -249,8 +249,8 @@ def without_stops(text: str) -> str:
 
 
 def raw_row(flaw: WrittenFlaw, fired: bool | None, rest: Mapping[str, Any]) -> str:
-    """What is kept of a pair that cannot be used. The flaw asked for and whether its check fired stand first, where
-    cutting a long text leaves them; `fired` is null where there was nothing to check."""
+    """The text kept of a pair that cannot be used. The flaw asked for and whether its check fired stand first, where
+    truncating a long text leaves them; `fired` is null where there was nothing to check."""
     return json.dumps({"flaw": flaw, "fired": fired} | dict(rest), ensure_ascii=False)
 
 

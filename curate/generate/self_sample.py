@@ -1,4 +1,4 @@
-"""n responses of one model to each prompt."""
+"""Sample n responses of one model to each prompt."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from schemas.tables import Candidate
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What decides the responses."""
+    """Everything that decides the responses."""
 
     model: str
     digest: str

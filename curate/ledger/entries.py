@@ -1,4 +1,4 @@
-"""What the ledger writes of a call, and what it reads back: whole answers, and those with responses missing."""
+"""Ledger entries: calls as they are written and read back, whole answers and those with responses missing."""
 
 import json
 from array import array
@@ -12,7 +12,7 @@ State = Literal["asked", "partial", "answered", "failed"]
 """asked: claimed, nothing recorded yet; partial: fewer responses than asked for; failed: to be asked again."""
 
 NUMBERS = {"score": "d", "embed": "f"}
-"""How the numbers of a call are packed: scores as doubles, vectors as floats."""
+"""Packing of the numbers of a call: scores as doubles, vectors as floats."""
 
 PartialResponses = list[Response | None]
 """The n responses of a call, None where one is still to be asked for."""
@@ -20,11 +20,11 @@ PartialResponses = list[Response | None]
 
 @dataclass
 class PendingCall:
-    """A call that this process is to make, with what is already there of it."""
+    """A call that this process is to make, with the responses it already has."""
 
     slots: PartialResponses
     reused_from: str | None = None
-    """The call under a smaller `max_tokens` that did not have to be cut, in whole or in part."""
+    """The call under a smaller `max_tokens` some or all of whose responses were not truncated."""
     refusal: CallResult | None = None
     """That call was refused, as this one would be."""
 
@@ -36,7 +36,7 @@ class PendingCall:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is written down of one answer."""
+    """One answer as the ledger stores it."""
 
     call_id: str
     request: Request
@@ -56,12 +56,12 @@ def request_rest(request: Request, slots: PartialResponses) -> Request:
 
 
 def find_cut_slots(call_id: str, text: str) -> PendingCall:
-    """What a recorded answer leaves to be made when more tokens are allowed: the responses that were cut."""
+    """The responses to ask for again when more tokens are allowed: those that were truncated."""
     content = json.loads(text)
     slots = read_slots(content)
     if content["failure"]:
         return PendingCall(slots, call_id, CallResult(failure=content["failure"], error=content["error"]))
-    # Where a server does not say why a response ended, it may have been cut.
+    # Where a server does not say why a response ended, it may have been truncated.
     return PendingCall([None if slot and slot.finish_reason in ("length", None) else slot for slot in slots], call_id)
 
 

@@ -1,4 +1,4 @@
-"""Who is asking: each process holds a locked file that shows it is alive, so that nobody asks the same call twice."""
+"""Process leases: a lock file and heartbeat per process, so two processes never make the same call."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ SPARE_BYTES = 4 * 1024**2
 
 
 class Leases:
-    """The lease of this process on the calls it has claimed, and a look at those of others.
+    """The lease of this process on the calls it has claimed, and a check of the leases of others.
 
     A process that was killed has lost the lock of its file at once. One that hangs, or whose machine is
     gone, no longer touches its file. Only whether the time of a file changes counts, never which time it
@@ -78,7 +78,7 @@ class Leases:
 
 
 class DiskReserve:
-    """A file of zeros beside the ledger, given up when there is no other room."""
+    """A file of zeros beside the ledger, deleted when the disk is otherwise full."""
 
     def __init__(self, path: Path) -> None:
         self.is_used = False
@@ -86,7 +86,7 @@ class DiskReserve:
         self._lock = threading.Lock()
 
     def keep(self) -> None:
-        """Set the room aside. Raises OSError where there is none: answers could not be written either."""
+        """Reserve the disk space. Raises OSError where there is none: answers could not be written either."""
         with self._lock:
             if self.is_used or (self._path.exists() and self._path.stat().st_size == SPARE_BYTES):
                 return
@@ -100,7 +100,7 @@ class DiskReserve:
                 scratch.unlink(missing_ok=True)
 
     def use(self) -> bool:
-        """Give the room up; False when there was none."""
+        """Free the reserved space; False when there was none."""
         with self._lock:
             if self.is_used:
                 return True

@@ -1,9 +1,9 @@
-"""The ledger: every call to a model is written down before and after it is made.
+"""Ledger of model calls: every call is recorded before and after it is made.
 
-A call is known by what is asked (kind, model and weight digest, messages, response schema, first
-sample, n) and, beside it, how it is sampled. What the ledger holds is never asked again. What another
-process is asking is waited for. A response that ended by itself under a smaller `max_tokens` would
-have ended under a larger one: only those that were cut are asked for again.
+A call is identified by what is asked (kind, model and weight digest, messages, response schema, first
+sample, n) and by its sampling parameters. A recorded call is never made again, and a call that another
+process is making is waited for. A response that ended by itself under a smaller `max_tokens` would
+have ended under a larger one: only truncated responses are asked for again.
 """
 
 import errno
@@ -65,7 +65,7 @@ CREATE INDEX IF NOT EXISTS calls_identity ON calls (identity);
 
 @dataclass
 class Claim:
-    """What `Ledger.claim` found."""
+    """Result of `Ledger.claim`."""
 
     answers: dict[str, CallResult] = field(default_factory=dict)
     """Recorded ones, whole."""
@@ -118,7 +118,7 @@ class Ledger:
 
     @property
     def is_full(self) -> bool:
-        """The disk has no room left but for the answers that are on their way."""
+        """The disk has room only for the answers of calls in flight."""
         return self._spare.is_used
 
     def look(self, backend: Backend, requests: Sequence[tuple[str, Request]]) -> Claim:
@@ -184,7 +184,7 @@ class Ledger:
             left = sorted(self._making.intersection(call_ids))
             self._making.difference_update(left)
             for some, marks in chunks(left):
-                # Where this cannot be written, others wait until this process has ended.
+                # Where this cannot be written, other processes wait until this one has ended.
                 with suppress(sqlite3.DatabaseError), self._writing():
                     self._db.execute(f"UPDATE calls SET owner = '' WHERE call_id IN ({marks})", some)
 
@@ -199,7 +199,7 @@ class Ledger:
                     )
 
     def record(self, entries: Sequence[Entry]) -> dict[str, CallResult]:
-        """Write down, in one transaction, what the models said.
+        """Write down, in one transaction, what the models answered.
 
         Returns the answers of calls that had been answered before, by another process: those count.
         """
@@ -304,7 +304,7 @@ class Ledger:
         return others
 
     def _donors(self, requests: Sequence[Request], identities: Sequence[str]) -> dict[tuple[str, str], PendingCall]:
-        """Identity and other sampling -> what the call under the largest smaller `max_tokens` leaves to be made."""
+        """Identity and other sampling -> what the call under the largest smaller `max_tokens` leaves to make."""
         limits = {
             (identity, other_sampling(request)): request.sampling["max_tokens"]
             for identity, request in zip(identities, requests, strict=True)

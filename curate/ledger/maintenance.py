@@ -1,4 +1,4 @@
-"""The ledger kept small and sound: what holds no answer is dropped, and every call is held against its own digest."""
+"""Compact and check the ledger: drop calls without an answer, and verify every call against its digest."""
 
 import json
 import sqlite3
@@ -47,7 +47,7 @@ class CheckedLedger:
 
 
 def compact_ledger(path: Path) -> CompactedLedger:
-    """Drop calls that failed or were never answered, and give their room back; nothing that was answered goes.
+    """Drop calls that failed or were never answered, and free their disk space; answered calls stay.
 
     Raises UserError while another process is at work: it would find its calls gone.
     """
@@ -81,7 +81,7 @@ def drop_unanswered(ledger: Ledger) -> tuple[int, int]:
 
 
 def check_ledger(path: Path) -> CheckedLedger:
-    """Hold the file and every call in it against their digests."""
+    """Check the file and every call in it against their digests."""
     faults: list[str] = []
     try:
         with open_ledger(path) as ledger:
@@ -91,7 +91,7 @@ def check_ledger(path: Path) -> CheckedLedger:
             for call_id, donor in ledger.read(ORPHANS):
                 faults.append(f"call {call_id}: took over responses of {donor}, which is not there")
     except UserError as error:
-        # A damaged file is what was looked for; one that is locked or not allowed is the user's to mend.
+        # Damage is a finding; a file that is locked or not readable is for the user to fix.
         cause = error.__cause__
         if not isinstance(cause, sqlite3.DatabaseError) or isinstance(cause, sqlite3.OperationalError):
             raise

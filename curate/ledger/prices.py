@@ -1,4 +1,4 @@
-"""What a call to a paid model costs: the table that comes with pairwright, then the user's own."""
+"""Prices of paid models: the table that comes with pairwright, then the user's own."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ class Prices:
     def load(cls, override: Path | None, of_data: Path) -> "Prices":
         """The packaged table, then `of_data`, that of the data folder, then `override`; later ones win for each model.
 
-        Raises UserError for a table that cannot be meant.
+        Raises UserError for an invalid table.
         """
         packaged = asset("prices.toml")
         prices = cls(*read_table(packaged))
@@ -141,7 +141,7 @@ def read_aliases(entry: dict[str, Any], where: str) -> list[str]:
 
 
 def usd(cost: float | None) -> str:
-    """A cost for people to read: what is not known is never shown as a number, and only nothing as 0."""
+    """A cost for people to read: an unknown cost is never shown as a number, and only no cost as 0."""
     if cost is None:
         return "unknown"
     if 0 < cost < 1e-6:

@@ -1,4 +1,4 @@
-"""How far a long stage is: calls or texts, rate, time left, money, reused and failed ones, on stderr."""
+"""Progress of a long stage on stderr: calls or texts done, rate, time left, cost, reused and failed calls."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Progress:
-    """A bar in a terminal, now and then a line elsewhere, and nothing for what takes no time; for several threads."""
+    """A bar in a terminal, an occasional line elsewhere, and nothing for a fast stage; for several threads."""
 
     def __init__(self, stage: str, allowance: "Budget") -> None:
         self.accepted: int | None = None
@@ -83,7 +83,7 @@ class Progress:
                 self._bar.update(calls)
 
     def advance(self, calls: int, failed: int, backend: "Backend | None") -> tuple[int, int]:
-        """Calls just made, `failed` of them in vain; returns calls made, and failed, of the whole stage."""
+        """Calls just made, `failed` of them without an answer; returns calls made, and failed, of the whole stage."""
         with self._lock:
             self._made += calls
             self._failed += failed

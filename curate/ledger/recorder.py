@@ -1,4 +1,4 @@
-"""Asks models through the ledger, counts, and shows how far it is."""
+"""Recorder: makes model calls through the ledger, counts them and shows progress."""
 
 import logging
 import threading
@@ -22,13 +22,13 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 @dataclass
 class Tally:
-    """What a run has asked of models so far."""
+    """Calls of a run so far."""
 
     calls: int = 0
     """Calls made, failed ones included."""
     reused_calls: int = 0
     repeated_calls: int = 0
-    """Of the calls made, those for the responses of an earlier call that were cut."""
+    """Of the calls made, those for truncated responses of an earlier call."""
     failed_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -80,7 +80,7 @@ class Recorder:
             self.progress.close()
 
     def ask(self, backend: Backend, requests: Sequence[Request]) -> list[CallResult]:
-        """One answer a request, in order: from the ledger, else from the model, else from whoever is asking it.
+        """One answer a request, in order: from the ledger, else from the model, else from the process that asks it.
 
         Raises UserError when more than `max_failed_share` of at least eight calls fail: an endpoint in that
         state would only turn prompts into dropped rows. Raises CapReached when budget or time are used up.

@@ -1,4 +1,4 @@
-"""What the ledger holds: totals by model and day, failures, calls without an answer; and all of it as Parquet."""
+"""Report of the ledger: totals by model and day, failures, calls without an answer; and export to Parquet."""
 
 import os
 import re
@@ -48,7 +48,7 @@ class CallTotals:
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
-    """The sum of what is known; null where nothing is."""
+    """The sum of the known costs; null where none is known."""
     unknown_cost: int
     """Calls whose cost is not known."""
 

@@ -1,4 +1,4 @@
-"""What a run may still spend, in USD and hours, and whether it is to stop."""
+"""Spend cap of a run: the USD and hours it may still use, and whether it must stop."""
 
 import threading
 import time
@@ -52,7 +52,7 @@ class Budget:
         return self.prices.cost(price_name, input_tokens, output_tokens)
 
     def stop(self, error: BaseException) -> None:
-        """Begin no more calls; those under way are waited for. The first error is the one that is told."""
+        """Begin no more calls; those in flight are waited for. The first error is the one reported."""
         with self._lock:
             self._stop = self._stop or error
 

@@ -1,1 +1,1 @@
-"""Builds put together into versioned datasets."""
+"""Put builds together into versioned datasets."""

@@ -1,4 +1,4 @@
-"""Look-alikes between the builds of a mix, and between its training rows and those it holds out."""
+"""Near-duplicates between the builds of a mix, and between its training and held-out rows."""
 
 from dataclasses import dataclass
 
@@ -28,11 +28,11 @@ class Similarities:
     rows: pl.DataFrame
     """row, source, pair_id, prompt_hash, chosen_hash and place, 0 for the row that is kept before all others."""
     edges: pl.DataFrame
-    """`Alike` between rows, as far as it reaches the thresholds."""
+    """`Similar` between rows, as far as it reaches the thresholds."""
 
 
 def find_similar(pairs: pl.LazyFrame, embed: Embed | None) -> Similarities:
-    """What is alike among `pairs`, which have the columns of `Pair` and `source`; without vectors by wording alone."""
+    """Similar rows of `pairs`, which have the columns of `Pair` and `source`; without vectors by wording alone."""
     hashes = [
         block.select("source", "pair_id", z_margin=pl.col("z_chosen") - pl.col("z_rejected"), margin=MARGIN).hstack(
             text_hashes(block["messages"], normalize_case(block["chosen"]), normalize_case(block["rejected"]))

@@ -1,11 +1,11 @@
-"""Builds put together into a versioned dataset: a recipe, its lock, and one table with a held-out split.
+"""Put builds together into a versioned dataset: a recipe, its lock, and one table with a held-out split.
 
 Shares, order and split come from hashes of the seed and of ids, never from row numbers. So a larger
-share contains the smaller one, and a prompt group held out under a seed and a `heldout` stays held out
+share contains the smaller one, and a prompt group held out under a seed and a `heldout_share` stays held out
 in every later mix with both. The one exception is a mix so small that nothing would be held out: there
 one group is taken all the same.
 
-A share is not what other tools call so: TRL's `fraction` takes the first rows of a dataset, and the
+A share differs from that of other tools: TRL's `fraction` takes the first rows of a dataset, and the
 alignment handbook's weights take the first rows after a shuffle of each split. Here `NAME:0.5` is a
 random half of what screening kept, rounded to whole pairs.
 """
@@ -114,7 +114,7 @@ def pin_build(workspace: Workspace, source: Source) -> PinnedSource:
 
 
 def refuse_unapplied(workspace: Workspace, sources: list[PinnedSource]) -> None:
-    """Stop where people judged pairs of a build after it was screened: the mix would hold what they rejected."""
+    """Stop where reviewers judged pairs of a build after it was screened: the mix would hold pairs they rejected."""
     verdicts = all_verdicts(workspace.data)
     for source in sources:
         on_pairs = verdicts_on(workspace.open_pinned(source.pairs).scan(), verdicts) if verdicts.height else verdicts
@@ -187,13 +187,13 @@ def write_mix(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Workspa
 
 
 def with_enough_verdicts(workspace: Workspace, source: PinnedSource, recipe: Recipe) -> pl.LazyFrame:
-    """The pairs of a source with a verdict from enough people."""
+    """The pairs of a source with a verdict from enough reviewers."""
     judged = workspace.open_pinned(source.judged).scan() if source.judged else Verdict.create_empty().lazy()
     return judged.filter(pl.col("verdict").is_not_null(), pl.col("answers") >= recipe.min_verdicts).select("pair_id")
 
 
 def mix_similarities(rows: pl.DataFrame, pinned: Sequence[PinnedSource], workspace: Workspace) -> Similarities:
-    """What is alike among the rows of a mix.
+    """The near-duplicates among the rows of a mix.
 
     Vectors are used where all builds have them, so that mixing embeds next to nothing.
     """

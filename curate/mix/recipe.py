@@ -1,4 +1,4 @@
-"""What a mix is made of: its recipe, from flags or from the file `mixes/NAME.toml`."""
+"""Recipe of a mix: its builds and shares, from flags or from the file `mixes/NAME.toml`."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a mix is made of; the file `mixes/NAME.toml`."""
+    """The builds, shares, seed and split of a mix; the file `mixes/NAME.toml`."""
 
     name: str
     seed: int
@@ -37,13 +37,13 @@ class Recipe:
         )
 
     def sha256(self) -> str:
-        """What the lock knows it by; the same as before there were verdicts where none are asked for."""
+        """The recipe in the lock; without `min_verdicts` where none are asked for."""
         told = asdict(self)
         return digest(told if self.min_verdicts else {name: told[name] for name in told if name != "min_verdicts"})
 
 
 def resolve_recipe(cfg: MixConfig, path: Path) -> Recipe:
-    """The recipe of the flags, else of the file; a file that says otherwise than the flags is refused."""
+    """The recipe of the flags, else of the file; a file that differs from the flags is refused."""
     written = read_recipe(path) if path.exists() else None
     if written and written.name != cfg.name:
         raise UserError(f"{path} is the recipe of mix '{written.name}'; set its name to '{cfg.name}'")
@@ -81,7 +81,7 @@ def parse_source(text: str) -> Source:
 
 
 def check_recipe(recipe: Recipe, where: str) -> None:
-    """Refuse a recipe that no mix can mean; `where` says who wrote it."""
+    """Refuse an invalid recipe; `where` names the flags or the file."""
     names = [source.build for source in recipe.sources]
     if not names:
         raise UserError(f"{where}: mix '{recipe.name}' has no source")
@@ -113,7 +113,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def describe_change(written: Recipe, asked: Recipe) -> str:
-    """What a changed recipe changes, in one line."""
+    """The differences between two recipes, in one line."""
     changes = [
         f"{field} {old} -> {new}"
         for field, old, new in (

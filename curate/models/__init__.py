@@ -1,1 +1,1 @@
-"""A name becomes a model: endpoints, judges, models in this process, embedded models, vLLM servers."""
+"""Models by name: endpoints, judges, models in this process, embedded models, vLLM servers."""

@@ -52,7 +52,7 @@ class ChatAPI:
         return self.endpoint.run({i: partial(self._ask, requests[i]) for i in sorted(needed)})
 
     async def _ask(self, request: Request) -> CallResult:
-        """What one call gives: at most n responses, or why there are none."""
+        """The result of one call: at most n responses, or why there are none."""
         allowance = self.endpoint.terms.allowance
         estimate, most_tokens = token_bounds(request)
         most_usd = allowance.prices.cost(self.price_name, *most_tokens)
@@ -89,7 +89,7 @@ class ChatAPI:
                 return reply
 
     def _leave_out(self, names: Sequence[str]) -> None:
-        """Send these parameters no more."""
+        """Leave these parameters out of later calls."""
         if names:
             self._refused.update(names)
             end = "; sampling then follows the model's own defaults" if SAMPLING & set(names) else ""

@@ -1,8 +1,8 @@
-"""Many responses drawn together, token by token, by the forward pass of a transformers model.
+"""Sample many responses together, token by token, by the forward pass of a transformers model.
 
-Beside `generate` of transformers: a prompt is read once however many responses it gets, what all
-prompts begin with is read once, finished responses leave the batch, keys and values are written
-into room that was made beforehand, and only likely tokens are sorted.
+Unlike `generate` of transformers: a prompt is read once however many responses it gets, the common
+start of all prompts is read once, finished responses leave the batch, keys and values are written
+into memory allocated beforehand, and only likely tokens are sorted.
 """
 
 import inspect

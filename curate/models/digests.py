@@ -1,4 +1,4 @@
-"""?"""
+"""Digests of model folders: the identity of local weights, without who wrote them."""
 
 import json
 import re

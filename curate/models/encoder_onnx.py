@@ -1,4 +1,4 @@
-"""The sentence encoder as an ONNX graph: a BERT of fused operators, with the mean over tokens at its end."""
+"""Write the sentence encoder as an ONNX graph: a BERT of fused operators, with the mean over tokens at its end."""
 
 from pathlib import Path
 from typing import Any

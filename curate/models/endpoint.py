@@ -1,4 +1,4 @@
-"""One HTTP endpoint: connections, keys, tries, waits and stops, the same for chat, reward and judge calls."""
+"""One HTTP endpoint: connections, keys, retries, waits and stops, the same for chat, reward and judge calls."""
 
 import asyncio
 import email.utils
@@ -294,7 +294,7 @@ class Endpoint:
         tried.most_tries = 2 * TRIES if reply.status in GONE else TRIES
 
     def _note(self, problem: str) -> None:
-        """Tell now and then that nothing comes, while nothing else would be seen to happen."""
+        """Log now and then that the endpoint does not answer, while nothing else shows."""
         now = time.monotonic()
         if now - max(self._answered_at, self._noted_at) > SECONDS_BETWEEN_NOTES:
             self._noted_at = now
@@ -345,7 +345,7 @@ class Endpoint:
         return text.replace(key, "***") if key else text
 
     def _refuse(self, status: int, problem: str, body: Mapping[str, Any]) -> None:
-        """Raise what an error means that will not pass by itself."""
+        """Raise the exception for an error that retrying cannot fix."""
         lower = problem.lower()
         if status in (401, 403):
             there = "is set" if os.environ.get(self._key_name) else "is not set"
@@ -380,7 +380,7 @@ def mask_key(raw: bytes, key: str) -> bytes:
 
 
 def connection_problem(error: aiohttp.ClientConnectorError) -> str:
-    """Why there is no connection."""
+    """The reason there is no connection."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return str(error.certificate_error)
     return error.os_error.strerror or "no such host"
@@ -392,7 +392,7 @@ def replace_surrogates(text: str) -> str:
 
 
 def json_object(raw: bytes) -> dict[str, Any] | str:
-    """The JSON object that a body holds, or what it is instead."""
+    """The JSON object that a body holds, else a sentence on what it holds."""
     try:
         found = json.loads(raw)
     except (ValueError, RecursionError):
@@ -417,7 +417,7 @@ def retry_after_s(header: str | None) -> float:
 
 
 def error_message(raw: bytes, key: str) -> str:
-    """The endpoint's own words in one line, with the key blotted out wherever it appears."""
+    """The endpoint's own words in one line, with the key masked wherever it appears."""
     text = raw.decode("utf-8", "replace")
     try:
         body = json.loads(text)

@@ -1,4 +1,4 @@
-"""?"""
+"""Find the folder of a local, embedded or hub model."""
 
 from pathlib import Path
 

@@ -23,7 +23,7 @@ CPU_BATCH_BYTES = 2 << 30
 """Room for the keys, values and logits of a batch; on a GPU it is half of what the weights leave."""
 
 
-# transformers talks on stderr about what its defaults are; what matters is checked here.
+# transformers reports its defaults on stderr; what matters is checked here.
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
@@ -169,7 +169,7 @@ class HFGenerator:
         return drawn
 
     def _response(self, row: list[int]) -> tuple[Response, int]:
-        """Text up to the first end token, and how many tokens were drawn; no end token: it was cut."""
+        """Text up to the first end token, and how many tokens were drawn; no end token: it was truncated."""
         end = next((at for at, token in enumerate(row) if token in self._ends), None)
         # Special tokens inside a response stay visible, so that screening can see them.
         text = str(self._tokenizer.decode(row[:end], skip_special_tokens=False))
@@ -184,7 +184,7 @@ def count_draws(request: Request) -> int:
 def uniforms(request: Request) -> torch.Tensor:
     """(responses, max_tokens) uniform numbers in [0, 1), one for each token a request may draw.
 
-    They follow from what is asked, not from whom: two models that are compared then draw with the same luck.
+    They depend on the request and not on the model: two models that are compared then draw the same numbers.
     """
     asked = digest([request_content(request), request.sampling])
     generator = torch.Generator().manual_seed(int(asked[:15], 16))

@@ -1,7 +1,7 @@
 """Scores from a transformers model in this process: reward models, and judges that answer with one letter.
 
 Each conversation is rendered by the model's chat template, which writes the special tokens itself,
-and read once; nothing is added to it and nothing is cut off. Rows are read in batches of like length.
+and read once; nothing is added to it and nothing is truncated. Rows are read in batches of like length.
 """
 
 import time
@@ -25,7 +25,7 @@ TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 MOST_ROWS = 64
 
 
-# transformers talks on stderr about what its defaults are; what matters is checked here.
+# transformers reports its defaults on stderr; what matters is checked here.
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
@@ -33,7 +33,7 @@ logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 class HFScorer(ABC):
-    """A model that reads a conversation once and gives one number; what number, a subclass says."""
+    """A model that reads a conversation once and gives one number; a subclass defines which."""
 
     is_remote = False
     price_name: str | None = None
@@ -186,7 +186,7 @@ class FirstToken(HFScorer):
 class LetterJudge(FirstToken):
     """`judge-pairs:` in this process: P(A) / (P(A) + P(B)) for the first token of the response.
 
-    What else the model might have said does not count, however likely: there is no text to go by.
+    Other tokens do not count, however likely: there is no text to read.
     """
 
     is_asked = True

@@ -1,4 +1,4 @@
-"""Scores from a generator that is asked to judge; what it is asked is in `curate.models.judge_prompts`."""
+"""Scores from a generator that is asked to judge, by the prompts of `curate.models.judge_prompts`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ class Judge:
         self._generator = generator
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, CallResult]]]:
-        """What the generator answers, read as scores."""
+        """The answers of the generator, read as scores."""
         asked = [replace(request, kind="generate") for request in requests]
         for group in self._generator.answer(asked, needed):
             yield [(i, read_verdict(answer, read_score)) for i, answer in group]
@@ -40,7 +40,7 @@ class PairJudgeAPI(ChatAPI):
     """A judge behind a chat endpoint that says whether A is better than B.
 
     Where the endpoint gives log-probabilities the answer is the share of A in the first token, else
-    what the text says: 1, 0, or 0.5 for a tie.
+    the verdict in its text: 1, 0, or 0.5 for a tie.
     """
 
     def payload(self, request: Request) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What a judge is asked: a rubric, the conversation and the responses, rendered as one user message.
+"""Judge prompts: a rubric, the conversation and the responses, rendered as one user message.
 
-What is judged stands between marks that carry a digest of it, so that no response can hold the mark
+The judged text stands between marks that carry a digest of it, so that no response can hold the mark
 that closes it. The same texts get the same marks on every machine and in either order.
 """
 

@@ -1,4 +1,4 @@
-"""How fast an endpoint is asked: calls in flight that adapt to it, and requests and tokens a minute."""
+"""Limits of an endpoint: adaptive calls in flight, and requests and tokens a minute."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ FIRST_IN_FLIGHT = 32
 
 @dataclass(frozen=True)
 class EndpointConfig:
-    """How endpoints may be asked in this run."""
+    """Limits and timeouts of the endpoints of a run."""
 
     concurrency: int = 32
     """Most calls in flight to one endpoint."""
@@ -74,7 +74,7 @@ class ConcurrencyLimit:
     def overloaded(self, began: float) -> None:
         """A call that began at `began` (monotonic) met 429, 5xx or a time-out."""
         self._is_doubling = False
-        # Calls that were under way at the last cut tell of the same overload.
+        # Calls in flight when the number was last halved report the same overload.
         if began > self._cut_at:
             self._limit = max(1.0, self._limit / 2)
             self._cut_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Parameters of a chat call that a model may refuse, and how an endpoint says so."""
+"""Detect the parameters of a chat call that an endpoint refuses, from its error text."""
 
 import re
 from collections.abc import Collection

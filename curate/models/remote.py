@@ -1,4 +1,4 @@
-"""Models at an address: where a name points, which key it takes, and what an address may not hold."""
+"""Remote models: name -> address and key; refuses addresses with passwords."""
 
 import os
 from dataclasses import dataclass, replace
@@ -59,7 +59,7 @@ def at_url(name: str) -> Remote:
     if not model:
         raise UserError("a model behind an address is named as http://HOST:PORT/v1#MODEL; '#MODEL' is missing")
     url = plain_address(url)
-    # The name too is part of what a call is known by.
+    # The name too is part of the identity of a call.
     named = f"{url}#{model}"
     return Remote(named, url, model, OWN_KEY, False, named)
 

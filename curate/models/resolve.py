@@ -1,4 +1,4 @@
-"""Models by name: an embedded alias, a run, or a prefix that says which kind of engine it is."""
+"""Resolve a name to a model: an embedded alias, a run, or a prefix for the kind of engine."""
 
 import difflib
 import re
@@ -56,7 +56,7 @@ class LazyModel:
         self._loading = threading.Lock()
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, CallResult]]]:
-        """What the loaded backend answers."""
+        """The answers of the loaded backend."""
         with self._loading:
             if self._backend is None:
                 self._backend = self._load()

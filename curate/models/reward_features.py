@@ -1,4 +1,4 @@
-"""Numbers that describe one response to a conversation: what the small reward heads weigh."""
+"""Features of one response to a conversation, for the small reward heads."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def extract(config: FeatureConfig, conversations: Sequence[Conversation], respon
 
 
 def text_blocks(conversations: Sequence[Conversation], responses: Sequence[str]) -> Blocks:
-    """What needs no model: `surface`, and `in_context`, the same columns for some kinds of prompt only.
+    """The blocks that need no model: `surface`, and `in_context`, the same columns for some kinds of prompt only.
 
     `in_context` repeats them once for prompts of several turns and once for prompts with numbers, and
     is 0 for others: what makes a response good differs between a chat and a sum.
@@ -82,7 +82,7 @@ def text_blocks(conversations: Sequence[Conversation], responses: Sequence[str])
 
 
 def backbone_blocks(config: FeatureConfig, conversations: Sequence[Conversation], responses: Sequence[str]) -> Blocks:
-    """What the embedded model sees.
+    """The blocks from the embedded model.
 
     smollm2 gives `mean_L` and `last_L` (576 columns: state over the response, and at its last token)
     for each layer L. minilm gives `response` (384 columns: its vector) and `cosine` (1 column: to the
@@ -99,7 +99,7 @@ def readable(text: str) -> str:
 
 
 def last_user_turn(turns: Conversation) -> str:
-    """What the response answers."""
+    """The last user turn, which the response answers."""
     return next(turn["content"] for turn in reversed(turns) if turn["role"] == "user")
 
 

@@ -1,4 +1,4 @@
-"""The small reward heads: linear scorers over frozen features of an embedded model."""
+"""Small reward heads: linear scorers over frozen features of an embedded model."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def head_folder(alias: str) -> Path:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """What the weights mean; it lies in the metadata of the head file."""
+    """The features that the weights belong to; saved in the metadata of the head file."""
 
     name: str
     features: FeatureConfig

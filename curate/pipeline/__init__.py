@@ -1,1 +1,1 @@
-"""From a source to screened pairs: the stages, builds, screening again, forecasts."""
+"""Run the stages from a source to screened pairs: builds, screening again, forecasts."""

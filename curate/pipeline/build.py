@@ -1,4 +1,4 @@
-"""The pipeline from one source to screened pairs: one function, read top to bottom.
+"""Build screened pairs from one source: one function, read top to bottom.
 
 built = build(BuildConfig(source="sft", num_prompts=24))
 print(built.counts.kept)
@@ -49,7 +49,7 @@ class Built:
     reused_calls: int
     """Calls behind the tables that had been made before."""
     repeated_calls: int
-    """Of the calls made now, those for the responses of earlier ones that a smaller `--max-tokens` had cut."""
+    """Of the calls made now, those for responses that a smaller `--max-tokens` had truncated."""
     cost_usd: float | None
     """Of the calls made now; None where it is not known."""
     seconds: float
@@ -75,7 +75,7 @@ class Built:
         return max(0, (self.config.num_pairs or 0) - self.counts.kept)
 
     def hint(self) -> str | None:
-        """What would keep some pairs of a build that keeps none."""
+        """The flag that would keep some pairs of a build that keeps none."""
         if found := suggest_threshold(self.tables, rules_config(self.config, self.models.noise)):
             return found
         if self.counts.kept or not self.counts.dropped:
@@ -107,9 +107,9 @@ class Built:
 
 
 def build(cfg: BuildConfig) -> Built:
-    """Prompts or pairs of one source, all the way to screened pairs; saved as `builds/NAME.json`.
+    """Make screened pairs from the prompts or pairs of one source; saved as `builds/NAME.json`.
 
-    Raises UserError for a config that means no build, and CapReached where budget or time end first.
+    Raises UserError for an invalid config, and CapReached where budget or time end first.
     """
     started = time.monotonic()
     validate_build(cfg)
@@ -149,7 +149,7 @@ def build(cfg: BuildConfig) -> Built:
 
 
 def endpoint_config(cfg: BuildConfig, prices: Prices) -> EndpointConfig:
-    """How endpoints may be asked in this run, what they charge, and what may be spent."""
+    """Limits, prices and spend cap of the endpoints of this run."""
     budget = Budget(cfg.budget, cfg.max_hours, prices)
     return EndpointConfig(cfg.concurrency, cfg.requests_per_minute, cfg.tokens_per_minute, allowance=budget)
 
@@ -178,12 +178,12 @@ def resolve_models(cfg: BuildConfig, endpoints: EndpointConfig, session: Session
 
 
 def wanted_config(cfg: BuildConfig, num_pairs: int) -> Wanted:
-    """What `--num-pairs` asks for."""
+    """The pairs that `--num-pairs` asks for, of all and of each flaw."""
     return Wanted(num_pairs, kind_of(cfg).pairs_per_prompt(cfg), most_prompts(cfg), flaw_counts(cfg))
 
 
 def describe_shortage(built: Built) -> str:
-    """Why there are fewer pairs than were asked for, and what each rule has cost."""
+    """The reason there are fewer pairs than were asked for, and the rows each rule dropped."""
     rows = rows_read(built.tables)
     end = f"as many as --max-prompts allows ({rows})" if rows == most_prompts(built.config) else "all the source has"
     cost = ", ".join(f"{reason} {rows}" for reason, rows in built.counts.dropped.items()) or "nothing"
@@ -231,7 +231,7 @@ def recorded_config(record: BuildRecord, data: Path) -> BuildConfig:
 
 
 def record_of(built: Built) -> BuildRecord:
-    """What is written down of a build, last: it points at tables that are whole."""
+    """The record of a build, written last: it points at tables that are whole."""
     scorer = built.models.scorer
     return BuildRecord(
         name=built.name,

@@ -1,4 +1,4 @@
-"""Scored candidates to pairs: which response is chosen, and which it is set against."""
+"""Pair scored candidates: choose the chosen and the rejected responses of each prompt."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -29,9 +29,9 @@ class PairConfig:
 
     policy: Policy = "best_worst"
     seed: int = 0
-    """Of what `best_random` draws."""
+    """Seed of `best_random`."""
     guards: GuardConfig = field(default_factory=lambda: guard_config(Thresholds()))
-    """What makes a candidate degenerate: such a one is never chosen."""
+    """Guards that make a candidate degenerate: such a one is never chosen."""
     allow_degenerate_rejected: bool = False
     """Let a degenerate candidate be the rejected one."""
     version: int = 4
@@ -39,7 +39,7 @@ class PairConfig:
 
 
 def policy_for(pairing: Pairing, n: int) -> Policy:
-    """The policy that `--pairing` means for `n` responses a prompt."""
+    """The policy of `--pairing` for `n` responses a prompt; `auto` depends on `n`."""
     if pairing == "auto":
         return "best_sigma" if n >= SIGMA_FROM else "best_worst"
     return pairing

@@ -1,4 +1,4 @@
-"""An existing build screened again under other thresholds: nothing is asked, measured or embedded again.
+"""Screen an existing build again under other thresholds: nothing is asked, measured or embedded again.
 
 screened = rescreen(ScreenConfig(name="sft", min_margin=0.5))
 print("\\n".join(screened.lines()))
@@ -29,15 +29,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rescreened:
-    """A build after another screening."""
+    """A build after another screening, with the counts of its rules."""
 
     name: str
     tables: dict[StageName, Table]
     thresholds: Thresholds
     rules: list[RuleCount]
-    """What each rule dropped, with examples."""
+    """The pairs each rule dropped, with examples."""
     hint: str | None
-    """What would keep some pairs, where all are dropped."""
+    """The flag that would keep some pairs, where all are dropped."""
     counts: RowCounts
     seconds: float
 
@@ -88,7 +88,7 @@ class Rescreened:
 def rescreen(cfg: ScreenConfig) -> Rescreened:
     """Screen the build `cfg.name` under the thresholds of `cfg`; its name then stands for the new verdicts.
 
-    Tables that a mix is locked to stay as they are. Raises UserError for thresholds that no screening can mean.
+    Tables that a mix is locked to stay as they are. Raises UserError for invalid thresholds.
     """
     started = time.monotonic()
     workspace = Workspace(cfg.data)
@@ -128,7 +128,7 @@ def rescreen(cfg: ScreenConfig) -> Rescreened:
 
 
 def warn_of_pairing(tables: dict[StageName, Table], changed: BuildConfig) -> None:
-    """Say where candidates were set aside before pairing under other thresholds."""
+    """Log where candidates were set aside before pairing under other thresholds."""
     paired = tables[StageName.MAKE_PAIRS].manifest.config if StageName.MAKE_PAIRS in tables else None
     if paired and paired != config_in_key(pair_config(changed)):
         guards = paired["guards"]

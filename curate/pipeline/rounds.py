@@ -1,4 +1,4 @@
-"""Exactly as many accepted pairs as are wanted: prompts are added round by round until so many pass.
+"""Build exactly `--num-pairs` accepted pairs: add prompts round by round until that many pass.
 
 The rows of a source are shuffled first and taken then, so the prompts of a round are the first of the
 next one, and the ledger has all that was asked about them. What a round adds follows from the rows of
@@ -27,7 +27,7 @@ MARGIN = 1.1
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the rounds go on for."""
+    """The pairs the rounds must reach."""
 
     pairs: int
     pairs_per_prompt: int = 1
@@ -67,7 +67,7 @@ def build_until(wanted: Wanted, make: Callable[[int], dict[StageName, Table]]) -
 
 
 def for_flaws(wanted: Wanted, accepted: Mapping[str | None, int]) -> str:
-    """What is still short where there are pairs enough of all flaws together."""
+    """The flaws that are still short where there are enough pairs of all flaws together."""
     if sum(accepted.values()) < wanted.pairs:
         return ""
     found = [(flaw, quota, accepted.get(flaw, 0)) for flaw, quota in wanted.quotas]

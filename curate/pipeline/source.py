@@ -1,4 +1,4 @@
-"""What depends on where the pairs of a build come from: responses that are sampled, pairs that are written, or files.
+"""Kinds of source: responses sampled by a model (`sft`), pairs written by a model (`gpt`), or files of pairs.
 
 Every other file of the pipeline asks here, so that a new kind of source is one entry of `KINDS`.
 """
@@ -29,7 +29,7 @@ class SourceKind:
     default_scorer: str = ""
     """Scorer of builds that name none."""
     samples: str = "pairs.jsonl"
-    """File of what comes with pairwright."""
+    """File that comes with pairwright."""
     scored_together: Callable[[BuildConfig], int] = lambda cfg: 2
     """Responses of a prompt that are scored beside each other."""
     pairs_per_prompt: Callable[[BuildConfig], int] = lambda cfg: 1

@@ -1,4 +1,4 @@
-"""The one list of what a build does, from its source to the verdicts on its pairs.
+"""List of the stages of a build, from its source to the verdicts on its pairs.
 
 A stage is an entry of `STAGES`: build, screening again, forecast, explain and show all loop over the list. A new stage
 is a name in `schemas/stages.py` and an entry here.
@@ -97,7 +97,7 @@ class Models:
 
 @dataclass
 class BuildState:
-    """A build under way: what was asked for, what it works with, and the tables so far."""
+    """A build under way: its config, models and session, and the tables so far."""
 
     cfg: BuildConfig
     models: Models
@@ -133,7 +133,7 @@ class BuildState:
 
     @cached_property
     def verdicts(self) -> pl.DataFrame:
-        """What reviewers said of these pairs, in all reviews."""
+        """The verdicts of reviewers on these pairs, in all reviews."""
         return verdicts_on(self.pairs.scan(), all_verdicts(self.session.workspace.data))
 
     @cached_property
@@ -185,7 +185,7 @@ class Stage:
     """The function that makes its rows."""
     writes: type[dy.Schema]
     config: Callable[[BuildState], Any]
-    """What decides its rows."""
+    """The config that decides its rows."""
     inputs: tuple[Input, ...] = ()
     """Stages whose tables it takes, or `PAIRS`."""
     shape: Literal["read", "map", "whole"] = "map"
@@ -234,7 +234,7 @@ def asks_scorer(state: BuildState) -> dict[str, Any]:
 
 
 def sample_config(state: BuildState) -> SampleConfig:
-    """How responses are drawn."""
+    """Config of sampling."""
     cfg, model = state.cfg, state.generator
     return SampleConfig(
         model.model, model.digest, cfg.num_responses, cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed
@@ -242,24 +242,24 @@ def sample_config(state: BuildState) -> SampleConfig:
 
 
 def contrast_config(state: BuildState) -> ContrastConfig:
-    """How pairs are written."""
+    """Config of writing pairs."""
     cfg, model, flaws = state.cfg, state.generator, requested_flaws(state.cfg)
     return ContrastConfig(model.model, model.digest, cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed, flaws=flaws)
 
 
 def score_config(state: BuildState) -> ScoreConfig:
-    """How responses are scored."""
+    """Config of scoring."""
     return ScoreConfig(state.scorer.model, state.scorer.digest)
 
 
 def pair_config(cfg: BuildConfig) -> PairConfig:
-    """How candidates are paired."""
+    """Config of pairing."""
     policy = policy_for(cfg.pairing, cfg.num_responses)
     return PairConfig(policy, cfg.seed, guard_config(cfg), cfg.allow_degenerate_rejected)
 
 
 def rules_config(cfg: BuildConfig, noise: float | None) -> RulesConfig:
-    """The thresholds, and what a screening goes by besides."""
+    """The thresholds, noise and quotas of a screening."""
     own = {field.name: getattr(cfg, field.name) for field in fields(Thresholds)}
     # Which files were looked into is in the table of hits; the order of names says nothing.
     own |= {"decontaminate": (), "skip_rule": tuple(sorted(set(cfg.skip_rule)))}
@@ -271,7 +271,7 @@ def contamination_config(state: BuildState) -> ContaminationConfig:
 
 
 def semantic_config(state: BuildState) -> SemanticConfig:
-    """By which vectors neighbors are found; lists made for one threshold serve every larger one."""
+    """Config of semantic duplicates; neighbor lists made for one threshold serve every larger one."""
     least = state.cfg.max_cosine
     floor = FLOOR if least >= FLOOR else math.floor(least * 10) / 10
     return SemanticConfig(state.encoder.model, state.encoder.digest, floor)

@@ -1,4 +1,4 @@
-"""What became of the rows of a build, counted over its tables."""
+"""Count the rows of a build over its tables: in, dropped by reason, kept, flagged."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FLAW_COLUMNS = ("flaw", "severity", "asked", "check fired", "written", "kept", "
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows of the source and what became of them; sums agree."""
+    """Rows of the source, dropped for each reason, and kept; sums agree."""
 
     rows_in: int
     kept: int
@@ -35,7 +35,7 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class FlawCount:
-    """How one flaw that was asked for came out."""
+    """Counts of one flaw that was asked for."""
 
     flaw: str
     severity: str

@@ -1,6 +1,6 @@
 """Validate a build config before any file is read or any model is called.
 
-Ranges of single fields are part of the config; here is what two of them mean together.
+Ranges of single fields are checked by the config; this checks combinations of fields.
 """
 
 import difflib
@@ -59,7 +59,7 @@ def check_source(cfg: BuildConfig) -> None:
 
 
 def check_amounts(cfg: BuildConfig) -> None:
-    """How many prompts and pairs, and the pilot of an estimate."""
+    """Check the numbers of prompts and pairs, and the pilot of an estimate."""
     if cfg.num_pairs is not None and cfg.num_prompts is not None:
         raise UserError("--num-pairs adds prompts until there are enough pairs; use --max-prompts, not --num-prompts")
     if cfg.max_prompts is not None and cfg.num_pairs is None:
@@ -69,7 +69,7 @@ def check_amounts(cfg: BuildConfig) -> None:
 
 
 def check_screening(cfg: BuildConfig) -> None:
-    """What scores and the rules of screening go by."""
+    """Check the flags of scores and of screening rules."""
     if cfg.rubric != BuildConfig.rubric and cfg.scorer.partition(":")[0] not in JUDGES:
         # The name is not repeated: it may hold a password.
         raise UserError("--rubric is what a judge goes by, and --scorer names none; give --scorer judge:GENERATOR")
@@ -80,7 +80,7 @@ def check_screening(cfg: BuildConfig) -> None:
 
 
 def check_margins(cfg: BuildConfig) -> None:
-    """Whether there can be the scores that a threshold looks at."""
+    """Check that there can be the scores that a threshold needs."""
     if cfg.margin_quantiles:
         parse_quantiles(cfg.margin_quantiles)
     if cfg.min_z_margin > 0 and not kind_of(cfg).is_sampled:
@@ -99,7 +99,7 @@ def check_margins(cfg: BuildConfig) -> None:
 
 
 def check_skip(skip: Sequence[str]) -> None:
-    """Rules that do not exist, or that nothing may go without."""
+    """Refuse to skip rules that do not exist, or that always apply."""
     can_skip = {rule.name: rule.can_skip for rule in RULES}
     for name in skip:
         if name not in can_skip:

@@ -1,1 +1,1 @@
-"""What is known of a pair, a build and a data folder."""
+"""Report on a pair, a build or a data folder."""

@@ -1,4 +1,4 @@
-"""Checks of the machine, the models, the keys and the store, each with what to do about it."""
+"""Check the machine, the models, the keys and the store; each problem comes with its remedy."""
 
 import os
 import platform
@@ -34,7 +34,7 @@ class Check:
     is_good: bool
     found: str
     figures: dict[str, Any] | None = None
-    """What was counted, where the sentence does not say all of it."""
+    """Counts behind the sentence, for `--json`."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def check_models() -> list[Check]:
 
 
 def check_keys() -> list[Check]:
-    """Which keys are in the environment; never their values."""
+    """The keys that are set in the environment; never their values."""
     return [Check(name, True, "set" if os.environ.get(name) else "not set") for name in KEYS]
 
 
@@ -119,7 +119,7 @@ def check_store(workspace: Workspace) -> list[Check]:
 
 
 def run_check(what: str, look: Callable[..., str], *where: object) -> Check:
-    """What a look found, or the error it met."""
+    """The result of a check, or the error it met."""
     try:
         return Check(what, True, look(*where))
     except UserError as error:
@@ -151,7 +151,7 @@ def check_mix_table(workspace: Workspace, name: str) -> str:
 
 
 def check_scorer(cfg: DoctorConfig, scorer: Backend) -> list[Check]:
-    """How far a scorer can be trusted. One that gives too few scores is not probed."""
+    """Noise and probes of a scorer. One that gives too few scores is not probed."""
     scored_twice = run_check(f"noise {cfg.scorer}", check_noise, cfg, scorer)
     return [scored_twice, check_probes(cfg, scorer)] if scored_twice.is_good else [scored_twice]
 

@@ -1,6 +1,6 @@
 """Trace one pair back to its prompt, responses, scores, model calls and screening decisions.
 
-print("\n".join(explain(ExplainConfig(pair_id="0123456789abcdef")).lines()))
+print("\\n".join(explain(ExplainConfig(pair_id="0123456789abcdef")).lines()))
 """
 
 from dataclasses import asdict, dataclass
@@ -120,7 +120,7 @@ def explain(cfg: ExplainConfig) -> Trace:
 
 
 def trace(session: Session, record: BuildRecord, tables: dict[StageName, Table], pair: dict[str, Any]) -> Trace:
-    """What the tables of one build say of a pair."""
+    """The history of a pair in the tables of one build."""
     candidates = pl.DataFrame()
     if StageName.SAMPLE_RESPONSES in tables:
         drawn = tables[StageName.SAMPLE_RESPONSES].scan().filter(pl.col("prompt_id") == pair["prompt_id"])
@@ -154,7 +154,7 @@ def find_calls(
     call_ids = [pair["chosen_call"], pair["rejected_call"]]
     if candidates.height:
         call_ids += [*candidates["call_id"], *candidates["score_call"]]
-    # As the models were asked: with its personal data, where that was replaced afterwards.
+    # The text that the models were sent: with its personal data, where that was replaced afterwards.
     pair = find_row(tables[newest_stage(MADE_STAGES, tables)], "pair_id", pair["pair_id"]) or pair
     messages = pair["messages"]
     if record.scorer:

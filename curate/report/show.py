@@ -1,6 +1,6 @@
 """List the builds, mixes and runs of a data folder, or show one with its pairs.
 
-print("\n".join(show(ShowConfig(name="sft")).lines()))
+print("\\n".join(show(ShowConfig(name="sft")).lines()))
 """
 
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ from schemas.stages import StageName
 PAIRS_SHOWN = 20
 TEXT_SHOWN = 60
 LISTED = ("rows_in", "kept", "generator", "scorer", "rows", "train", "heldout", "sha256", "kind", "base")
-"""What one line says of a build, a mix or a run."""
+"""The facts of a build, a mix or a run that one line shows."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Shown:
     facts: dict[str, Any]
     """Its counts, models and digests."""
     pairs: list[dict[str, Any]]
-    """The first pairs, their texts cut to a line, personal data as its kind."""
+    """The first pairs, their texts shortened to a line, personal data as its kind."""
 
     def summary(self) -> dict[str, Any]:
         """What `curate show NAME --json` prints."""
@@ -73,7 +73,7 @@ class Shown:
 
 
 def show(cfg: ShowConfig) -> Listing | Shown:
-    """What there is in a data folder, or one build or mix of it. Raises UserError for an unknown name."""
+    """The contents of a data folder, or one build or mix of it. Raises UserError for an unknown name."""
     workspace = Workspace(cfg.data)
     if not cfg.name:
         return list_all(workspace)
@@ -118,7 +118,7 @@ def show_mix(workspace: Workspace, name: str) -> Shown:
 
 
 def cut_pairs(rows: pl.LazyFrame, columns: list[str]) -> list[dict[str, Any]]:
-    """Pairs with their texts cut to a line, personal data as its kind."""
+    """Pairs with their texts shortened to a line, personal data as its kind."""
     last_turn = pl.col("messages").list.last().struct.field("content")
     texts = {"prompt": last_turn, "chosen": pl.col("chosen"), "rejected": pl.col("rejected")}
     return (

@@ -1,1 +1,1 @@
-"""People judge pairs: who is asked what, in Argilla or in a file, and what their answers say."""
+"""Human review: choose pairs, send them to Argilla or a file, collect the answers, estimate label quality."""

@@ -1,4 +1,4 @@
-"""What reviewers said, as rows of `Annotation`: read from labels as they come, and merged into what is known."""
+"""Answers of reviewers as rows of `Annotation`: read from labels, and merged into the history."""
 
 import hashlib
 from collections.abc import Iterable
@@ -52,7 +52,7 @@ def answer_table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
 
 
 def merge_answers(history: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    """Both as one history, sorted; what is known already adds nothing.
+    """Both as one history, sorted; answers that are known already add nothing.
 
     Of two versions of one reviewer, record and time, which only a correction by hand can give, the later in `new`
     counts.

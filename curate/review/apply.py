@@ -1,4 +1,4 @@
-"""Builds screened again by what people said of their pairs."""
+"""Screen builds again by the verdicts of reviewers."""
 
 import logging
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class AppliedVerdicts:
 
 
 def apply_verdicts(data: Path, name: str) -> list[AppliedVerdicts]:
-    """Screen the builds that a review is about again, where people said something new."""
+    """Screen the builds of a review again, where there are new verdicts."""
     verdicts = all_verdicts(data)
     workspace, applied = Workspace(data), []
     for build in read_asked(data, name)["source"].unique().sort():

@@ -1,4 +1,4 @@
-"""What a review holds after answers were brought back, from a server or a file."""
+"""Result of `pull` and `import`: the answers and verdicts of a review so far."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

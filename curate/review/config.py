@@ -14,7 +14,7 @@ PORT = 6900
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ServerConfig(DataConfig):
-    """Which Argilla is talked to."""
+    """Address of the Argilla server."""
 
     url: str = ""
     """Address of an Argilla server (or set ARGILLA_API_URL, and ARGILLA_API_KEY); by default the one that `curate
@@ -27,32 +27,32 @@ class ServerConfig(DataConfig):
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ChoiceConfig(Config):
-    """Which pairs are put before people."""
+    """Choice of the pairs that are sent for review."""
 
     records: Count = 200
-    """Records to add, the most there will be; those with known answers come on top."""
+    """Records to add, at most; those with known answers come on top."""
     random_share: Share = 0.4
-    """Share drawn by chance, from every source and margin band: what is said of the whole dataset goes by these."""
+    """Share drawn at random from every source and margin band: estimates for the whole dataset use these alone."""
     diverse_share: Share = 0.2
-    """Share that is unlike the rest and of small margin; the remaining share are the most suspicious pairs."""
+    """Share that is unlike the rest and of small margin; the remaining records are the most suspicious pairs."""
     only_flagged: bool = False
-    """Only pairs with a flag. Nothing can be said of the whole dataset then."""
+    """Only pairs with a flag. There are no estimates for the whole dataset then."""
     include_dropped: bool = False
-    """Pairs that a rule dropped as well, to see whether it was right."""
+    """Include pairs that a rule dropped, to see whether it was right."""
     overlap: Share = 0.1
     """Share of the records that two reviewers judge, in a dataset of their own (`NAME-overlap`)."""
     min_submitted: Count = 1
     """Reviewers who judge every record, where everyone judges everything; above 1 there is no overlap dataset."""
     gold: Path | None = None
-    """File of pairs (`prompt`, `chosen`, `rejected`) whose chosen response is known to be better, mixed in to see how
-    well people judge."""
+    """File of pairs (`prompt`, `chosen`, `rejected`) whose chosen response is known to be better, mixed in to measure
+    the accuracy of reviewers."""
     seed: Annotated[Int, Ge(0)] = 30
     """Seed of the draw and of the order of the responses."""
 
 
 @dataclass(frozen=True, config=CONFIG)
 class ServeConfig(DataConfig):
-    """Runs Argilla on this machine, with its web page, until it is stopped."""
+    """Run Argilla on this machine, with its web page, until it is stopped."""
 
     port: Annotated[Int, Interval(ge=0, le=65535)] = PORT
     """Port on 127.0.0.1."""
@@ -62,7 +62,7 @@ class ServeConfig(DataConfig):
 
 @dataclass(frozen=True, config=CONFIG)
 class InviteConfig(ServerConfig):
-    """Makes an account for a reviewer and prints how to sign in."""
+    """Make an account for a reviewer and print how to sign in."""
 
     username: str = field(metadata={"positional": True})
     """Name to sign in with."""
@@ -70,17 +70,17 @@ class InviteConfig(ServerConfig):
 
 @dataclass(frozen=True, config=CONFIG)
 class PushConfig(ServerConfig, ChoiceConfig):
-    """Puts pairs of a build or mix before people, in Argilla; giving it again adds more."""
+    """Send pairs of a build or mix for review in Argilla; giving the command again adds more."""
 
     name: str = field(metadata={"positional": True})
     """Name of the build or mix, and of the dataset."""
     suggest: bool = False
-    """Show which response the scorer prefers. It anchors: people then agree with it more than they would."""
+    """Show which response the scorer prefers. It anchors: reviewers then agree with it more often."""
 
 
 @dataclass(frozen=True, config=CONFIG)
 class PullConfig(ServerConfig):
-    """Brings the answers of all reviewers back, and screens what was reviewed again."""
+    """Pull the answers of all reviewers, and screen the reviewed builds again."""
 
     name: str = field(metadata={"positional": True})
     """Name of the build or mix."""
@@ -88,7 +88,7 @@ class PullConfig(ServerConfig):
 
 @dataclass(frozen=True, config=CONFIG)
 class StatusConfig(ServerConfig):
-    """How far a review is and what it tells."""
+    """Show the progress of a review, and estimates of label quality."""
 
     name: str = field(metadata={"positional": True})
     """Name of the build or mix."""
@@ -96,7 +96,7 @@ class StatusConfig(ServerConfig):
 
 @dataclass(frozen=True, config=CONFIG)
 class ExportConfig(ChoiceConfig, DataConfig):
-    """Writes the records of a review to a file that people judge without a server."""
+    """Write the records of a review to a file that reviewers judge without a server."""
 
     name: str = field(metadata={"positional": True})
     """Name of the build or mix."""
@@ -106,7 +106,7 @@ class ExportConfig(ChoiceConfig, DataConfig):
 
 @dataclass(frozen=True, config=CONFIG)
 class ImportConfig(DataConfig):
-    """Reads answers that were given in a file, by the same rules as `pull`."""
+    """Read the answers in a file, by the same rules as `pull`."""
 
     file: Path = field(metadata={"positional": True})
-    """JSONL that the form saved, or that `export` wrote and people filled in."""
+    """JSONL that the form saved, or that `export` wrote and reviewers filled in."""

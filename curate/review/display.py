@@ -1,4 +1,4 @@
-"""Texts as people see them: nothing invisible, nothing endless."""
+"""Prepare texts for display to reviewers: nothing invisible, very long ones shortened."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,7 +12,7 @@ ROOM = 100
 
 
 def display_text(text: str, empty: str = "(empty response)", longest: int = LONGEST) -> str:
-    """`text`, cut in the middle where it is longer than `longest`; `empty` where there is nothing to see."""
+    """`text`, shortened in the middle where it is longer than `longest`; `empty` where there is nothing to see."""
     if not text.strip():
         return empty
     # no database keeps this character
@@ -25,14 +25,14 @@ def display_text(text: str, empty: str = "(empty response)", longest: int = LONG
 
 
 def is_cut(text: str) -> bool:
-    """Whether people do not see all of `text`."""
+    """Whether `text` is shortened for display."""
     return len(text) > LONGEST
 
 
 def display_messages(
     messages: Sequence[Mapping[str, str]], show: Callable[[str, str], str] = display_text
 ) -> list[dict[str, str]]:
-    """A conversation with every text as `show` gives it, cut in the middle where it has more than MOST_MESSAGES."""
+    """A conversation with texts as `display_text` gives them, shortened in the middle beyond MOST_MESSAGES."""
     kept = list(messages)
     if len(kept) > MOST_MESSAGES:
         half = (MOST_MESSAGES - 1) // 2

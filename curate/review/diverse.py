@@ -1,4 +1,4 @@
-"""Pairs that are unlike each other, from which most is learned."""
+"""Choose pairs of small margin that are unlike each other, and rank pairs by suspicion."""
 
 import numpy as np
 import polars as pl

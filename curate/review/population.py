@@ -1,4 +1,4 @@
-"""All pairs of a build or mix that people may be asked about, with what is known of them."""
+"""All pairs of a build or mix that can be sent for review, with their margins and flags."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ class Population:
     """One row a pair: `pair_id`, `key` (what ids of pairs with the same texts share;
     with the dropped ones the id itself), `source` (its build), `group`
     (of its prompt), `margin`, `flags`, `is_disputed` (another scorer prefers the other response) and `is_swapped`
-    (people had swapped its label)."""
+    (reviewers had swapped its label)."""
     texts: pl.LazyFrame
     """`pair_id`, `messages`, `chosen` and `rejected` of these pairs and others."""
     is_embedded: bool
@@ -54,8 +54,8 @@ def read_population(data: Path, name: str, include_dropped: bool) -> Population:
 def build_population(data: Path, name: str, include_dropped: bool) -> Population:
     """The pairs that no rule dropped, or all.
 
-    What people said changes neither which pairs these are nor how they are labeled, for else an audit would no
-    longer speak of the labels that the build was made with.
+    Verdicts of reviewers change neither which pairs these are nor how they are labeled, or an audit would no longer
+    be about the labels that the build was made with.
     """
     workspace = Workspace(data)
     tables = workspace.open_tables(workspace.read_build(name))
@@ -94,7 +94,7 @@ def mix_population(data: Path, name: str) -> Population:
 
 
 def read_source_rows(workspace: Workspace, source: PinnedSource) -> pl.LazyFrame:
-    """What a source of a mix says of its pairs: `source`, `pair_id`, `flags` and `is_swapped`."""
+    """Facts of the pairs of a source of a mix: `source`, `pair_id`, `flags` and `is_swapped`."""
     swapped = swapped_ids({source.pairs.stage: workspace.open_pinned(source.pairs)})
     screened = workspace.open_pinned(source.screened).scan()
     return screened.select(

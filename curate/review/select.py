@@ -1,4 +1,4 @@
-"""Which pairs are put before people: an audit by chance, the most suspicious, and some that are unlike the others."""
+"""Choose the pairs sent for review: a random audit, the most suspicious, and some that are unlike the others."""
 
 import logging
 import math
@@ -38,8 +38,8 @@ def choose_records(cfg: PushConfig | ExportConfig, name: str) -> pl.DataFrame:
     """All records of a review as they are saved: those of earlier batches, and a batch of new ones.
 
     Earlier records stay as they were shown. What they stand for may change: as the audit grows, records that were
-    picked for another reason become part of it, and probabilities rise. Raises UserError for flags that no choice can
-    mean or that contradict how the review was begun, and where there has never been a pair to ask about.
+    picked for another reason become part of it, and probabilities rise. Raises UserError for invalid flags, for
+    flags that contradict how the review was begun, and where there has never been a pair to ask about.
     """
     check_choice(cfg)
     review, asked = read_review(cfg.data, name), read_asked(cfg.data, name)
@@ -74,7 +74,7 @@ def choose_records(cfg: PushConfig | ExportConfig, name: str) -> pl.DataFrame:
 
 
 def check_choice(cfg: ChoiceConfig) -> None:
-    """Raises UserError for flags that no choice can mean."""
+    """Raises UserError for shares that do not fit together."""
     if cfg.random_share + cfg.diverse_share > 1 + ROUNDING:
         raise UserError(
             f"--random-share {cfg.random_share:g} and --diverse-share {cfg.diverse_share:g} are more than all records "
@@ -99,11 +99,11 @@ def continue_review(review: Review | None, asked_for: Review) -> Review:
 
 
 def add_facts(rows: pl.DataFrame, asked: pl.DataFrame, review: Review, key: pl.Expr) -> pl.DataFrame:
-    """What is chosen by, for each pair: `number`, `suspicion`, `is_small`, `is_asked` and `was_audit`.
+    """The facts that pairs are chosen by: `number`, `suspicion`, `is_small`, `is_asked` and `was_audit`.
 
     `key` is what the records that were asked are known by among the pairs.
 
-    Pairs that were asked as known answers are left out: nothing is to be learned from them.
+    Pairs that were asked as known answers are left out.
     """
     earlier = asked.select("sampler", key=key)
     keys_of = {sampler: earlier.filter(pl.col("sampler") == sampler)["key"].implode() for sampler in ("random", "gold")}
@@ -139,7 +139,7 @@ def extend_audit(rows: pl.DataFrame, cfg: ChoiceConfig) -> tuple[pl.DataFrame, p
 def pick_rows(rows: pl.DataFrame, audit: pl.DataFrame, cfg: ChoiceConfig, unlike: Unlike) -> pl.DataFrame:
     """The new records, as rows with `sampler` and `probability`.
 
-    Of the records that the audit leaves the share for learning is chosen last, among what is not suspicious enough.
+    The diverse records are chosen last, among those that are not suspicious enough.
     """
     of_audit = audit.filter(~pl.col("is_asked"))
     left = rows.filter(~pl.col("is_asked")).join(audit, on="key", how="anti", maintain_order="left")
@@ -168,7 +168,7 @@ def unlike_prompts(
     """Rows of small margin whose prompts are unlike each other and those taken, by vectors where it was built with."""
     candidates = draw_pool(among, records)
     if not pairs.is_embedded:
-        log.info("records for learning are spread over prompts by chance, for not all of these pairs were embedded")
+        log.info("diverse records are spread over prompts at random, for not all of these pairs were embedded")
         return spread_over_groups(candidates, records)
     if candidates.height <= records:
         return candidates
@@ -182,9 +182,9 @@ def unlike_prompts(
 
 
 def update_audit(asked: pl.DataFrame, audit: pl.DataFrame, key: pl.Expr) -> pl.DataFrame:
-    """The earlier records with what they stand for now.
+    """The earlier records with their sampler and probability as of now.
 
-    A record whose pair is not in the audit any more, since the dataset has changed, counts as one of cleaning.
+    A record whose pair is not in the audit any more, since the dataset has changed, counts as suspicious.
     """
     now = audit.select("key", "source", "band", "margin", "probability", is_audit=pl.lit(True))
     found = asked.with_columns(key=key).join(now, on="key", how="left", maintain_order="left", suffix="_now")
@@ -232,7 +232,7 @@ def add_texts(picked: pl.DataFrame, pairs: Population) -> pl.DataFrame:
 def arrange_batch(batch: pl.DataFrame, asked: pl.DataFrame, review: Review, overlap: float) -> pl.DataFrame:
     """A batch as rows of `ReviewRecord`: which response is shown first and which records two people judge go by hashes.
 
-    By their ids, which are hashes, the records are in no order that tells of them: whoever stops early has judged a
+    By their ids, which are hashes, the records are in random order: a reviewer who stops early has judged a
     fair sample, and nobody sees from its place why a record was chosen.
     """
     ordered = batch.rename({"pair_id": "record_id"}).sort("record_id")
@@ -256,7 +256,7 @@ def arrange_batch(batch: pl.DataFrame, asked: pl.DataFrame, review: Review, over
 
 
 def nothing_to_ask(name: str, cfg: ChoiceConfig) -> UserError:
-    """The error for a dataset of which no pair can be put before people."""
+    """The error for a dataset of which no pair can be sent for review."""
     if cfg.only_flagged:
         return UserError(f"'{name}' has no pair with a flag; leave --only-flagged out")
     hint = "" if cfg.include_dropped else " that was not dropped; --include-dropped takes those that were"
@@ -275,7 +275,7 @@ def log_choice(name: str, batch: pl.DataFrame, cfg: ChoiceConfig) -> None:
     if (found := batch.height - counts.get("gold", 0)) < cfg.records:
         log.info("review '%s': %d records were asked for, and no more than %d are left", name, cfg.records, found)
     if cfg.only_flagged:
-        log.info("review '%s': flagged pairs say nothing of the whole dataset; no rate is told from them", name)
+        log.info("review '%s': flagged pairs give no estimate for the whole dataset", name)
 
 
 def read_known_pairs(path: Path, seed: int) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""How far a review is, and what it tells of the dataset, the scorer and the reviewers."""
+"""Status of a review: progress, and estimates for the labels, the scorer and the reviewers."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -143,12 +143,12 @@ def format_hours(hours: float) -> str:
 
 
 def rate_lines(labels: LabelEstimates) -> list[str]:
-    """How often people agree with the labels."""
+    """Agreement of reviewers with the labels, as lines."""
     rates = labels.agreement
     if rates.overall is None:
-        return ["people agree with the labels: nothing to tell yet, for no record of the audit was judged"]
+        return ["agreement with the labels: no estimate yet, for no record of the audit was judged"]
     share = format_interval(rates.overall)
-    lines = [f"people agree with {share} of the labels, by {rates.overall.records} records of the audit"]
+    lines = [f"reviewers agree with {share} of the labels, by {rates.overall.records} records of the audit"]
     if len(rates.by_source) > 1:
         for source, part in rates.by_source.items():
             lines.append(
@@ -172,7 +172,7 @@ def rate_lines(labels: LabelEstimates) -> list[str]:
 
 
 def format_corrected(rate: CorrectedRate) -> str:
-    """The share with its interval, or why it cannot be told."""
+    """The share with its interval, or the reason there is no estimate."""
     return str(rate.reason) if rate.estimate is None else format_interval(rate)
 
 
@@ -181,7 +181,7 @@ def format_interval(rate: Estimate | CorrectedRate) -> str:
 
 
 def reviewer_lines(found: ReviewStatus) -> list[str]:
-    """How far the reviewers agree with each other, and each of them."""
+    """Agreement of reviewers with each other, and statistics of each, as lines."""
     lines = []
     if found.alpha is not None:
         lines.append(f"reviewers agree with each other: Krippendorff's alpha {found.alpha:.3f}")
@@ -201,10 +201,10 @@ def reviewer_lines(found: ReviewStatus) -> list[str]:
 
 
 def scorer_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """How often people name the response that the scorer prefers, band by band."""
+    """Agreement of reviewers with the scorer by margin band, as lines."""
     if not rows:
         return []
-    lines = ["", "people name the response that the scorer prefers, by margin"]
+    lines = ["", "reviewers name the response that the scorer prefers, by margin"]
     for row in rows:
         lines.append(
             f"  {row['source']:16} {row['band']:20} {row['agree']:>6.1%} ({row['low']:.1%} to {row['high']:.1%}), "

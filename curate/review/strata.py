@@ -1,7 +1,7 @@
-"""The strata of an audit: margin bands of each source, how many records each gets, and which pairs these are.
+"""Strata of an audit: margin bands of each source, the number of records of each, and the pairs drawn.
 
 Each pair has a random number for good, from a hash, and a stratum gives its pairs with the smallest. So a larger audit
-contains the smaller one, and what people judged for another reason is part of it as soon as its number is small
+contains the smaller one, and a pair that was judged for another reason is part of it as soon as its number is small
 enough: in every stratum the audit is a simple random sample, however many times it was extended (permanent random
 numbers; Ohlsson, "Coordination of samples using permanent random numbers", 1995).
 """
@@ -15,7 +15,7 @@ BANDS = 4
 PAIRS_PER_BAND = 10
 """A source with fewer margins than twice this is one band."""
 AT_LEAST = 2
-"""Records of a stratum, where there is room: of a single one no variance can be told."""
+"""Records of a stratum, where there is room: a single one gives no variance."""
 NO_MARGIN = "none"
 
 
@@ -34,7 +34,7 @@ def band_edges(rows: pl.DataFrame) -> dict[str, list[float]]:
 
 
 def band_names(edges: Sequence[float]) -> list[str]:
-    """What the bands between these edges are called, in their order."""
+    """Names of the bands between these edges, in their order."""
     if not edges:
         return ["any"]
     digits = next((n for n in range(2, 17) if len({f"{edge:.{n}g}" for edge in edges}) == len(edges)), 17)

@@ -1,1 +1,1 @@
-"""Scores of responses, and probes that show how far a scorer can be trusted."""
+"""Score responses, and probe how far a scorer can be trusted."""

@@ -26,7 +26,7 @@ PROBES = {"empty": "", "full_stop": ".", "refusal": "I cannot help with that."}
 
 @dataclass(frozen=True)
 class ProbesConfig:
-    """What decides the scores of the probes."""
+    """Everything that decides the scores of the probes."""
 
     model: str
     digest: str

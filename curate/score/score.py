@@ -1,10 +1,10 @@
-"""Scores of responses: one row a candidate, or two a ready pair; a score that failed is null with a reason.
+"""Score responses: one row a candidate, or two a ready pair; a score that failed is null with a reason.
 
-A scorer says by its `form` and `rubric` how it is asked. "response": for each response by itself, shown
-as the conversation it ends, or within a rubric. "pair": for two responses at a time and always in both
-orders, since judges lean to one place; p is the mean probability that the first is the better one, so a
-judge that goes by the place alone gives 0.5. Of a ready pair p is the score of the chosen and 1 - p that
-of the rejected response; the score of a candidate is its mean p against the others of its prompt.
+The `form` and `rubric` of a scorer decide how it is asked. "response": each response by itself, as the last
+turn of its conversation, or within a rubric. "pair": two responses at a time and always in both orders, so
+that position bias cancels; p is the mean probability that the first is the better one, and 0.5 for a judge
+that goes by position alone. Of a ready pair p is the score of the chosen and 1 - p that of the rejected response;
+the score of a candidate is its mean p against the others of its prompt.
 """
 
 import math
@@ -29,7 +29,7 @@ ScoreOrReason = tuple[float | None, str | None]
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """What decides the scores."""
+    """Everything that decides the scores."""
 
     model: str
     digest: str
@@ -140,7 +140,7 @@ def candidate_requests(scorer: Backend, messages: Messages, responses: Sequence[
 
 
 def is_pairwise(scorer: Backend) -> bool:
-    """It is shown two responses at a time."""
+    """Whether the scorer compares two responses at a time."""
     return isinstance(scorer, LazyModel) and scorer.form == "pair"
 
 

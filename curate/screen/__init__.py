@@ -1,1 +1,1 @@
-"""The rules a pair must pass."""
+"""Screen pairs: the rules a pair must pass, and the features and similarities they use."""

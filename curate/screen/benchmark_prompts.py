@@ -1,4 +1,4 @@
-"""Evaluation prompts that training data must not hold, from the files that evaluations come in."""
+"""Read evaluation prompts, which training data must not contain, from the files of benchmarks."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -55,13 +55,13 @@ def read_benchmark(spec: str) -> Benchmark:
     if not prompts:
         raise without_prompts(spec, rows)
     texts, places = zip(*prompts.values(), strict=True)
-    # A hub dataset is told by its name, a file by the end of its path.
+    # A hub dataset is identified by its name, a file by the end of its path.
     name = Path(spec).name if Path(spec).is_file() else cfg.path
     return Benchmark(name, cfg.sha256, texts, places)
 
 
 def asked_in(row: Row | BadRow) -> list[str]:
-    """What a person asks in a row: the first turn, and those later ones that are long enough to be told by."""
+    """The user turns of a row: the first one, and later ones that are long enough to identify."""
     if isinstance(row, BadRow):
         return []
     try:

@@ -1,4 +1,4 @@
-"""Pairs that hold a part of an evaluation prompt: training on them would make the evaluation worthless."""
+"""Find pairs that contain a part of an evaluation prompt: training on them would make the evaluation worthless."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

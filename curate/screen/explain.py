@@ -1,4 +1,4 @@
-"""What screening found of one pair: the rule that dropped it, and all that the rules looked at."""
+"""Explain the screening of one pair: the rule that dropped it, and the features that the rules use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Screening:
     probes: list[dict[str, Any]]
     """`probe`, `score` and `reason` of each response that says nothing."""
     thresholds: dict[str, Any]
-    """What the rules went by."""
+    """The thresholds of the screening."""
 
     def summary(self) -> dict[str, Any]:
         """The same as JSON."""
@@ -49,7 +49,7 @@ class Screening:
         if judged := self.features[StageName.COLLECT_HUMAN_VERDICTS]:
             people = f" of {', '.join(judged['reviewers'])}" if judged["reviewers"] else ""
             said = f"{judged['verdict']}, by {len(judged['reviewers'])}" if judged["verdict"] else "no majority"
-            lines.append(f"people: {said} of {judged['answers']} answers{people}")
+            lines.append(f"reviewers: {said} of {judged['answers']} answers{people}")
         measured = self.features[StageName.MEASURE_PAIRS]
         if measured is None:
             return lines

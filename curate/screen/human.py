@@ -1,4 +1,4 @@
-"""What people said of the pairs of a build: verdicts of all reviews, and the pairs they turned round."""
+"""Verdicts of reviewers on the pairs of a build, over all reviews, and the labels they swapped."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ def verdicts_on(pairs: pl.LazyFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class HumanVerdictsConfig:
-    """Which verdicts there are, by their content."""
+    """Digest of the verdicts."""
 
     sha256: str
     version: int = 1
@@ -76,7 +76,7 @@ def collect_human_verdicts(pairs: pl.LazyFrame, cfg: HumanVerdictsConfig, *, ver
 
 @dataclass(frozen=True)
 class SwapConfig:
-    """Which pairs people turned round, and who did."""
+    """The pairs whose label reviewers swapped, and who swapped it."""
 
     swaps: tuple[tuple[str, tuple[str, ...]], ...]
     """Id of the pair, pseudonyms of the reviewers."""
@@ -90,7 +90,7 @@ def swap_config(judged: pl.DataFrame) -> SwapConfig:
 
 
 def swap_pairs(pairs: pl.DataFrame, cfg: SwapConfig) -> Part:
-    """The pairs with chosen and rejected exchanged where people said so; ids stay.
+    """The pairs with chosen and rejected swapped where reviewers decided so; ids stay.
 
     Such a pair has no scores, for its scorer preferred the other response, and no flaw is known of its rejected one.
     """
@@ -135,8 +135,8 @@ def verdicts(answers: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
 
     `answers` are rows of `Annotation` in any order; `asked` has the columns `record_id`, `pair_id`, `sampler`,
     `a_is_chosen` and `is_swapped`, and may have several records of one pair. More than half of the answers decide.
-    Records with a known answer have no verdict. A verdict is on the pair as it was made: where people had swapped
-    its label before they were asked again, who names the chosen response says `swap`.
+    Records with a known answer have no verdict. A verdict is on the pair as it was made: where reviewers had swapped
+    its label before it was asked again, an answer for the chosen response means `swap`.
     """
     on_pairs = asked.filter(pl.col("sampler") != "gold")
     said = pl.col("named").replace_strict(VERDICT_OF, return_dtype=pl.String)

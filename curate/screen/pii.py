@@ -1,7 +1,7 @@
-"""Personal data and secrets in texts: found, told by their kind, and replaced.
+"""Find personal data and secrets in texts, name their kind, and replace them.
 
-What belongs to nobody is let be: addresses at example.com, 555 and toll-free numbers, private, local and documentation
-networks, keys that documentation shows.
+What belongs to nobody is left alone: addresses at example.com, 555 and toll-free numbers, private, local and
+documentation networks, keys that documentation shows.
 """
 
 import ipaddress
@@ -96,7 +96,7 @@ Span = tuple[int, int, PersonalData]
 
 @dataclass(frozen=True)
 class RedactConfig:
-    """Nothing decides what is replaced but how it is found."""
+    """Version of the search; nothing else decides what is replaced."""
 
     version: int = 1
     """Raised when the same texts would be written otherwise."""

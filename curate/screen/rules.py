@@ -1,8 +1,8 @@
-"""The rules as records, in the order they are tried, and what makes a pair break one.
+"""Screening rules as records, in the order they are tried, and the expressions of pairs that break them.
 
-What reviewers said comes first, then scores, which cost nothing, then what single texts say, then what has to be looked
-for in every other row; what needs vectors comes last. Of a rule that holds pairs against each other only pairs are
-considered that no rule before it has dropped.
+Verdicts of reviewers come first, then rules about scores, which cost nothing, then rules about single texts, then
+rules that compare each pair with all others; rules that need vectors come last. A rule that compares pairs considers
+only pairs that no rule before it has dropped.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,11 +33,10 @@ VECTOR_STAGES = (
 
 @dataclass(frozen=True, kw_only=True)
 class RulesConfig(Thresholds):
-    """What decides which pairs are kept."""
+    """Everything that decides which pairs are kept."""
 
     noise: float = 0.0
-    """What a margin must be larger than, up or down: the error of the scorer's margins, 0 where it was never
-    measured."""
+    """Error of the scorer's margins: a margin that is not larger, up or down, is a tie; 0 where not measured."""
     keep: int | None = None
     """Pairs kept of those that pass the other rules; all by default."""
     quotas: tuple[tuple[str, int], ...] = ()
@@ -56,11 +55,11 @@ class Rule:
 
     name: ScreenReason | Flag
     drops: str
-    """What a pair is dropped, or flagged, for; in words."""
+    """The reason a pair is dropped, or flagged, in words."""
     stage: StageName = StageName.MEASURE_PAIRS
-    """The stage that makes what it looks at."""
+    """The stage that makes the columns it uses."""
     value: pl.Expr | None = None
-    """What it looks at: true for a pair to drop or flag, or a number to hold against the threshold."""
+    """Expression: true for a pair to drop or flag, or a number to compare with the threshold."""
     side: OfSide | None = None
     """The same of one response, "chosen" or "rejected"; either may break the rule."""
     threshold: str = ""
@@ -72,12 +71,12 @@ class Rule:
     broken: Broken | None = None
     """True for a pair to drop, where that is no comparison of `value` with the threshold; `rows` are all pairs."""
     same_text: str = ""
-    """Column of the text's hash, for a rule that holds pairs against each other."""
+    """Column of the text's hash, for a rule that compares pairs with each other."""
     kind: Literal["", "text", "prompt", "pair"] = ""
-    """`Similar.kind` of the pairs that it holds against each other; without one equal texts."""
+    """`Similar.kind` of the pairs that it compares with each other; without one equal texts."""
     can_skip: bool = True
     note: str = ""
-    """Why its threshold stands where it stands."""
+    """The reason for the default of its threshold."""
 
     @property
     def flag(self) -> str:
@@ -100,9 +99,9 @@ def of_side(column: str) -> OfSide:
 RULES = (
     Rule(
         "human_reject",
-        "people found both responses bad, or neither better (`curate review`)",
+        "reviewers found both responses bad, or neither better (`curate review`)",
         StageName.COLLECT_HUMAN_VERDICTS,
-        # Reviewers who find neither response better say that the pair teaches nothing.
+        # A pair of which neither response is better teaches nothing.
         value=pl.col("verdict").cast(pl.String).is_in(["reject", "tie"]),
     ),
     Rule(
@@ -150,12 +149,12 @@ RULES = (
     ),
     Rule(
         "too_short",
-        "fewer words and marks than this, unless they are numbers or words of the prompt",
+        "fewer words and punctuation marks than this, unless they are numbers or words of the prompt",
         side=of_side("tokens"),
         threshold="min_tokens",
         is_least=True,
         excuse=of_side("is_short_answer"),
-        note="below three there is a word and an end, and nothing to prefer it for",
+        note="fewer than three say nothing to prefer the response for",
     ),
     Rule(
         "truncated",
@@ -167,7 +166,7 @@ RULES = (
     Rule("leaked_tokens", "template tokens or the system message", side=of_side("leaked")),
     Rule(
         "prompt_echo",
-        "the prompt said again",
+        "a response that repeats its prompt",
         side=of_side("echo_share"),
         threshold="max_echo",
         note="a quoted sentence is an answer, the whole prompt is none",
@@ -188,7 +187,7 @@ RULES = (
     ),
     Rule(
         "similar_responses",
-        "sides that differ by punctuation and filler words alone",
+        "responses that differ by punctuation and filler words alone",
         value=pl.col("response_similarity"),
         threshold="max_response_similarity",
         note='one digit or one "not" is a difference',
@@ -213,29 +212,29 @@ RULES = (
         StageName.MEASURE_TOPICALITY,
         side=lambda side: pl.col(f"{side}_cos_other_prompt") - pl.col(f"{side}_cos_prompt"),
         threshold="max_topic_gap",
-        note="under it short replies that fit anything begin; English only",
+        note="below it, short replies that fit any prompt would be dropped; English only",
     ),
     Rule(
         "lexical_duplicate",
-        "prompt and chosen response share this much wording with those of a kept pair",
+        "prompt and chosen response share this much wording with those of a kept pair (Jaccard index)",
         StageName.FIND_LEXICAL_DUPLICATES,
         threshold="max_jaccard",
         same_text="chosen_hash",
         kind="text",
-        note="a few changed words",
+        note="near-duplicates with a few changed words",
     ),
     Rule(
         "semantic_duplicate_prompt",
-        "vectors of prompts this alike to those of a kept pair",
+        "a prompt this similar to that of a kept pair (cosine of vectors)",
         StageName.FIND_SEMANTIC_DUPLICATES,
         threshold="max_cosine",
         same_text="prompt_hash",
         kind="prompt",
-        note="at 0.9 different questions of one kind begin",
+        note="at 0.9, different questions of one kind would be dropped",
     ),
     Rule(
         "semantic_duplicate_pair",
-        "vectors of prompts and chosen responses this alike to those of a kept pair",
+        "prompt and chosen response this similar to those of a kept pair (cosine of vectors)",
         StageName.FIND_SEMANTIC_DUPLICATES,
         threshold="max_cosine",
         same_text="chosen_hash",
@@ -255,7 +254,7 @@ FLAG_RULES = (
     Rule("refusal_rejected", "the rejected response declines", value=pl.col("rejected_refuses")),
     Rule(
         "maybe_truncated",
-        "a response ends as if it were cut, which short notes and code do as well",
+        "a response ends as if it were truncated, which short notes and code do as well",
         value=(pl.col("chosen_cut") == "maybe") | ((pl.col("rejected_cut") == "maybe") & pl.col("flaw").is_null()),
     ),
     Rule(
@@ -272,7 +271,7 @@ FLAG_RULES = (
     ),
     Rule(
         "needs_review",
-        "people judged it, and no verdict has more than half of their answers",
+        "reviewers judged it, and no verdict has more than half of their answers",
         StageName.COLLECT_HUMAN_VERDICTS,
         value=pl.col("answers").is_not_null() & pl.col("verdict").is_null(),
     ),
@@ -281,7 +280,7 @@ FLAG_RULES = (
         for kind in PERSONAL_DATA
     ),
 )
-"""Rules that flag what people should look at, and drop nothing."""
+"""Rules that flag what reviewers should look at, and drop nothing."""
 
 GUARD_RULES = tuple(rule for rule in RULES if rule.side and rule.stage == StageName.MEASURE_PAIRS)
 """Rules that single responses break before they are paired: such a response is never chosen."""
@@ -291,7 +290,7 @@ NEEDS_VECTORS = tuple(rule.name for rule in RULES if rule.stage in VECTOR_STAGES
 
 @dataclass(frozen=True)
 class GuardConfig:
-    """What decides which responses are degenerate."""
+    """Everything that decides which responses are degenerate."""
 
     thresholds: tuple[tuple[str, float], ...] = ()
     """Field of `Thresholds` -> its value."""
@@ -323,7 +322,7 @@ def row_rules(cfg: RulesConfig, rows: pl.DataFrame) -> dict[str, pl.Expr]:
     """Reason -> expression true for a pair to drop, in the order they are tried, skipped ones left out.
 
     `rows` are the features of `join_features`, null where a table has no row for a pair. What lies on a threshold is
-    kept, and so is a pair without what a rule looks at. Rules that hold pairs against each other are not among them.
+    kept, and so is a pair without the columns of a rule. Rules that compare pairs with each other are not among them.
     """
     return {
         rule.name: broken

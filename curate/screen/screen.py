@@ -1,4 +1,4 @@
-"""The waterfall: the first rule that matches drops a pair, and nothing is deleted."""
+"""Screen pairs: the first rule that matches drops a pair, and nothing is deleted."""
 
 import dataframely as dy
 import numpy as np
@@ -19,7 +19,7 @@ FEATURES: dict[StageName, type[dy.Schema]] = {
     StageName.SCORE_PROBES: Probed,
     StageName.COLLECT_HUMAN_VERDICTS: Verdict,
 }
-"""The tables that say something of single pairs, in the order that `join_features` takes them."""
+"""Tables of features of single pairs, in the order that `join_features` takes them."""
 SIMILAR = (StageName.FIND_LEXICAL_DUPLICATES, StageName.FIND_SEMANTIC_DUPLICATES)
 """The tables of pairs that are similar."""
 
@@ -35,7 +35,7 @@ def screen_pairs(
     semantic: pl.LazyFrame,
     cfg: RulesConfig,
 ) -> pl.DataFrame:
-    """What dropped each pair, in the order of the pairs; pairs without scores pass the rules about scores.
+    """The rule that dropped each pair, in the order of the pairs; pairs without scores pass the rules about scores.
 
     The tables are those of `FEATURES`, then those of `SIMILAR`, without rows where a stage was left out.
     """
@@ -73,7 +73,7 @@ def join_features(
     probed: pl.LazyFrame,
     judged: pl.LazyFrame,
 ) -> pl.DataFrame:
-    """What is known of each pair, in the order of the pairs; null where a table has no row for it."""
+    """The features of each pair, in the order of the pairs; null where a table has no row for it."""
     rows = measured
     people = judged.select("pair_id", "verdict", "answers")
     for other in (contaminated.select("pair_id", "has_13gram", "coverage"), placed, near, people):
@@ -103,7 +103,7 @@ def drop_exact_duplicates(rule: Rule, rows: pl.DataFrame, verdicts: pl.Series, r
 def drop_near_duplicates(
     rule: Rule, rows: pl.DataFrame, verdicts: pl.Series, rank: NDArray[np.int64], alike: pl.LazyFrame, cfg: RulesConfig
 ) -> pl.Series:
-    """The verdicts with those of a rule that holds pairs against each other; only pairs not dropped yet take part.
+    """The verdicts with those of a rule that compares pairs with each other; only pairs not dropped yet take part.
 
     Several pairs made of one prompt stand or fall together and never for each other; ready pairs that repeat a
     prompt do.

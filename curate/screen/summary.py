@@ -1,4 +1,4 @@
-"""What each rule dropped, with examples, and which threshold keeps some where all are dropped."""
+"""Summarize each rule with examples, and suggest the threshold that keeps some pairs where all are dropped."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ TEXT_SHOWN = 90
 
 @dataclass(frozen=True)
 class Example:
-    """A pair by the start of its texts, and the end of a response, where being cut would show; nothing personal."""
+    """A pair by the start of its texts, and the end of a response, where truncation would show; nothing personal."""
 
     pair_id: str
     prompt: str
@@ -29,11 +29,11 @@ class Example:
 
 @dataclass(frozen=True)
 class RuleCount:
-    """What one rule dropped."""
+    """The pairs that one rule dropped, counted, with examples."""
 
     rule: str
     drops: str
-    """What it drops pairs for, in words."""
+    """The reason it drops pairs, in words."""
     threshold: str | None
     """The flag that moves it."""
     dropped: int
@@ -111,7 +111,7 @@ def suggest_threshold(tables: Mapping[StageName, Table], cfg: RulesConfig) -> st
 
 
 def suggest_remedy(rule: Rule, tables: Mapping[StageName, Table], cfg: RulesConfig) -> str:
-    """What would let the first pairs past a rule."""
+    """The flag that would let the first pairs pass a rule."""
     if found := loosest_passing(rule, tables, cfg):
         first, quarter = found
         least = -math.inf if rule.name == "low_score" else 0.0

@@ -1,1 +1,1 @@
-"""Where prompts and ready pairs come from."""
+"""Sources of prompts, ready pairs and conversations: files and hub datasets."""

@@ -1,4 +1,4 @@
-"""Conversations of a file or a hub dataset, recognized row by row by the names of columns."""
+"""Read conversations of a file or a hub dataset, recognized row by row by the names of columns."""
 
 import logging
 from collections import Counter

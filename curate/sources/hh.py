@@ -1,4 +1,4 @@
-"""Pairs as hh-rlhf writes them: two whole dialogues as text, alike up to the last assistant turn."""
+"""Pairs in the format of hh-rlhf: two whole dialogues as text, alike up to the last assistant turn."""
 
 from curate.sources.messages import HH_START, PairText, UnusableRow, column, hh_conversation, is_text, pair_text
 from curate.sources.rows import Row

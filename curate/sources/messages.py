@@ -1,4 +1,4 @@
-"""Conversations from what files hold: text, message lists, ShareGPT turns and HH text."""
+"""Parse conversations from rows of files: text, message lists, ShareGPT turns and HH text."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class UnusableRow(Exception):
 
 
 class PairText(NamedTuple):
-    """What every format of ready pairs comes down to."""
+    """A ready pair, whatever its format was."""
 
     messages: Messages
     chosen: str
@@ -85,7 +85,7 @@ def pair_text(prompt: Any, chosen: Any, rejected: Any) -> PairText:
 
 
 def read_response(value: Any) -> tuple[Messages, str]:
-    """What stands before a response, and its text: from a text, one message or a whole conversation."""
+    """The turns before a response, and its text: from a text, one message or a whole conversation."""
     if is_text(value):
         return [], value
     messages = conversation([value] if isinstance(value, Mapping) else value)

@@ -1,4 +1,4 @@
-"""Ready pairs of a file or a hub dataset, in the format its columns show."""
+"""Read ready pairs of a file or a hub dataset, in the format its columns show."""
 
 import math
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Prompts of a file or a hub dataset, recognized row by row by the name of a column."""
+"""Read prompts of a file or a hub dataset, recognized row by row by the name of a column."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Raw rows of a file or a hub dataset, shuffled by seed, with every line that is not a row kept as it came."""
+"""Read raw rows of a file or a hub dataset, shuffled by seed; a line that is not a row is kept as it came."""
 
 import gzip
 import json
@@ -42,7 +42,7 @@ class RowsConfig:
 
 @dataclass(frozen=True)
 class BadRow:
-    """What stood where a row was expected."""
+    """A line that is not a row."""
 
     raw: str
 
@@ -91,7 +91,7 @@ def raw_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
 
 
 def raw_text(row: Row | BadRow) -> str:
-    """A row as JSON, or what stood in its place; always text that can be saved as UTF-8."""
+    """A row as JSON, or the line in its place; always text that can be saved as UTF-8."""
     text = row.raw if isinstance(row, BadRow) else json.dumps(row, ensure_ascii=False, default=str)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 

@@ -1,4 +1,4 @@
-"""Pairs as LLaMA-Factory writes them: ShareGPT turns up to the prompt, and one turn for each response."""
+"""Pairs in the format of LLaMA-Factory: ShareGPT turns up to the prompt, and one turn for each response."""
 
 from curate.sources.messages import PairText, column, pair_text
 from curate.sources.rows import Row

@@ -1,4 +1,4 @@
-"""Pairs as UltraFeedback-binarized and TRL write them: prompt, chosen, rejected as text or message lists."""
+"""Pairs in the format of UltraFeedback-binarized and TRL: prompt, chosen, rejected as text or message lists."""
 
 from curate.sources.messages import PairText, UnusableRow, column, pair_text, read_response
 from curate.sources.rows import Row

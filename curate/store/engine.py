@@ -1,4 +1,4 @@
-"""Work on several parts at once, handed on in order."""
+"""Make several parts at once, in threads, and hand them on in order."""
 
 import logging
 import threading

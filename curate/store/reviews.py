@@ -1,4 +1,4 @@
-"""What is kept of a review: `reviews/NAME/` with its record, what was asked, and every answer that came back."""
+"""Saved reviews: `reviews/NAME/` with the record of the review, the records asked, and every answer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,7 +68,7 @@ def read_review(data: Path, name: str) -> Review | None:
 
 
 def begun_review(data: Path, name: str) -> Review:
-    """The record of a review that has one. Raises UserError where nothing was put before people yet."""
+    """The record of a review that has one. Raises UserError where nothing was sent for review yet."""
     review = read_review(data, name)
     if review is None:
         known = f" (there are {', '.join(review_names(data))})" if review_names(data) else ""
@@ -83,7 +83,7 @@ def save_review(data: Path, review: Review) -> None:
 
 
 def read_asked(data: Path, name: str) -> pl.DataFrame:
-    """Rows of `Asked`, in the order they were chosen."""
+    """Rows of `ReviewRecord`, in the order they were chosen."""
     return read_rows(review_folder(data, name) / "asked.parquet", ReviewRecord)
 
 
@@ -94,7 +94,7 @@ def save_asked(data: Path, name: str, asked: pl.DataFrame) -> None:
 
 
 def read_answers(data: Path, name: str) -> pl.DataFrame:
-    """Rows of `Answer`, every version of every answer, in the order of record, reviewer and time."""
+    """Rows of `Annotation`, every version of every answer, in the order of record, reviewer and time."""
     return read_rows(review_folder(data, name) / "answers.parquet", Annotation)
 
 
@@ -115,7 +115,7 @@ def read_rows(path: Path, schema: type[dy.Schema]) -> pl.DataFrame:
 
 @contextmanager
 def lock_review(data: Path, name: str) -> Iterator[None]:
-    """Whoever changes a review waits for whoever else does."""
+    """Lock a review: only one command changes it at a time, others wait."""
     if not name or "/" in name or name.startswith("."):
         raise UserError(f"'{name}' is no name of a build or mix; see: curate show")
     folder = Workspace(data).reviews

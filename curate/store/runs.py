@@ -1,4 +1,4 @@
-"""Training runs of a data directory, as far as making pairs needs them."""
+"""Finished training runs of a data folder: their adapters and base models."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -18,7 +18,7 @@ from curate.store.workspace import Workspace
 
 @dataclass(frozen=True)
 class Session:
-    """What a command works with."""
+    """Ledger, recorder and store of one data folder."""
 
     workspace: Workspace
     ledger: Ledger

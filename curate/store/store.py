@@ -33,7 +33,7 @@ PROMPTS_PER_PART = 256
 RAW_LIMIT = 10_000
 
 PARTS_AT_ONCE = 4
-"""Parts under way where calls go to an endpoint: enough that some calls always wait for a slot."""
+"""Parts made at once where calls go to an endpoint: enough that some calls always wait for a slot."""
 LIBRARIES = ("polars", "torch", "transformers", "sentence-transformers")
 
 
@@ -50,7 +50,7 @@ def make_frame(schema: type[dy.Schema], rows: Sequence[dict[str, Any]]) -> pl.Da
 
 
 def dropped_row(stage: str, reason: UnpairedReason, raw: str, prompt_id: str | None = None) -> dict[str, Any]:
-    """One row of `Dropped`; `raw` is cut at `RAW_LIMIT` characters."""
+    """One row of `Dropped`; `raw` is truncated at `RAW_LIMIT` characters."""
     return {"stage": stage, "prompt_id": prompt_id, "reason": reason, "raw": raw[:RAW_LIMIT]}
 
 

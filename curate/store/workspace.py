@@ -1,4 +1,4 @@
-"""Every path and saved name of a data folder: what lies where, and what is called what."""
+"""Every path and saved name of a data folder."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class BuildRecord:
-    """What `builds/NAME.json` holds: a name, and the tables it stands for."""
+    """Record of a build, in `builds/NAME.json`: its name, and the tables it stands for."""
 
     name: str
     config: dict[str, Any]
@@ -25,9 +25,9 @@ class BuildRecord:
     identities: dict[StageName, str]
     """Stage -> key and content of its table."""
     scorer: dict[str, Any] | None
-    """How its scorer asks, in full, since the file of a rubric may change: every call can be found again."""
+    """How its scorer asks, rubric included, since its file may change: every call can be found again."""
     summary: dict[str, Any]
-    """What `curate build --json` printed, brought up to date by each screening."""
+    """The JSON of `curate build --json`, updated by each screening."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class PinnedSource:
 
 @dataclass(frozen=True)
 class MixLock:
-    """What `mixes/NAME.lock.json` holds: what a mix was made of, and the digest of its table."""
+    """Lock of a mix, in `mixes/NAME.lock.json`: the sources of the mix, and the digest of its table."""
 
     recipe_sha256: str
     sources: tuple[PinnedSource, ...]

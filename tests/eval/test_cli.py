@@ -82,7 +82,7 @@ def test_what_can_be_shown_is_said_before_sampling(make_run, tmp_path, caplog, e
         code = main(["--engine", broken.url, "--judge", "nim:counter", "--data", str(tmp_path / "data")])
 
     assert code == 2
-    assert "the smallest difference 40 prompts can show is 15.5 points" in caplog.text
+    assert "minimum detectable difference with 40 prompts: 15.5 points" in caplog.text
 
 
 def test_a_judge_that_selected_the_training_pairs_is_the_first_line(server, make_run, tmp_path, capsys):

@@ -1,1 +1,1 @@
-"""From mixes and conversations to packed rows of tokens."""
+"""Turn mixes and conversations into packed rows of tokens."""

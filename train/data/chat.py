@@ -1,4 +1,4 @@
-"""A tokenizer with its chat template: how turns are written, become tokens and end."""
+"""A tokenizer with its chat template: renders turns, encodes them and finds the token that ends a turn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ Reason = Literal[
     "prompt_too_long",
     "same_when_cut",
 ]
-"""Why a row cannot be trained on.
+"""Reasons a row cannot be trained on.
 
 template_refused       the chat template raises an error for the conversation
 rewritten_by_template  the prompt is no prefix of the conversation once the response is there
 end_inside_response    a response holds the token that ends a turn before its own end
 empty_response         the template leaves nothing of a response
-empty_prompt           the template writes nothing before the response, so nothing could foretell its first token
+empty_prompt           the template writes nothing before the response, so nothing could predict its first token
 prompt_too_long        the last user turn alone leaves no room for a response
-same_when_cut          the chosen and the rejected response are the same tokens, or become so when cut
+same_when_cut          the chosen and the rejected response are the same tokens, or become so when truncated
 """
 
 
@@ -49,7 +49,7 @@ class Chat:
     """Written after a response where the template writes no end."""
     pad: int
     suffix: str
-    """What the template writes after a response when that is plain text, and so no part of the response."""
+    """Plain text that the template writes after a response, which is no part of the response."""
 
 
 def read_chat(name: str, tokenizer: Any, generation_config: Any) -> Chat:
@@ -69,7 +69,7 @@ def read_chat(name: str, tokenizer: Any, generation_config: Any) -> Chat:
 
 
 def after_response(tokenizer: Any) -> tuple[str, int | None]:
-    """What the template writes after a response, and the special token in it that ends the turn."""
+    """The text that the template writes after a response, and the special token in it that ends the turn."""
     mark = "\u0001response\u0001"
     rendered = render(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}])
     suffix = rendered.partition(mark)[2]

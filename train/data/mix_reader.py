@@ -1,4 +1,4 @@
-"""The pairs of a published mix, as its lock describes them, read as they are needed."""
+"""Read the pairs of a published mix, checked against its lock, as they are needed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class MixRows:
     """Whether the rows lie in the file as they are numbered."""
 
     def identity(self) -> dict[str, str]:
-        """What a run was trained on."""
+        """The data of a run, for its manifest."""
         return {"mix": self.name, "lock_sha256": self.lock_sha256}
 
     def pairs(self, split: Split) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Rows as tensors: a prompt and what continues it in one sequence, several rows behind one another, no padding.
+"""Pack rows into tensors: prompt and responses in one sequence, several rows one after another, no padding.
 
 A row is laid out as prompt, chosen, rejected. Positions of the rejected response go on from the prompt, and
 attention (`train/model/attention.py`) shows it the prompt and itself alone, so the prompt is computed once for both.
@@ -63,7 +63,7 @@ class Batch:
     learned_tokens: Tensor
     """(lines,): learned tokens of each line."""
     spans: list[Span]
-    """What is dropped out by itself, in the order of the flattened `ids`: a packed row, a padded line."""
+    """Spans with a dropout mask of their own, in the order of the flattened `ids`: a packed row, a padded line."""
     tokens: int
     """Tokens of all rows, a prompt counted once, padding aside."""
 
@@ -129,7 +129,7 @@ def make_batch(
     predicts: Sequence[NDArray[np.int64]],
     spans: list[Span],
 ) -> Batch:
-    """What packed and padded rows have in common. Raises UserError for a response without a learned token."""
+    """The fields that packed and padded rows share. Raises UserError for a response without a learned token."""
     responses = [response for row in chosen for response in row.responses]
     counts = np.array([response.learned.sum() for response in responses])
     for row in chosen:

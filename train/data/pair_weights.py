@@ -1,4 +1,4 @@
-"""A weight for every pair, from a file of the user's."""
+"""Read a weight for every pair from a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ def read_weights(path: Path, row_ids: Sequence[str]) -> NDArray[np.float64]:
 
 
 def weights_sha256(path: Path) -> str:
-    """What a run with these weights is known by."""
+    """Digest of the weights, as part of the identity of a run."""
     if not path.is_file():
         raise UserError(f"no file {path}; --weights names a .parquet, .csv or .jsonl file with pair_id and weight")
     return file_sha256(path)

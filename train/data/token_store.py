@@ -1,10 +1,10 @@
-"""Tokens written once and then read from the disk: a million rows take as much memory as a thousand.
+"""Token store: tokens are written once and then read from disk, so memory does not grow with the rows.
 
 A split lies in `data/tokens/KEY/SPLIT/`, where the key covers everything that decides the tokens:
-- `tokens.bin`: uint32 of all rows, one behind the other; the top bit says that a token is learned
+- `tokens.bin`: uint32 of all rows, one after another; the top bit says that a token is learned
 - `ends.bin`: int64, 0 and then where each prompt and each response ends in `tokens.bin`
 - `ids.bin`, `id_ends.bin`: the rows' ids as UTF-8, and int64, 0 and then where each ends
-- `manifest.json`: the sizes of these files and what became of the rows
+- `manifest.json`: the sizes of these files, and counts of rows kept, truncated and dropped
 Numbers are little endian. The folder gets its name when all of it is written.
 """
 
@@ -49,7 +49,7 @@ class Texts:
 
     kind: Kind
     identity: Mapping[str, Any]
-    """What the rows are: two that are equal hold the same rows in each split."""
+    """Digest of the rows: equal ones hold the same rows in each split."""
     rows: Callable[[], Iterable[tuple[Any, ...]]]
     """Id and messages and, of a pair, chosen and rejected; called only where the tokens are not there yet."""
     count: int | None = None
@@ -57,7 +57,7 @@ class Texts:
 
 
 class TokenRows(Sequence[Row]):
-    """The rows of one split in files, of which only what is read comes into memory."""
+    """The rows of one split in files, of which only the rows that are read come into memory."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         self.key: str = manifest["key"]
@@ -113,7 +113,7 @@ class TokenRows(Sequence[Row]):
 def token_rows(
     data: Path, chat: Chat, texts: Texts, split: str, max_length: int, workers: int | None = None
 ) -> tuple[TokenRows, Preflight]:
-    """The rows of a split as tokens, which are made unless they are there, and what became of those left out."""
+    """The rows of a split as tokens, made unless they are there, and the counts of rows kept, truncated and dropped."""
     about = {
         "format": FORMAT,
         "version": VERSION,
@@ -165,7 +165,7 @@ def write_split(folder: Path, chat: Chat, texts: Texts, about: dict[str, Any], w
     scratch = folder.with_name(f".{folder.name}.part")
     try:
         with writing(folder):
-            # What a process that was killed left behind.
+            # Left behind by a process that was killed.
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir()
         with closing(encode_all(chat, texts.kind, texts.rows(), about["max_length"], texts.count, workers)) as chunks:
@@ -185,7 +185,7 @@ def write_split(folder: Path, chat: Chat, texts: Texts, about: dict[str, Any], w
 
 
 def write_files(folder: Path, chunks: Iterable[Encoded]) -> dict[str, Any]:
-    """Write all files but the manifest, of which what they hold is returned."""
+    """Write all files but the manifest, whose content is returned."""
     said, largest_id = Preflight(), -1
     total, id_total = 0, 0
     append(folder, np.empty(0), np.zeros(1), np.empty(0), np.zeros(1))
@@ -215,7 +215,7 @@ def append(folder: Path, *numbers: NDArray[Any]) -> None:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn what can go wrong with the disk into a UserError."""
+    """Turn errors of the disk into a UserError."""
     try:
         yield
     except OSError as error:

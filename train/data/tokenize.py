@@ -1,4 +1,4 @@
-"""Rows of text as tokens, on all cores and in order: the same bytes for any number of processes.
+"""Tokenize rows of text, on all cores and in order: the same bytes for any number of processes.
 
 Imports neither torch nor polars, for every process that makes tokens imports it.
 """
@@ -41,7 +41,7 @@ FEW = 8
 
 @dataclass(frozen=True)
 class Encoded:
-    """Some rows as tokens, one behind the other."""
+    """Some rows as tokens, one after another."""
 
     tokens: NDArray[np.uint32]
     """Prompt and responses of each row; the top bit of each token says whether it is learned."""

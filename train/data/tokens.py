@@ -1,14 +1,14 @@
-"""Conversations and pairs as token ids, checked before step 0: one end after each response, nothing lost unsaid.
+"""Conversations and pairs as token ids, checked before step 0: one end after each response, every loss counted.
 
 What is learned is found by rendering the template twice, up to a response and with it, and never by
 looking for markers, so it holds for every chat template. The prompt of a pair is encoded once, by
 itself, and both responses continue those very tokens.
 
-A row of more than `max_length` tokens (of a pair: prompt and longer response) is cut in this order:
+A row of more than `max_length` tokens (of a pair: prompt and longer response) is truncated in this order:
 1. The prompt loses its oldest exchanges, one after another; the system message stays.
-2. The prompt loses its system message too. The last user turn is never cut.
-3. The response loses its end, and with it the token that ends the turn, so that nobody is taught to
-   stop there. A response of which no token is left drops the row, and so do two that became the same.
+2. The prompt loses its system message too. The last user turn is never truncated.
+3. The response loses its end, and with it the token that ends the turn, so that the model does not
+   learn to stop there. A response of which no token is left drops the row, and so do two that became the same.
 """
 
 from collections import Counter
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass
 class Preflight:
-    """What became of the rows before the first step."""
+    """Counts of the rows kept, truncated and dropped before the first step."""
 
     rows: int = 0
     kept: int = 0
@@ -74,14 +74,16 @@ class Preflight:
         sides |= {side: f"end of {{}} {side} responses" for side in ("chosen", "rejected")}
         cut = ", ".join(text.format(self.cut[side]) for side, text in sides.items() if self.cut[side])
         dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
-        return f"{self.rows} rows in, {self.kept} kept; cut: {cut or 'nothing'}; dropped: {dropped or 'none'}"
+        cut, dropped = (f" ({parts})" if parts else "" for parts in (cut, dropped))
+        counts = f"{sum(self.cut.values())} truncated{cut}, {sum(self.dropped.values())} dropped{dropped}"
+        return f"{self.kept} of {self.rows} rows kept, {counts}"
 
     def to_json(self) -> dict[str, Any]:
         return {"rows": self.rows, "kept": self.kept, "cut": dict(self.cut), "dropped": dict(self.dropped)}
 
     @classmethod
     def from_json(cls, said: dict[str, Any]) -> "Preflight":
-        """What `to_json` returned, as it was."""
+        """The counts from the JSON of `to_json`."""
         return cls(said["rows"], said["kept"], Counter(said["cut"]), Counter(said["dropped"]))
 
 
@@ -124,7 +126,7 @@ def conversation_row(
             whole = encode_conversation(chat, kept, [i for i, turn in enumerate(kept) if turn["role"] == "assistant"])
             if len(whole) <= max_length:
                 break
-        # The first token has none before it that could foretell it.
+        # The first token has none before it to predict it from.
         if not whole.learned[1:].any():
             raise Unfit("empty_prompt")
         ids, learned = whole.ids[:max_length], whole.learned[:max_length]

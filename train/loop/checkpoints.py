@@ -29,7 +29,7 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where training was."""
+    """State of training after a step."""
 
     step: int
     """Steps done."""
@@ -62,7 +62,7 @@ def save_checkpoint(
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The last whole checkpoint; one that is cut or damaged is passed over with a note."""
+    """The last whole checkpoint; one that is truncated or damaged is skipped with a warning."""
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             return read_checkpoint(path)
@@ -84,13 +84,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimizer keeps for each parameter, under flat names."""
+    """The optimizer's state of each parameter, under flat names."""
     state = optimizer.state_dict()["state"]
     return {f"{index}.{field}": value for index, fields in state.items() for field, value in fields.items()}
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
-    """Give back what `moments_of` took."""
+    """Restore the state that `moments_of` saved."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in moments.items():
         index, _, field = name.partition(".")

@@ -1,4 +1,4 @@
-"""What in a run's metrics is a reason to stop or to start again with other settings."""
+"""Warn of metrics that are a reason to stop or to start again with other settings."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,8 +18,8 @@ CHOSEN_DROP = 0.10
 def warnings_of(rows: Sequence[Metrics]) -> dict[str, str]:
     """Kind -> the first warning of that kind, from the metrics of a run so far, in order.
 
-    The two held-out warnings follow the checks one by one, so a run that was interrupted says what
-    an undisturbed one says.
+    The two held-out warnings follow the checks one by one, so a run that was interrupted gives the
+    same warnings as an undisturbed one.
     """
     found: dict[str, str] = {}
     checks = [i for i, row in enumerate(rows) if "eval_loss" in row]
@@ -32,7 +32,7 @@ def warnings_of(rows: Sequence[Metrics]) -> dict[str, str]:
 
 
 def held_out_value(rows: Sequence[Metrics], checks: Sequence[int]) -> dict[str, str]:
-    """What the last of these checks shows, `checks` being positions in `rows`."""
+    """A warning if the held-out loss rises at the last checks, `checks` being positions in `rows`."""
     found = {}
     losses = [rows[i]["eval_loss"] for i in checks]
     lowest = min(range(len(losses)), key=losses.__getitem__)
@@ -67,7 +67,7 @@ def accuracy_turn(rows: Sequence[Metrics], checks: Sequence[int]) -> str:
     return (
         f"held-out accuracy fell from {held[best]:.3f} at step {rows[checks[best + 1]]['step']} to {held[-1]:.3f} "
         f"at step {rows[checks[-1]]['step']}, while training's rose from {trained[best]:.3f} to {trained[-1]:.3f}: "
-        "pairs are learned by heart"
+        "the pairs are memorized"
     )
 
 

@@ -42,17 +42,17 @@ class LoopConfig:
     seed: int
     gradient_checkpointing: bool
     micro_batch_tokens: int
-    """In work at a time: the gradient of a step is the sum over its parts."""
+    """Tokens of a micro-batch: the gradient of a step is the sum over its parts."""
 
     @classmethod
     def of(cls, cfg: TrainingConfig, micro_batch_tokens: int) -> "LoopConfig":
-        """What a command was told, with its plan."""
+        """Settings of a command, with its plan."""
         return cls(cfg.epochs, cfg.lr, cfg.batch_size, cfg.seed, cfg.gradient_checkpointing, micro_batch_tokens)
 
 
 @dataclass(frozen=True)
 class SplitRows:
-    """What is learned and what is only looked at."""
+    """Training and held-out rows."""
 
     train: TokenRows
     heldout: TokenRows
@@ -61,7 +61,7 @@ class SplitRows:
 
 
 class Loss(NamedTuple):
-    """What an objective makes of a batch."""
+    """Loss, weights and metrics of a batch."""
 
     total: Tensor
     """Sum over the rows, each times its weight: over all parts of a step it is divided by `Objective.weight` of all."""
@@ -70,7 +70,7 @@ class Loss(NamedTuple):
 
 
 class Objective(Protocol):
-    """What is minimized: the sum of `loss` over the sum of `weight`."""
+    """The objective to minimize: the sum of `loss` over the sum of `weight`."""
 
     def weight(self, batch: Batch, is_heldout: bool) -> float: ...
 
@@ -81,7 +81,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a finished loop has to say."""
+    """Result of a finished loop."""
 
     rows: list[Metrics]
     """As `MetricsLog` keeps them."""
@@ -128,7 +128,7 @@ def train(
     saved = newest_checkpoint(folder / "checkpoints")
     metrics = MetricsLog(folder / METRICS, checks, saved.step if saved else 0)
     if saved:
-        log.info("going on after step %d of %d", saved.step, steps)
+        log.info("resuming after step %d of %d", saved.step, steps)
         with torch.no_grad():
             for name, value in weights.items():
                 value.copy_(saved.weights[name])
@@ -168,7 +168,7 @@ def train(
 
 
 class Trainer:
-    """A model on its way: what a step, a check and the start have in common."""
+    """A model in training: the state that a step, a check and the start share."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class Trainer:
         self.room = MicroBatcher(cfg.micro_batch_tokens, language.packs, self.keep)
 
     def keep(self, tokens: int) -> None:
-        """Write into the plan of the run how many tokens at a time there is room for, for when it goes on."""
+        """Write the size of a micro-batch that fits the memory into the plan of the run, for when it is resumed."""
         if plan := read_plan(self.folder):
             save_plan(self.folder, plan._replace(micro_batch_tokens=tokens))
 
@@ -197,7 +197,7 @@ class Trainer:
         if len(self.rows.heldout):
             metrics = self.check()
         else:
-            log.warning("there are no held-out rows, so nothing checks what is learned by heart")
+            log.warning("there are no held-out rows, so overfitting is not checked")
             metrics = self.measure(self.rows.train, self.rows.places[schedule.rows(1)], is_heldout=False)
         found = metrics["eval_loss"]
         tolerance = START_TOLERANCE[self.accelerator.device.type] * max(1.0, abs(expected or 0.0))

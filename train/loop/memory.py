@@ -1,4 +1,4 @@
-"""How many tokens are in work at a time: from the memory that is free, unless it is said."""
+"""Predict memory, and choose the micro-batch from the free memory unless it is given."""
 
 import json
 import logging
@@ -31,14 +31,14 @@ PLAN = "plan.json"
 
 
 class MemoryPlan(NamedTuple):
-    """How training is cut into parts, and the memory that this should take."""
+    """Size of a micro-batch, and its estimated peak memory."""
 
     micro_batch_tokens: int
     predicted_peak_mb: int
 
 
 def plan_memory(language: LanguageModel, rows: TokenRows, cfg: TrainingConfig) -> MemoryPlan:
-    """Tokens in work at a time: as asked, or what fits into the memory that is free.
+    """Tokens of a micro-batch: as asked, or as many as fit into the free memory.
 
     Raises UserError for a row that is longer than what was asked for.
     """
@@ -55,7 +55,7 @@ def plan_memory(language: LanguageModel, rows: TokenRows, cfg: TrainingConfig) -
     needed = min(int(np.sort(sizes)[-batch_size:].sum()), MOST_TOKENS[language.device.type])
     tokens = asked if asked is not None else max(longest, min(needed, int(SHARE * free / each)))
     predicted = round((held + each * min(tokens, needed)) / 1e6)
-    log.info("at most %s tokens at a time: about %s MB at the peak", f"{tokens:,}", f"{predicted:,}")
+    log.info("micro-batch %s tokens, estimated peak %s MB", f"{tokens:,}", f"{predicted:,}")
     return MemoryPlan(tokens, predicted)
 
 
@@ -70,7 +70,7 @@ def save_plan(folder: Path, plan: MemoryPlan) -> None:
 
 
 def bytes_per_token(language: LanguageModel) -> float:
-    """What a token leaves in memory for the backward, measured on a short row."""
+    """Memory that a token takes for the backward, measured on a short row."""
     kept: dict[int, int] = {}
     weights = {value.untyped_storage().data_ptr() for value in language.model.parameters()}
 

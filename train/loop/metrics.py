@@ -1,4 +1,4 @@
-"""What is measured in a run: every step in a file, and in memory what is drawn and warned of, however long the run."""
+"""Metrics of a run: every step in a file, and a bounded number of rows in memory for curves and warnings."""
 
 import json
 import os
@@ -21,7 +21,7 @@ class MetricsLog:
     def __init__(self, path: Path, checks: Collection[int], last_step: int = 0) -> None:
         """`checks` are the steps that are followed by a look at held-out rows.
 
-        What an earlier process wrote is read up to and with `last_step`, and the rest is cut off.
+        The rows of an earlier process are read up to and with `last_step`, and the rest is removed.
         """
         self.path = path
         self.rows: list[Metrics] = []

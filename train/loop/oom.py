@@ -1,4 +1,4 @@
-"""How many tokens are in work at a time, and what happens where memory runs out."""
+"""Split rows into micro-batches, and halve these when memory runs out."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OUT_OF_MEMORY = ("can't allocate memory", "could not create a primitive")
-"""What torch and oneDNN say on a CPU."""
+"""Out-of-memory messages of torch and oneDNN on a CPU."""
 
 
 class HasSizes(Protocol):
@@ -27,16 +27,16 @@ class HasSizes(Protocol):
 
 
 class MicroBatcher:
-    """Tokens in work at a time: halved wherever memory runs out, which changes no sum over parts."""
+    """Micro-batches of a number of tokens that is halved when memory runs out, which changes no sum over parts."""
 
     def __init__(self, tokens: int, packs: bool, halved: Callable[[int], None] = lambda tokens: None) -> None:
-        """`halved` is told what is left. Of rows that are not `packs`, one may take twice its tokens."""
+        """`halved` is called with the new size. Of rows that are not `packs`, one may take twice its tokens."""
         self.tokens = tokens
         self._copies = 1 if packs else 2
         self._halved = halved
 
     def parts(self, rows: HasSizes, chosen: Sequence[int] | NDArray[np.int64]) -> list[list[int]]:
-        """These rows as parts that are in work together."""
+        """These rows as micro-batches."""
         return micro_batches(rows.sizes, chosen, self.tokens // self._copies)
 
     def within(
@@ -62,9 +62,7 @@ class MicroBatcher:
             torch.cuda.empty_cache()
             self.tokens = min(self.tokens, int(rows.sizes[chosen].sum())) // 2
             self._halved(self.tokens)
-            log.warning(
-                "memory ran out: at most %s tokens at a time from here on, with the same gradient", f"{self.tokens:,}"
-            )
+            log.warning("out of memory: micro-batch halved to %s tokens, with the same gradient", f"{self.tokens:,}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Which rows a step takes, and when training is looked at."""
+"""Schedule: the rows of each step, and the steps after which held-out rows are checked."""
 
 import math
 from dataclasses import dataclass
@@ -42,6 +42,6 @@ def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def check_steps(steps: int, epochs: int, checks_per_epoch: int = 8) -> set[int]:
-    """Steps after which the held-out rows are looked at and a checkpoint is written; the last step is one of them."""
+    """Steps after which the held-out rows are checked and a checkpoint is written; the last step is one of them."""
     parts = epochs * checks_per_epoch
     return {math.ceil(part * steps / parts) for part in range(1, parts + 1)}

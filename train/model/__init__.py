@@ -1,1 +1,1 @@
-"""The model that is trained, and how it computes log-probabilities."""
+"""Load the model to train, and compute log-probabilities with it."""

@@ -23,7 +23,7 @@ flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_back
 
 
 class NotPackable(Exception):
-    """The model asks of attention what rows in one sequence cannot be given."""
+    """The model needs a kind of attention that packed rows do not support."""
 
 
 def packed_attention(

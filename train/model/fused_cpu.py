@@ -1,9 +1,9 @@
-"""The parts of a decoder layer in fewer passes over memory, with gradients by hand; the base model is frozen.
+"""Fused parts of a decoder layer: fewer passes over memory, gradients by hand; the base model is frozen.
 
 Each replaces the forward of a module that is built as expected and that gives the same numbers on a trial; any other
-module stays as transformers wrote it. What is saved for the backward is what cannot be made again cheaply: the input
-and one number a token for a norm, gate and up for SwiGLU, nothing for rotary embeddings, and for LoRA the input and
-its low-rank image.
+module stays as transformers wrote it. Only what is costly to compute again is saved for the backward: the input and one
+number a token for a norm, gate and up for SwiGLU, nothing for rotary embeddings, and for LoRA the input and its
+low-rank image.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""A causal language model made ready to give log-probabilities of responses: packed where it can be, and quick."""
+"""Prepare a causal language model for log-probabilities of responses: packed where possible, and fused."""
 
 import logging
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A model, with or without an adapter, and what is known about it."""
+    """A model, with or without an adapter, with its head and its kind of packing."""
 
     name: str
-    """What it is called in messages."""
+    """Its name in messages."""
     model: Any
     """Of transformers, or of PEFT around one."""
     head: Head
@@ -67,7 +67,7 @@ def hidden_states(base: Any, batch: Batch, **more: Any) -> Tensor:
 
 
 def prepare_model(model: Any, name: str, pad: int) -> LanguageModel:
-    """Find out what the model can do, by trial, and make it quick; `model` is changed and in evaluation mode.
+    """Find out by trial what the model supports, and make it fast; `model` is changed and in evaluation mode.
 
     Raises UserError for a head that is trained or that makes logits in a way that is not known.
     """
@@ -90,7 +90,7 @@ def prepare_model(model: Any, name: str, pad: int) -> LanguageModel:
 
 
 def without_dropout(base: Any) -> None:
-    """Switch off what a model drops out by itself: what the adapter drops out does not depend on parts."""
+    """Switch off the model's own dropout; the adapter's dropout does not depend on parts."""
     for name, module in base.named_modules():
         if isinstance(module, nn.Dropout) and "lora_" not in name:
             module.p = 0.0

@@ -1,4 +1,4 @@
-"""What is trained and what it is measured against: a base model with LoRA, from nothing or from a run's adapter."""
+"""Load policy and reference: a base model with LoRA, new or from a run's adapter."""
 
 import json
 import logging
@@ -153,7 +153,7 @@ def same_tokens(first: ModelWeights, second: ModelWeights) -> None:
 
 
 def load_base(weights: ModelWeights, max_length: int, device: torch.device) -> Any:
-    """A base model, frozen: bf16 on a GPU, where what is trained stays fp32; fp32 on a CPU."""
+    """A base model, frozen: bf16 on a GPU, where trained weights stay fp32; fp32 on a CPU."""
     precision = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         model = AutoModelForCausalLM.from_pretrained(weights.folder, dtype=precision, use_safetensors=True)

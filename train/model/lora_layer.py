@@ -1,4 +1,4 @@
-"""A LoRA layer in one node, and dropout that does not depend on how rows are put together.
+"""LoRA layer in one autograd node, with dropout that does not depend on the other rows of a batch.
 
 The mask of a row comes from the run's seed, the step, the row and the layer: not from the rows beside it. So a step
 has one gradient, whatever part of it is computed at a time, and a prompt that two responses share has one mask.

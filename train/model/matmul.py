@@ -1,4 +1,4 @@
-"""Gradients through frozen weights, by the quickest library there is.
+"""Gradients through frozen weights, by the faster of MKL and oneDNN.
 
 On x86 processors torch multiplies float32 matrices with MKL, which on AMD's is mostly slower here than oneDNN
 (`benchmarks/dpo.py` prints both). oneDNN comes with torch too, behind the operator that its compiler uses for linear

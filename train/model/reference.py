@@ -1,7 +1,7 @@
 """Log-probabilities of every response under the frozen reference: measured once, kept for every later run.
 
 They lie in `data/references/KEY/`, longest rows first, in parts of some tens of thousands of tokens. A part is written
-once it is whole, so a run that was killed loses the part under way, and a damaged part alone is measured again.
+once it is whole, so a run that was killed loses the part it was measuring, and a damaged part alone is measured again.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""How often a reward head prefers the chosen response, beside "the longer one wins", and what fools it."""
+"""Evaluate a reward head: its accuracy on held-out pairs beside "longer wins", and the probes that fool it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Features of many responses, computed once: blocks of rows are kept on disk under the hash of their text."""
+"""Compute features of many responses once: blocks of rows are kept on disk under the hash of their text."""
 
 import logging
 import os
@@ -45,7 +45,7 @@ def cached_features(config: FeatureConfig, rows: Sequence[tuple[Conversation, st
 
 
 def cached_block(config: FeatureConfig, rows: Sequence[tuple[Conversation, str]], folder: Path) -> Blocks:
-    """What the model sees of one block of rows, read if they lie in `folder`, else computed and put there."""
+    """The features of one block of rows, read from `folder`, else computed and saved there."""
     from safetensors.numpy import load_file, save_file
 
     texts = [[[[turn["role"], turn["content"]] for turn in turns], response] for turns, response in rows]

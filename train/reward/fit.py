@@ -1,4 +1,4 @@
-"""Fits a reward head: logistic regression on the difference of two responses' features, without intercept."""
+"""Fit a reward head: logistic regression on the difference of two responses' features, without intercept."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -111,7 +111,7 @@ def bradley_terry(columns: "np.ndarray", strength: float) -> "np.ndarray":
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    # scikit-learn wants both classes: every other pair is turned round, which without an intercept changes nothing.
+    # scikit-learn wants both classes: every other pair is swapped, which without an intercept changes nothing.
     label = np.arange(len(columns)) % 2
     turned = columns * np.where(label == 1, 1.0, -1.0)[:, None]
     model = LogisticRegression(C=strength, fit_intercept=False, max_iter=1000).fit(turned, label)

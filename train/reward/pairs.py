@@ -1,4 +1,4 @@
-"""Preference pairs for a reward head: the usable pairs of files, in the order of the files."""
+"""Read preference pairs for a reward head: the usable pairs of files, in the order of the files."""
 
 import logging
 from collections import Counter
@@ -59,7 +59,7 @@ def read_file(path: Path) -> Iterator[TextPair]:
     if isinstance(first, dict) and {"prompt", "responses", "is_correct"} <= first.keys():
         return read_solution_pairs(cfg, dataset)
     pairs = read_text_pairs(cfg, dataset)
-    # a few turns of HH have blanks around them, which tell nothing of who is right
+    # a few turns of HH have blanks around them, which say nothing about quality
     return map(trim_turns, pairs) if isinstance(first, dict) and hh.recognize(first) else pairs
 
 

@@ -1,4 +1,7 @@
-"""`train reward`: pairs in, a small reward head with its model card out."""
+"""`train reward`: fit a small reward head to pairs, with its model card.
+
+train reward --pairs pairs.jsonl
+"""
 
 import json
 import logging
@@ -39,7 +42,7 @@ READS: dict[Backbone, str] = {
     "smollm2": "the last {0.max_prompt_tokens} tokens of the conversation and the first {0.max_response_tokens}",
     "minilm": "the first 256 tokens of the last user turn and the first 256",
 }
-"""What of a long text reaches the model; the card completes the sentence with "of the response"."""
+"""The part of a long text that reaches the model; the card completes the sentence with "of the response"."""
 MIN_GROUPS = 5
 """Fewest prompt groups to train on: one for each fold."""
 

@@ -1,4 +1,4 @@
-"""Which pairs a reward head learns from, which are held out, and the bad responses planted among the first."""
+"""Split pairs into training and held-out ones, and plant bad responses among the first."""
 
 from collections.abc import Sequence
 from dataclasses import replace

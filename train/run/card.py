@@ -58,7 +58,7 @@ learned of the pairs; only a comparison of responses says whether they got bette
 
 
 def list_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What the table says, in order."""
+    """The rows of the table, in order."""
     sides = [side for side in ("policy", "reference") if manifest["kind"] == "dpo" and side in manifest]
     named = {side: f"{manifest[side]['name']} ({manifest[side]['digest'][:12]})" for side in sides}
     return {
@@ -75,10 +75,10 @@ def format_table(values: Mapping[str, Any]) -> str:
 
 
 def describe_rows(manifest: Mapping[str, Any]) -> str:
-    """What became of the rows of each split."""
+    """Counts of rows kept, truncated and dropped of each split."""
     parts = []
     for split, said in manifest["preflight"].items():
-        lost = f"cut {format_counts(said['cut'])}, dropped {format_counts(said['dropped'])}"
+        lost = f"truncated {format_counts(said['cut'])}, dropped {format_counts(said['dropped'])}"
         parts.append(f"{split} {said['rows']:,} in, {said['kept']:,} kept, {lost}")
     return "; ".join(parts)
 
@@ -89,7 +89,7 @@ def format_counts(values: Mapping[str, int]) -> str:
 
 
 def describe_check(manifest: Mapping[str, Any]) -> str:
-    """The last look at the held-out rows."""
+    """The last check of the held-out rows."""
     check = manifest["last_check"]
     if check is None:
         return "There were no held-out rows."
@@ -102,4 +102,4 @@ def describe_check(manifest: Mapping[str, Any]) -> str:
 
 def describe_warnings(manifest: Mapping[str, Any]) -> str:
     """The warnings as a list."""
-    return "\n".join(f"- Warning: {text}." for text in manifest["warnings"]) or "Nothing gave reason for a warning."
+    return "\n".join(f"- Warning: {text}." for text in manifest["warnings"]) or "There were no warnings."

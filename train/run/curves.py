@@ -1,4 +1,4 @@
-"""The course of a run as a picture."""
+"""Draw the metrics of a run as a PNG."""
 
 import io
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The folder of a run: what it was asked for first, its adapter, metrics and card, its manifest last."""
+"""Run folder: the settings are written first, then adapter, metrics and card, the manifest last."""
 
 import json
 import logging
@@ -78,7 +78,7 @@ def open_run(data: Path, name: str, asked: dict[str, Any]) -> Iterator[RunFolder
 
 
 def take_name(path: Path, asked: dict[str, Any]) -> None:
-    """Write down what the run is; what was asked for before stands once any of it is trained."""
+    """Write the settings of the run; earlier settings stay once any of it is trained."""
     written = json.loads((path / ASKED).read_text()) if (path / ASKED).exists() else None
     if written == asked:
         return

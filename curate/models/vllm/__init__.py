@@ -1,1 +1,1 @@
-"""vLLM servers of our own: started, awaited, asked and stopped."""
+"""vLLM servers that pairwright starts, waits for, asks and stops."""

@@ -1,4 +1,4 @@
-"""How a vLLM server is started here: which Python has vLLM, its command line and its environment."""
+"""Command of a vLLM server: the Python that has vLLM, the command line and the environment."""
 
 import json
 import math
@@ -45,12 +45,12 @@ class Interpreter:
 
     path: str
     device: Literal["cpu", "gpu"]
-    """What its vLLM was built for."""
+    """The device its vLLM was built for."""
 
 
 @dataclass(frozen=True)
 class ServedWeights:
-    """What a server is to serve."""
+    """The model, and adapter, of a server."""
 
     name: str
     """Of the model, or of the adapter where there is one."""

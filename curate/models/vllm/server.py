@@ -1,4 +1,4 @@
-"""A vLLM server of our own: started in an environment of its own, awaited, talked to, and ended with us."""
+"""Start a vLLM server in its own environment, wait for it, ask it, and end it with this process."""
 
 import atexit
 import http.client
@@ -56,7 +56,7 @@ ASKED = {
     "logprobs": True,
     "top_logprobs": 5,
 }
-"""What shows whether an adapter changes anything."""
+"""Prompt that shows whether an adapter changes anything."""
 STARTING = threading.Lock()
 
 
@@ -196,7 +196,7 @@ class ManagedModel:
         self._server = server
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, CallResult]]]:
-        """What the server answers."""
+        """The answers of the server."""
         try:
             yield from self._api.answer(requests, needed)
         except UserError as error:

@@ -1,8 +1,8 @@
-"""Runs a command that ends with the process that started it, even when that one is killed -9.
+"""Run a command that ends with the process that started it, even when that one is killed -9.
 
 As a script it is a small process between the two: `python watchdog.py COMMAND...` starts COMMAND in a session of
 its own and reads its standard input, a pipe whose other end the owner holds. The system closes that end when the owner
-ends, however it does. (The signal that Linux sends at a parent's death is no substitute: other systems lack it,
+ends in any way. (The signal that Linux sends at a parent's death is no substitute: other systems lack it,
 it is already sent when the thread that started the child ends, and it reaches no grandchild.)
 """
 

@@ -1,1 +1,1 @@
-"""What a build would take before it is made: calls, tokens, cost and time."""
+"""Forecast the calls, tokens, cost and time of a build before it is made."""

@@ -1,7 +1,7 @@
-"""Calls that a build still needs: those its stages state, less those the ledger holds the answers of.
+"""Count the calls a build still needs: those its stages declare, less those cached in the ledger.
 
 Each stage is run on the rows that are there, with a recorder that looks up and asks nobody. Rows that cannot be there
-yet, for the calls before them are not made, are expected: their number times the calls the stage states for one.
+yet, for the calls before them are not made, are estimated: their number times the calls the stage declares for one.
 """
 
 import json
@@ -68,7 +68,7 @@ class StageCalls:
 
 
 class DryRecorder(Recorder):
-    """A recorder that looks up what the ledger holds and makes no call: what is not there has failed."""
+    """A recorder that looks up the ledger and makes no call: a call that is not cached has failed."""
 
     def __init__(self, ledger: Ledger, counted: StageCalls) -> None:
         super().__init__(ledger)

@@ -33,7 +33,7 @@ SEEN = 1000
 
 @dataclass(frozen=True)
 class StageForecast:
-    """What one stage has still to ask of its model."""
+    """The calls one stage still needs, with their tokens, cost and time."""
 
     stage: StageName
     model: str
@@ -54,7 +54,7 @@ class StageForecast:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a build would take from here on."""
+    """The calls, tokens, cost and time a build still needs."""
 
     rows: Range
     """Rows of the source it would use; a range with `--num-pairs`."""

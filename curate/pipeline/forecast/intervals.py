@@ -1,4 +1,4 @@
-"""What many calls will take, from what a few have taken: sums with a 95% interval."""
+"""Estimate sums over many calls from a few recorded ones, with 95% intervals."""
 
 import math
 from collections.abc import Sequence

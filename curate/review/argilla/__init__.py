@@ -1,1 +1,1 @@
-"""A review on an Argilla server: sent as records, brought back as answers."""
+"""Review on an Argilla server: send records, pull answers."""

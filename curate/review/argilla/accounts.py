@@ -1,4 +1,4 @@
-"""Accounts of reviewers on a server, and the pseudonyms they go by outside it."""
+"""Accounts of reviewers on a server, and their pseudonyms outside it."""
 
 import secrets
 from dataclasses import asdict, dataclass, field

@@ -1,4 +1,4 @@
-"""A narrow bridge to an Argilla server, over plain REST."""
+"""REST client of an Argilla server."""
 
 import ipaddress
 import os

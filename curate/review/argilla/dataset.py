@@ -1,4 +1,4 @@
-"""What a dataset of ours looks like in Argilla: made, found again and checked."""
+"""Datasets of pairwright in Argilla: their fields and questions; made, opened and checked."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +59,7 @@ FIELDS: list[dict[str, Any]] = [
 ]
 
 PROPERTIES: list[dict[str, Any]] = [
-    # Whoever judges must not see them: they tell which response the scorer prefers, and by how much.
+    # Reviewers must not see them: they show which response the scorer prefers, and by how much.
     {"name": name, "title": title, "settings": {"type": "terms"}, "visible_for_annotators": False}
     for name, title in (("source", "Source"), ("flags", "Flags"), ("margin_band", "Margin"))
 ]

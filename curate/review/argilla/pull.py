@@ -1,4 +1,7 @@
-"""Answers of all reviewers brought back from Argilla."""
+"""Pull the answers of all reviewers from Argilla.
+
+pull(PullConfig(name="sft"))
+"""
 
 import json
 import logging
@@ -42,7 +45,7 @@ TAKEN_BACK = {name: Annotation.create_empty().schema[name] for name in ("record_
 
 @dataclass(frozen=True)
 class Pulled(CollectedAnswers):
-    """What people said so far."""
+    """The answers of a review so far, and whether any are new."""
 
     is_changed: bool
     """The answers are not those that were known before."""
@@ -55,7 +58,7 @@ class Pulled(CollectedAnswers):
 
 @dataclass(frozen=True)
 class PulledResponse:
-    """What one user filled in for one record, as the server holds it."""
+    """The response of one user to one record, as the server stores it."""
 
     record_id: str
     reviewer: str
@@ -65,7 +68,7 @@ class PulledResponse:
 
 
 def pull(cfg: PullConfig) -> Pulled:
-    """Bring back all answers; nothing is written before everything was read.
+    """Pull all answers; nothing is written before everything was read.
 
     Answers of records, reviewers or datasets that were deleted in Argilla stay as they were pulled. Raises UserError
     for a review that was never pushed, and where none of its datasets is left.
@@ -127,7 +130,7 @@ def open_datasets(server: ArgillaClient, review: Review) -> list[Dataset]:
 
 
 def read_state(server: ArgillaClient, dataset: Dataset) -> dict[str, Any]:
-    """What changes when an answer does.
+    """State of a dataset that changes when an answer does.
 
     Argilla notes the time of the last answer given in its UI or through its API for answers; those that come with
     records, as its SDK sends them, show in the counts of each user.

@@ -1,4 +1,7 @@
-"""Records put before people: from the rows that were chosen to datasets in Argilla."""
+"""Send records for review: from chosen rows to datasets in Argilla.
+
+push(PushConfig(name="sft", records=200))
+"""
 
 import json
 import logging
@@ -35,7 +38,7 @@ OVERLAP_REVIEWERS = 2
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did, and what is on the server now."""
+    """Result of a push: the records sent, and those on the server now."""
 
     name: str
     url: str
@@ -45,12 +48,12 @@ class Pushed:
     already_there: int
     """Records that an interrupted push had brought there."""
     answered: int
-    """Records that were not sent since they have all their answers."""
+    """Records that were not sent because they have all their answers."""
     by_sampler: dict[str, int]
     """Of all records of the review."""
     overlap: int
     cut: int
-    """Records added of which people do not see some text whole."""
+    """Records added with a text that is shortened for display."""
     is_resumed: bool
     """Nothing new was chosen: an earlier push had not come to its end."""
 
@@ -80,8 +83,8 @@ class Pushed:
         if self.answered:
             lines.append(f"{self.answered} records that have their answers were not sent again")
         if self.cut:
-            lines.append(f"{self.cut} records hold a text that people see cut in the middle")
-        return [*lines, f"when people have answered: curate review pull {self.name}"]
+            lines.append(f"{self.cut} records hold a text that is shown shortened in the middle")
+        return [*lines, f"when reviewers have answered: curate review pull {self.name}"]
 
 
 def push(cfg: PushConfig) -> Pushed:

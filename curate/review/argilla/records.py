@@ -30,11 +30,11 @@ SUGGESTED_BY = "scorer"
 def send_records(
     server: ArgillaClient, dataset: Dataset, rows: pl.DataFrame, *, seed: int, suggest: bool
 ) -> Iterator[set[str]]:
-    """Send rows of `ReviewRecord` in an order by chance, and give the ids of each part that the server has taken.
+    """Send rows of `ReviewRecord` in random order, and give the ids of each part that the server has taken.
 
     Raises NetworkError, with how far it came, where the network is lost.
     """
-    # By chance, so that a reviewer's queue has every sampler in it from the start.
+    # Random, so that a reviewer's queue has every sampler in it from the start.
     rows = rows.sort("record_id").sample(fraction=1.0, shuffle=True, seed=seed)
     rows = rows.with_columns(preferred=preferred_response() if suggest else pl.lit(None, pl.String))
     done, started = 0, time.monotonic()
@@ -94,7 +94,7 @@ def make_record(row: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
 
 
 def escape_text(text: str, empty: str = "(empty response)") -> str:
-    """`text` as `shown`, for a page that takes it for HTML, as Argilla's does: what a model wrote must not run there.
+    """`text` as `display_text` gives it, escaped for a page that renders HTML: text of a model must not run there.
 
     Argilla's limit is on the escaped text, so of one with many signs less is shown.
     """
@@ -120,7 +120,7 @@ def split_requests(records: Iterator[dict[str, Any]]) -> Iterator[list[dict[str,
 
 
 def has_cut_text() -> pl.Expr:
-    """True for a row of which people do not see some text whole."""
+    """True for a row with a text that is shortened for display."""
     contents = pl.col("messages").list.eval(pl.element().struct.field("content").str.len_chars() > LONGEST).list.any()
     return (
         contents | (pl.col("response_a").str.len_chars() > LONGEST) | (pl.col("response_b").str.len_chars() > LONGEST)

@@ -1,1 +1,1 @@
-"""What the answers of reviewers say of all labels."""
+"""Estimate the quality of all labels from the answers of reviewers."""

@@ -1,4 +1,4 @@
-"""How far reviewers agree with each other, and the scorer with them."""
+"""Agreement of reviewers with each other, and of the scorer with them."""
 
 import math
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ def krippendorff_alpha(answers: pl.DataFrame) -> float | None:
 
 
 def scorer_agreement(named: pl.DataFrame) -> pl.DataFrame:
-    """How often people name the response that the scorer prefers, by source and margin band.
+    """Share of answers that name the response the scorer prefers, by source and margin band.
 
     `named` is what `curate.screen.human.named_answers` returns. Below a margin of 0 the scorer prefers the rejected
     response, at 0 neither, and a pair that people swapped has none; records of which it says nothing are left out.

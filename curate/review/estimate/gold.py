@@ -1,4 +1,4 @@
-"""The share of labels that are right, from how often people agree and how often they judge known answers rightly."""
+"""Share of labels that are right: the agreement rate corrected for the errors of reviewers on known answers."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from curate.review.estimate.rates import Estimate
 from curate.stats import Z_95
 
 MIN_GOLD = 10
-"""Fewer answers on records with a known answer say next to nothing of the reviewers."""
+"""Answers on records with a known answer below which there is no correction: fewer say little of the reviewers."""
 ADDED = 0.5
 """Answers added to those that name the better and to those that name the worse response, for the interval alone: of a
 few answers none may be wrong, which is no proof that none ever will be."""
@@ -17,7 +17,7 @@ few answers none may be wrong, which is no proof that none ever will be."""
 
 @dataclass(frozen=True)
 class CorrectedRate:
-    """The share of pairs whose chosen response is the better one, or why it cannot be told."""
+    """The share of pairs whose chosen response is the better one, or the reason there is no estimate."""
 
     estimate: float | None
     low: float | None
@@ -25,7 +25,7 @@ class CorrectedRate:
     gold: int
     """Answers on records with a known answer."""
     reason: str | None
-    """Why there is no estimate."""
+    """The reason there is no estimate."""
 
 
 def gold_answers(named: pl.DataFrame) -> pl.DataFrame:
@@ -41,8 +41,8 @@ def gold_answers(named: pl.DataFrame) -> pl.DataFrame:
 def correct_rate(rate: Estimate, gold: pl.DataFrame) -> CorrectedRate:
     """The agreement rate corrected for the errors of the reviewers, with a 95% interval that has the error of both.
 
-    Rogan and Gladen (Am. J. Epidemiol. 107, 1978): (agree - opposite) / (right - opposite), cut to 0 and 1, where
-    `right` and `opposite` are the shares of gold answers that name the better and the worse response. It takes it
+    Rogan and Gladen (Am. J. Epidemiol. 107, 1978): (agree - opposite) / (right - opposite), clipped to 0 and 1, where
+    `right` and `opposite` are the shares of gold answers that name the better and the worse response. It assumes
     that the audited pairs are as hard as the gold records, that the same reviewers judge both in like shares, and
     that of every pair one response is better.
 

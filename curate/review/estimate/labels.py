@@ -1,4 +1,4 @@
-"""What the audit of a review tells of the labels of the whole dataset."""
+"""Estimates for the labels of the whole dataset, from the audit of a review."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,12 +15,12 @@ from curate.store.reviews import Review
 from schemas.errors import UserError
 
 HALF_WIDTHS = (0.05, 0.03)
-"""Of an interval, for which the records that are still to be audited are told."""
+"""Half-widths of an interval for which the records still to be audited are estimated."""
 
 
 @dataclass(frozen=True)
 class LabelEstimates:
-    """How many of the labels of the whole dataset people agree with, and how many are right."""
+    """Share of the labels of the whole dataset that reviewers agree with, and share that is right."""
 
     agreement: AgreementRates
     corrected: CorrectedRate | None
@@ -84,7 +84,7 @@ def predict_rate(cfg: StatusConfig, review: Review, records: pl.DataFrame, strat
     try:
         pairs = read_population(cfg.data, cfg.name, include_dropped=False)
     except UserError:
-        # The build or mix was removed; the review still tells what it can.
+        # The build or mix was removed; the other estimates remain.
         return None
     rows = add_bands(pairs.rows, review.edges).select("source", "band", "margin")
     rows = rows.join(strata, on=["source", "band"], how="semi")

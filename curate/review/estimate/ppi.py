@@ -1,4 +1,4 @@
-"""A narrower interval of the agreement rate, where the margin tells which pairs people agree with."""
+"""Prediction-powered inference: a narrower interval of the agreement rate where margins predict agreement."""
 
 import math
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Predicted:
     gain: float
     """Variance of the stratified estimate by the variance of this one."""
     trust: float
-    """How far the predictions are followed: 0 is the stratified estimate, 1 takes them at their word."""
+    """Weight of the predictions: 0 is the stratified estimate, 1 takes them in full."""
 
     @property
     def helps(self) -> bool:

@@ -1,4 +1,4 @@
-"""How often people agree with the labels of a whole dataset, told from the records that were drawn by chance."""
+"""Agreement rate of reviewers with the labels of a whole dataset, estimated from records drawn at random."""
 
 import math
 from dataclasses import dataclass
@@ -196,7 +196,7 @@ def merge_strata(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def reviews_needed(rate: Estimate, half_width: float) -> int | None:
-    """How many more audited records it takes until the interval is this wide to either side.
+    """The audited records still needed for an interval this wide to either side.
 
     At the rate and the design effect found so far, and with the interval of `agreement_rates`; never more than the
     pairs that were not audited. None where even all of them would not do.

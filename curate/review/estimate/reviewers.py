@@ -1,4 +1,4 @@
-"""What is known of each reviewer: how much, how fast and how well."""
+"""Statistics of each reviewer: number of answers, speed and accuracy."""
 
 import polars as pl
 
@@ -13,7 +13,7 @@ def reviewer_facts(named: pl.DataFrame) -> pl.DataFrame:
 
     `answers`; `seconds`, the median between two answers in a row; `answers_an_hour` while at work; `gold`, answers on
     records with a known answer, with `right`, the share that names the better response, and its 95% interval (Wilson)
-    `low` and `high`. Gaps over 10 minutes are left out. Null where there is nothing to tell it from.
+    `low` and `high`. Gaps over 10 minutes are left out. Null without answers to compute it from.
     """
     gap = (pl.col("answered_at").diff().dt.total_microseconds() / 1e6).over("reviewer", order_by="answered_at")
     at_work = pl.col("gap").filter(pl.col("gap") <= LONGEST_GAP_S)

@@ -1,1 +1,1 @@
-"""A review without a server: a page or a file."""
+"""Review without a server: an HTML form or a JSONL file."""

@@ -1,4 +1,4 @@
-"""A review without a server: records written to a form or a file, and answers read back from one."""
+"""Write the records of a review to an HTML form or a JSONL file, and read answers from a file."""
 
 import base64
 import hashlib
@@ -82,7 +82,7 @@ def export_records(cfg: ExportConfig) -> ExportedReview:
         if asked.is_empty() or read_review(cfg.data, cfg.name) is None:
             asked = choose_records(cfg, cfg.name)
     # Chosen records stand sampler by sampler, and which one it was would tell what to expect of a pair. An id is a
-    # hash, so by ids the order says nothing, and whoever stops early has judged a fair sample.
+    # hash, so by ids the order says nothing, and a reviewer who stops early has judged a fair sample.
     asked = asked.sort("batch", "record_id")
     write_atomically(cfg.out, writers[cfg.out.suffix](cfg.name, asked).encode())
     return ExportedReview(cfg.name, asked.height, cfg.out)
@@ -305,7 +305,7 @@ def answer_content(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def log_uncounted(path: Path, not_judged: int, unreadable: int, unknown: Sequence[str]) -> None:
-    """Note what of a file does not count."""
+    """Log the lines of a file that do not count."""
     if not_judged:
         log.info("%s: %d records were not judged", path, not_judged)
     if unreadable:

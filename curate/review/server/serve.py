@@ -1,4 +1,4 @@
-"""`curate review serve`: Argilla's own server, in an environment of its own, as one process on this machine."""
+"""`curate review serve`: run Argilla's own server, in its own environment, as one process on this machine."""
 
 import fcntl
 import json
@@ -32,7 +32,7 @@ PYTHONS = ((3, 11), (3, 13))
 """First and last Python for which everything that the server is pinned to has wheels."""
 
 KEPT = {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "NO_COLOR", "PATH", "TERM", "TZ", "USER"}
-"""Variables that the server gets, beside `LC_*`. It is nobody's business to give it keys."""
+"""Variables that the server gets, beside `LC_*`. It needs no keys."""
 
 LOCK_TRIES = 5
 """`find_server` holds the lock for an instant when it looks whether anybody does."""
@@ -133,7 +133,7 @@ def open_listener(port: int) -> socket.socket:
 
 
 def server_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """What of the user's variables the server gets."""
+    """The environment variables that the server gets."""
     return {name: value for name, value in variables.items() if name in KEPT or name.startswith("LC_")}
 
 

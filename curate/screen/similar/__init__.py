@@ -1,1 +1,1 @@
-"""Similar texts and vectors, and which of several similar pairs stay."""
+"""Find similar texts and vectors, and decide which of several similar pairs stay."""

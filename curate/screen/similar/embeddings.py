@@ -1,4 +1,4 @@
-"""Vectors of texts, kept on disk by what the text is: each distinct text is embedded once."""
+"""Embed texts and keep the vectors on disk by the hash of the text: each distinct text is embedded once."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""Which of several rows that are alike stay: the best ones, taken one after the other."""
+"""Greedy choice among near-duplicates: the best rows stay, taken one after the other."""
 
 import numpy as np
 import polars as pl
@@ -12,14 +12,14 @@ Mask = NDArray[np.bool_]
 
 SLOW_SHARE = 0.01
 """A round that decides less than this share of the rows that are left is followed by a plain loop: a chain of
-look-alikes in order of rank takes as many rounds as it has rows."""
+near-duplicates in order of rank takes as many rounds as it has rows."""
 
 
 def kept_rows(rank: Rows, class_of: Rows, edges: Edges, keep: int) -> Mask:
     """(rows,) true for the rows that stay when they are taken from the best on.
 
     A row falls when `keep` better rows that stayed are alike: of its class, or of a class that an edge joins to it.
-    So a row falls only to rows that stay, and a chain of look-alikes never takes a row unlike all of these. `rank`
+    So a row falls only to rows that stay, and a chain of near-duplicates never takes a row unlike all of these. `rank`
     is (rows,), distinct, 0 for the best; `class_of` is (rows,), whole numbers from 0; `edges` are between classes,
     and those of classes without a row do nothing.
     """

@@ -1,4 +1,4 @@
-"""Pairs that say nearly word for word what another pair says: in the prompt and in the chosen response.
+"""Lexical duplicates: pairs with nearly the wording of another pair, in the prompt and in the chosen response.
 
 Candidates share a band of MinHash values over the 3-grams of prompt and chosen response end to end, and are then
 compared exactly. A copy is alike on both sides: two questions about one long passage have unlike answers, and two
@@ -54,7 +54,7 @@ class Signatures:
 
 
 def find_lexical_duplicates(pairs: pl.LazyFrame, measured: pl.LazyFrame, cfg: LexicalConfig) -> pl.DataFrame:
-    """Rows of `Alike` of kind `text`. Of pairs with equal prompt and chosen response only the first stands in them.
+    """Rows of `Similar` of kind `text`. Of pairs with equal prompt and chosen response only the first stands in them.
 
     The similarity is the smallest of three Jaccard indices: of the 3-grams of both texts end to end where that is
     under `floor`, of the words of the prompts, and of those of the chosen responses. Texts without three words have

@@ -1,11 +1,11 @@
-"""Neighbor lists where a row has a hundred thousand neighbors: the best of them, and none too few.
+"""Bounded neighbor lists for rows with very many neighbors, which lead to the same kept rows as full lists.
 
 Of a row, the neighbors that are better are what it can fall to. Of these the first `LIMIT` are listed at each of a few
-levels of cosine, and all where there are fewer: a thousand look-alikes then take sixteen thousand edges and not half a
-million. A row with a full list could still stay beside a better one that is not in it, because all that are in it fall
-to others. `settled` looks for such rows among those that stay and adds the edge that is missing, until there is none:
-then the rows that stay are those that would stay with all edges, because each fallen row has an edge to a better one
-that stays, no two that stay are alike, and only one set of rows is like that.
+levels of cosine, and all where there are fewer: a thousand near-duplicates then take sixteen thousand edges and not
+half a million. A row with a full list could still stay beside a better one that is not in it, because all that are in
+it fall to others. `settle_lists` looks for such rows among those that stay and adds the edge that is missing, until
+there is none: then the rows that stay are those that would stay with all edges, because each fallen row has an edge to
+a better one that stays, no two that stay are alike, and only one set of rows is like that.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which vectors are alike: exactly where that is fast, through inverted lists of measured recall beyond."""
+"""Find similar vectors: exactly where that is fast, through inverted lists of measured recall beyond."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Which prompts and pairs lie near each other, and what each response and prompt lies near."""
+"""Semantic duplicates, topicality of responses and proximity to evaluation prompts, by cosines of vectors."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Facts about the text of a pair, one module a fact."""
+"""Detectors of facts about the text of a pair, one module a fact."""

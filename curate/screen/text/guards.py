@@ -1,4 +1,4 @@
-"""What makes a response unusable whatever its score."""
+"""Guards: tests of single responses that are unusable whatever their score."""
 
 from dataclasses import dataclass
 

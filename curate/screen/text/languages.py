@@ -1,4 +1,4 @@
-"""Which share of a response is in a language that its prompt neither is in nor asks for."""
+"""Share of a response in a language that its prompt neither is in nor asks for."""
 
 from functools import lru_cache
 

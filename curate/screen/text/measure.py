@@ -1,4 +1,4 @@
-"""What the text and the scores of a pair say, whatever the thresholds."""
+"""Measure features of pairs from their texts and scores, whatever the thresholds."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ MOST_ALIKE = 0.9
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """Nothing decides what is measured but how it is done."""
+    """Version of the measuring; nothing else decides the features."""
 
     version: int = 2
     """Raised when the same pairs would be measured otherwise."""

@@ -1,8 +1,9 @@
-"""Texts as hashed words end to end: what every rule about wording counts in."""
+"""Words and n-grams of texts as hashes, for every rule about wording."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,7 +28,7 @@ class HashedWords:
     Hashes compare within one process; they are not kept. Of 32 bits they are the first half, which takes half the room.
     """
 
-    hashes: Hashes | NDArray[np.uint32]
+    hashes: NDArray[Any]
     starts: Rows
     """(texts + 1,)."""
 

@@ -1,4 +1,4 @@
-"""Whether a response stops without an end."""
+"""Detect responses that stop without an end."""
 
 import polars as pl
 

@@ -1,4 +1,4 @@
-"""What texts, row by row, have in common with other texts, with themselves and with a list of words."""
+"""Shared and repeated runs of words, row by row, and look-ups of a list of words."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The way back from a pair ends at every call that it rests on, and at no other."""
+"""Explaining a pair names every call that it rests on, and no other."""
 
 import json
 import re

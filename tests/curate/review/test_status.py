@@ -42,7 +42,7 @@ def test_before_any_answer_nothing_is_told_of_the_dataset(data):
     assert told.labels.agreement.overall is told.labels.corrected is told.labels.predicted is None
     assert told.labels.more_records is None
     assert told.alpha is None
-    assert "nothing to tell yet" in "\n".join(told.lines())
+    assert "no estimate yet" in "\n".join(told.lines())
 
 
 def test_a_judged_audit_tells_the_share_that_agrees(data):
@@ -60,7 +60,7 @@ def test_a_judged_audit_tells_the_share_that_agrees(data):
     assert told.summary()["more_records"]["0.05"] == told.labels.more_records[0.05] > 0
     lines = told.lines()
     assert lines[0] == "review 'garden': 10 of 10 records judged (10 random)"
-    assert any(line.startswith("people agree with 80.0% (") for line in lines)
+    assert any(line.startswith("reviewers agree with 80.0% (") for line in lines)
 
 
 def test_what_was_not_drawn_by_chance_changes_no_rate(data):

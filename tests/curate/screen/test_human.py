@@ -199,7 +199,7 @@ def test_explain_tells_what_people_said(data):
     found = explain(ExplainConfig(pair_id=asked["record_id"][0], data=data))
 
     assert found["screening"]["judged"]["verdict"] == "swap"
-    assert "people: swap, by 1 of 1 answers of r1" in format_trace(found)
+    assert "reviewers: swap, by 1 of 1 answers of r1" in format_trace(found)
 
 
 def test_swapping_exchanges_all_that_belongs_to_a_side(make_pairs):

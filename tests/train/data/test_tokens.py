@@ -199,7 +199,7 @@ def test_a_long_response_loses_its_end_and_so_is_not_taught_to_stop_there(chat):
     assert len(sides(row)[0]) == 64
     assert [ends_in(chat, side) for side in sides(row)] == [0, 1]
     assert dict(+said.cut) == {"chosen": 1}
-    assert "end of 1 chosen responses" in said.summary()
+    assert said.summary() == "1 of 1 rows kept, 1 truncated (end of 1 chosen responses), 0 dropped"
 
 
 def test_no_response_is_cut_to_nothing(tokenizer):

@@ -125,7 +125,7 @@ def test_a_killed_command_ends_in_the_same_weights(make_mix, few_pairs, tiny_lla
     )
 
     assert was_killed
-    assert "going on after step" in again.stderr
+    assert "resuming after step" in again.stderr
     files = [folder / "runs" / "dpo-v1" / "adapter" / "adapter_model.safetensors" for folder in folders]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert not checkpoints.exists()

@@ -54,7 +54,7 @@ def test_a_reference_that_does_not_fit_is_measured_in_parts(language, caplog):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-6)
     # 73 tokens in all
     assert halved == [36]
-    assert "memory ran out: at most 36 tokens at a time" in caplog.text
+    assert "out of memory: micro-batch halved to 36 tokens" in caplog.text
 
 
 def test_a_row_alone_that_does_not_fit_is_refused(language):
