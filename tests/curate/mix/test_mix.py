@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from curate.config import BuildConfig, MixConfig
 from curate.mix.mix import mix, random_share
 from curate.pipeline.build import build
-from curate.store.workspace import hash_ids
+from schemas.ids import hash_ids
 from schemas.errors import UserError
 
 
