@@ -6,7 +6,9 @@ import polars as pl
 import pytest
 from scripted import user
 
-from curate.screen.text.guards import GuardConfig, guard_rules, hash_prompts, is_empty, response_features
+from curate.config import Thresholds
+from curate.screen.rules import guard_config, guard_rules
+from curate.screen.text.guards import hash_prompts, is_empty, response_features
 from curate.screen.text.word_runs import read_wording
 from schemas.names import GUARDS
 
@@ -46,10 +48,10 @@ def features(prompt: str, response: str | None, finish: str | None = None, syste
     return {name.removeprefix("response_"): value for name, value in row.row(0, named=True).items()}
 
 
-def broken(prompt: str, response: str, cfg: GuardConfig | None = None, **given: str) -> list[str]:
+def broken(prompt: str, response: str, **given: str) -> list[str]:
     """The guards that a response breaks."""
     row = pl.DataFrame([{f"response_{name}": value for name, value in features(prompt, response, **given).items()}])
-    rules = guard_rules("response", cfg or GuardConfig())
+    rules = guard_rules("response", guard_config(Thresholds()))
     return [guard for guard, rule in rules.items() if row.select(rule).item()]
 
 
@@ -59,11 +61,6 @@ ANSWER = "Air pressure falls with height. Water boils when its vapour pressure r
 
 def test_a_good_answer_breaks_no_guard():
     assert broken(ASKED, ANSWER) == []
-
-
-def test_rules_come_in_the_order_of_the_guards_without_those_to_skip():
-    assert tuple(guard_rules("chosen", GuardConfig())) == GUARDS
-    assert "empty" not in guard_rules("chosen", GuardConfig(skip_rule=("empty",)))
 
 
 def test_no_responses_have_no_features():
@@ -166,9 +163,9 @@ def test_the_beginning_of_the_system_message_is_a_leak():
 
 
 def test_the_prompt_said_again_is_an_echo():
-    assert features(ASKED, ASKED)["echo"] == 1
+    assert features(ASKED, ASKED)["echo_share"] == 1
     assert broken(ASKED, ASKED.upper()) == ["prompt_echo"]
-    assert features("Go on then", "Go on then.")["echo"] == 1
+    assert features("Go on then", "Go on then.")["echo_share"] == 1
 
 
 @pytest.mark.parametrize(
@@ -182,12 +179,12 @@ def test_the_prompt_said_again_is_an_echo():
     ],
 )
 def test_greetings_quotations_and_questions_with_their_answer_are_no_echo(prompt, response):
-    assert features(prompt, response)["echo"] < 0.9
+    assert features(prompt, response)["echo_share"] < 0.9
 
 
 def test_repetition_is_the_share_of_runs_that_come_again():
     # 16 words have 13 runs of four, of which a, b, c and d begin one each: 9 of 13 come again.
-    assert features(ASKED, "a b c d " * 4)["repetition"] == pytest.approx(9 / 13)
+    assert features(ASKED, "a b c d " * 4)["repetition_share"] == pytest.approx(9 / 13)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +206,7 @@ def test_loops_of_words_and_of_signs_are_repetition(text):
     ],
 )
 def test_short_or_varied_text_is_no_repetition(text):
-    assert features(ASKED, text)["repetition"] < 0.3
+    assert features(ASKED, text)["repetition_share"] < 0.3
 
 
 def test_the_finish_reason_comes_before_the_text():
@@ -294,4 +291,4 @@ def test_answers_of_strong_models_hardly_ever_break_a_guard(guard):
     finish = pl.Series([None] * answers.height, dtype=pl.String)
     rows = response_features("response", prompts, read_wording(answers["answer"]), finish)
 
-    assert rows.select(guard_rules("response", GuardConfig())[guard].mean()).item() <= 0.01
+    assert rows.select(guard_rules("response", guard_config(Thresholds()))[guard].mean()).item() <= 0.01
