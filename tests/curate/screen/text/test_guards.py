@@ -6,7 +6,9 @@ import polars as pl
 import pytest
 from scripted import user
 
-from curate.screen.text.guards import GuardConfig, guard_rules, hash_prompts, is_empty, response_features
+from curate.config import Thresholds
+from curate.screen.rules import guard_config, guard_rules
+from curate.screen.text.guards import hash_prompts, is_empty, response_features
 from curate.screen.text.word_runs import read_wording
 from schemas.names import GUARDS
 
@@ -46,10 +48,10 @@ def features(prompt: str, response: str | None, finish: str | None = None, syste
     return {name.removeprefix("response_"): value for name, value in row.row(0, named=True).items()}
 
 
-def broken(prompt: str, response: str, cfg: GuardConfig | None = None, **given: str) -> list[str]:
+def broken(prompt: str, response: str, **given: str) -> list[str]:
     """The guards that a response breaks."""
     row = pl.DataFrame([{f"response_{name}": value for name, value in features(prompt, response, **given).items()}])
-    rules = guard_rules("response", cfg or GuardConfig())
+    rules = guard_rules("response", guard_config(Thresholds()))
     return [guard for guard, rule in rules.items() if row.select(rule).item()]
 
 
@@ -59,11 +61,6 @@ ANSWER = "Air pressure falls with height. Water boils when its vapour pressure r
 
 def test_a_good_answer_breaks_no_guard():
     assert broken(ASKED, ANSWER) == []
-
-
-def test_rules_come_in_the_order_of_the_guards_without_those_to_skip():
-    assert tuple(guard_rules("chosen", GuardConfig())) == GUARDS
-    assert "empty" not in guard_rules("chosen", GuardConfig(skip_rule=("empty",)))
 
 
 def test_no_responses_have_no_features():
@@ -223,4 +220,4 @@ def test_answers_of_strong_models_hardly_ever_break_a_guard(guard):
     finish = pl.Series([None] * answers.height, dtype=pl.String)
     rows = response_features("response", prompts, read_wording(answers["answer"]), finish)
 
-    assert rows.select(guard_rules("response", GuardConfig())[guard].mean()).item() <= 0.01
+    assert rows.select(guard_rules("response", guard_config(Thresholds()))[guard].mean()).item() <= 0.01
