@@ -44,17 +44,6 @@ class Evaluated:
     path: Path
     """Of results.json."""
 
-    @property
-    def win_rate(self) -> float:
-        """Ties count half."""
-        return float(self.results["win_rate"])
-
-    @property
-    def ci95(self) -> tuple[float, float]:
-        """The 95% interval of the win rate."""
-        low, high = self.results["ci95"]
-        return low, high
-
     def summary(self) -> dict[str, Any]:
         """What `evaluate --json` prints; the names are a contract."""
         return {**{name: self.results[name] for name in CONTRACT}, "results": str(self.path)}
