@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rounding import difference, exact_norms
 from tiny_models import (
     Listed,
     as_transformers_wrote_it,
-    difference,
     gradients,
     plain_logps,
     random_rows,
@@ -37,7 +37,7 @@ CONVERSATIONS[5].responses[0].learned[3:30] = False
 STEP = [4, 0, 5, 2, 1, 3]
 BUDGETS = [1, 25, 60, 10_000]
 SHARES = {"gemma2": 1e-4}
-"""How much of a value may be rounding: transformers takes Gemma's softmax in float32, a thousandth of this."""
+"""How much of a value may be rounding: transformers takes Gemma's softmax in float32, of whose units this is 1,000."""
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rounding import difference
 from safetensors.torch import load_file
 from tiny_models import Listed
 
