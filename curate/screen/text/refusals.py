@@ -24,6 +24,7 @@ REFUSAL = (
     rf"\bi(?: am|'m|'d| would)? ?(?:really |afraid |truly |sorry,? |but |i |simply |just )*"
     rf"{CANNOT} (?:\w+ ){{0,2}}?{DOING}\b"
     r"|\bi (?:can't|cannot|can not) in good conscience\b"
+    r"|\bi (?:don't|do not) have the (?:ability|capability|capabilities) to\b"
     r"|\bi (?:don't|do not|wouldn't|would not) (?:\w+ )?feel comfortable\b"
     rf"|\bit would (?:be (?:inappropriate|irresponsible|unethical|wrong)|not be (?:appropriate|responsible|right)) "
     rf"(?:for me )?to {DOING}\b"

@@ -22,6 +22,7 @@ def refuses(text: str) -> bool:
         "Sorry, I won't write that story.",
         "*I’m sorry*, I cannot provide that.",
         "Unfortunately, I am not able to open links.",
+        "As a text-based AI, I don't have the ability to send mail.",
         "I must decline.",
         "I need to decline.",
         "I respectfully decline to answer.",
