@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from curate.screen.arrays import Rows
 
-Hashes = NDArray[np.uint64]
+Hashes = NDArray[np.unsignedinteger[Any]]
 
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 """Scripts that put no blanks between words: there a sign counts as a word."""
@@ -27,7 +28,7 @@ class HashedWords:
     Hashes compare within one process; they are not kept. Of 32 bits they are the first half, which takes half the room.
     """
 
-    hashes: Hashes | NDArray[np.uint32]
+    hashes: Hashes
     starts: Rows
     """(texts + 1,)."""
 
