@@ -176,13 +176,13 @@ def lexical(peers: Path) -> dict[str, float]:
 
 OWN = """
 import sys, time, json, polars as pl
-from curate.screen.copies import CopiesConfig, find_lexical_duplicates
+from curate.screen.similar.lexical import LexicalConfig, find_lexical_duplicates
 pairs = pl.read_parquet(sys.argv[1])
 none = pl.lit(None, dtype=pl.Float64)
 measured = pairs.with_row_index("i").select(
     pair_id=pl.col("i").cast(pl.String), z_margin=none, margin=none, chosen_hash=pl.struct("messages", "chosen").hash())
 began = time.process_time()
-find_lexical_duplicates(pairs.lazy(), measured.lazy(), CopiesConfig())
+find_lexical_duplicates(pairs.lazy(), measured.lazy(), LexicalConfig())
 print(json.dumps({"texts_per_s": pairs.height / (time.process_time() - began)}))
 """
 

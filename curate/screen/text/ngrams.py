@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from curate.screen.arrays import Rows
 from curate.screen.text.words import UNSPACED
 
-Hashes = NDArray[np.uint64]
+Hashes = NDArray[np.unsignedinteger[Any]]
 
 WORD = rf"[\w&&[{UNSPACED}]]|[\w--[{UNSPACED}]]+"
 """One sign of a script without blanks, else letters, digits and `_`."""
@@ -28,7 +28,11 @@ class HashedWords:
     Hashes compare within one process; they are not kept. Of 32 bits they are the first half, which takes half the room.
     """
 
+<<<<<<< HEAD
     hashes: NDArray[Any]
+=======
+    hashes: Hashes
+>>>>>>> similar
     starts: Rows
     """(texts + 1,)."""
 

@@ -62,6 +62,17 @@ def test_thirteen_words_in_a_row_are_a_hit_and_twelve_are_not(make_pairs):
     assert rows["has_13gram"].to_list() == [True]
 
 
+def test_the_docstring_example_is_what_is_found(make_pairs):
+    chosen = ["x A B C D E F G H I J K L M y", "A B C D E F G H I J x K L M N", "A B C D E F G H", "A B C D"]
+    pairs = make_pairs(chosen=chosen)
+
+    rows = found(pairs, benchmark("A B C D E F G H I J K L M N"))
+
+    assert rows["pair_id"].to_list() == pairs["pair_id"].to_list()[:2]
+    assert rows["has_13gram"].to_list() == [True, False]
+    assert rows["coverage"].to_list() == pytest.approx([6 / 7, 3 / 7])
+
+
 def test_words_do_not_run_on_from_one_text_to_the_next(make_pairs):
     pairs = make_pairs(prompt=[" ".join(WORDS[:7])], chosen=[" ".join(WORDS[7:14])], rejected=[" ".join(WORDS[14:20])])
 

@@ -1,12 +1,13 @@
 import re
 import unicodedata
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.screen.text.ngrams import CHANGEABLE, hash_words
+from curate.screen.text.ngrams import CHANGEABLE, hash_words, join_texts
 
 TEXTS = st.lists(st.none() | st.text(alphabet="ab ä.\n漢\x00", max_size=12), max_size=6)
 
@@ -74,3 +75,34 @@ def test_signs_that_are_passed_over_have_no_other_compatible_form():
     text = "".join(unchanged)
 
     assert unicodedata.normalize("NFKC", text) == text
+
+
+@given(TEXTS, TEXTS)
+def test_shared_runs_are_those_in_the_sets_of_both_texts(left, right):
+    count = min(len(left), len(right))
+    one, other = (hash_words(pl.Series(texts[:count], dtype=pl.String)).ngrams(2) for texts in (left, right))
+
+    shared = one.distinct().shared(other.distinct())
+
+    sets = [
+        [set(grams.hashes[grams.starts[i] : grams.starts[i + 1]].tolist()) for i in range(count)]
+        for grams in (one, other)
+    ]
+    assert shared.tolist() == [len(a & b) for a, b in zip(*sets, strict=True)]
+    assert one.halves().distinct().shared(other.halves().distinct()).tolist() == shared.tolist()
+
+
+@given(TEXTS, st.data())
+def test_taken_texts_keep_their_words(texts, data):
+    words = hash_words(pl.Series(texts, dtype=pl.String))
+    rows = np.array(data.draw(st.lists(st.integers(0, len(texts) - 1), max_size=5) if texts else st.just([])), int)
+
+    taken = words.take(rows)
+
+    for place, row in enumerate(rows):
+        own, found = (
+            all_of.hashes[all_of.starts[i] : all_of.starts[i + 1]] for all_of, i in ((words, row), (taken, place))
+        )
+        assert found.tolist() == own.tolist()
+    together = join_texts([taken, words])
+    assert together.counts.tolist() == [*taken.counts.tolist(), *words.counts.tolist()]
