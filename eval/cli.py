@@ -14,7 +14,7 @@ CONTRACT = (
     *("run", "baseline", "judge", "n", "wins", "losses", "ties", "win_rate", "win_rate_strict"),
     *("ci95", "detectable", "results"),
 )
-"""What `--json` prints; the names are a contract."""
+"""The JSON object of `--json`; the names are a contract."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -89,7 +89,7 @@ def evaluate(cfg: EvalConfig, sides: Matchup) -> dict[str, Any]:
 
 
 def respond(cfg: EvalConfig, run: str, model: Backend, path: Path) -> dict[str, Any]:
-    """Sample the run alone and write a leaderboard file; what `--responses-only --json` prints."""
+    """Sample the run alone and write a leaderboard file; the JSON object of `--responses-only --json`."""
     validate_eval(cfg)
     with open_session(cfg.data) as session:
         prompts = eval_prompts(cfg, session.store)

@@ -29,7 +29,7 @@ PAIRS_PER_BLOCK = 1024
 
 @dataclass(frozen=True)
 class ContaminationConfig:
-    """What pairs are compared with."""
+    """Evaluation prompts that pairs are compared with."""
 
     benchmarks: tuple[tuple[str, str], ...]
     """Name and SHA-256 of each file of evaluation prompts."""
@@ -122,7 +122,7 @@ def whole_texts(words: HashedWords) -> HashedWords:
 
 @dataclass(frozen=True)
 class FoundRuns:
-    """What the pairs hold of the runs."""
+    """The runs that pairs contain."""
 
     pairs: pl.DataFrame
     """pair_id, group and set of each pair that holds any, in the order of the pairs."""

@@ -77,7 +77,7 @@ class Forecast:
         return sum_known([stage.seconds for stage in self.stages])
 
     def summary(self) -> dict[str, Any]:
-        """What `curate build --dry-run --json` prints; an unknown cost or time is null."""
+        """The JSON object of `curate build --dry-run --json`; an unknown cost or time is null."""
         ranges = ("to_make", "input_tokens", "output_tokens", "cost_usd", "seconds")
         return {
             "dry_run": True,
@@ -242,7 +242,7 @@ def limit_seconds(calls: float, tokens: Range, endpoints: EndpointConfig) -> Ran
 
 
 def span(sums: list[Range]) -> Range:
-    """What takes one of three amounts of work: the likely estimate, between the ends of the least and the most."""
+    """Range over three amounts of work: the likely estimate, between the ends of the least and the most."""
     fewest, likely, most = sums
     return Range(likely.estimate, min(fewest.low, likely.low), max(most.high, likely.high))
 
