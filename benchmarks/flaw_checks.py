@@ -25,7 +25,7 @@ from curate.files import asset
 from curate.generate.constraints import constraint_rules
 from curate.generate.flaw_checks import CHECKS, Written
 from curate.generate.flaws import FLAW_KINDS, unusable_reason
-from curate.generate.words import strip_markup
+from curate.screen.text.words import strip_markup
 from schemas.names import FLAWS, WRITTEN_FLAWS, WrittenFlaw
 
 ULTRAFEEDBACK = Path(__file__).parents[2] / "shared" / "datasets" / "ultrafeedback_pairs.parquet"

@@ -32,12 +32,12 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from curate.review.diverse import has_small_margin, suspicion
-from curate.review.diverse import pool as unsure
+from curate.review.diverse import draw_pool as unsure
+from curate.review.diverse import has_small_margin, suspicion_score
 from curate.review.estimate.gold import correct_rate
 from curate.review.estimate.ppi import predicted_rate
 from curate.review.estimate.rates import agreement_rates
-from curate.review.strata import band_edges, drawn, make_strata, ranked, with_bands
+from curate.review.strata import add_bands, band_edges, draw_audit, make_strata, rank_for_audit
 from schemas.names import FLAGS
 
 SOURCES = (2000, 1200, 800)
@@ -70,8 +70,8 @@ def drawn_population(draw: np.random.Generator) -> pl.DataFrame:
             "is_wrong": is_wrong,
         }
     ).with_columns(flags=pl.lit([], pl.List(pl.Enum(FLAGS))), is_disputed=pl.lit(False))
-    ranked = rows.with_columns(suspicion=suspicion(), is_small=has_small_margin())
-    return with_bands(ranked, band_edges(rows))
+    ranked = rows.with_columns(suspicion=suspicion_score(), is_small=has_small_margin())
+    return add_bands(ranked, band_edges(rows))
 
 
 def answers_of(is_wrong: Flags, pool: tuple[float, ...], draw: np.random.Generator) -> tuple[Flags, Flags]:
@@ -93,8 +93,8 @@ def simulated(
     names_chosen, _ = answers_of(is_wrong, pool, draw)
     accuracy = float(np.mean(pool))
     of_pool = (1 - WRONG) * accuracy + WRONG * (1 - accuracy) * (1 - TIES)
-    turns = ranked(population)
-    sample, strata = drawn(turns, audit_size), make_strata(turns, audit_size)
+    turns = rank_for_audit(population)
+    sample, strata = draw_audit(turns, audit_size), make_strata(turns, audit_size)
     rest = population.join(sample, on="row", how="anti").sort("suspicion", descending=True)
     cleaning = rest["row"][:cleaning_size].to_numpy()
     learning = unsure(rest[cleaning_size:], learning_size)["row"][:learning_size].to_numpy()

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ from curate.store.store import library_versions
 from curate.store.workspace import Workspace, check_name
 from eval.config import EvalConfig
 from eval.matchup import Matchup, selection_notes
-from eval.report import RESULTS, default_name, write_report, write_responses
+from eval.report import (
+    RESULTS,
+    default_name,
+    describe_findings,
+    describe_verdict,
+    write_report,
+    write_responses,
+)
 from eval.sample import add_scores, eval_prompts, sample_side, score_side, side_by_side
 from eval.winrate import add_outcomes, count_wins, outcome_points, refuse_equal_responses
 from schemas.calls import Backend
@@ -21,9 +28,62 @@ from schemas.manifest import FORMAT
 
 log = logging.getLogger(__name__)
 
+CONTRACT = (
+    *("run", "baseline", "judge", "n", "wins", "losses", "ties", "win_rate", "win_rate_strict"),
+    *("ci95", "detectable"),
+)
+"""What `--json` prints of results.json; the names are a contract."""
 
-def evaluate(cfg: EvalConfig, sides: Matchup) -> dict[str, Any]:
-    """Sample both sides, judge, count and save; the content of results.json, and its path as `results`.
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation that was saved."""
+
+    results: dict[str, Any]
+    """What results.json holds."""
+    path: Path
+    """Of results.json."""
+
+    def summary(self) -> dict[str, Any]:
+        """What `evaluate --json` prints; the names are a contract."""
+        return {**{name: self.results[name] for name in CONTRACT}, "results": str(self.path)}
+
+    def lines(self) -> list[str]:
+        """The result for people to read; what speaks against trusting it comes first."""
+        facts = describe_findings(self.results)
+        width = max(map(len, facts))
+        run, baseline, judge = (self.results[name] for name in ("run", "baseline", "judge"))
+        return [
+            *self.results["notes"],
+            f"{run} against {baseline}, judged by {judge}: {describe_verdict(self.results)}",
+            *(f"  {fact:{width}}  {value}" for fact, value in facts.items()),
+            str(self.path),
+        ]
+
+
+@dataclass(frozen=True)
+class Responded:
+    """Responses of a run that were written to a leaderboard file."""
+
+    run: str
+    prompts: int
+    responses: int
+    unanswered: dict[str, int]
+    """Reason -> prompts."""
+    file: Path
+
+    def summary(self) -> dict[str, Any]:
+        """What `evaluate --responses-only --json` prints."""
+        return {**asdict(self), "file": str(self.file)}
+
+    def lines(self) -> list[str]:
+        """The same for people to read."""
+        unanswered = "".join(f", {count} {reason}" for reason, count in self.unanswered.items())
+        return [f"{self.file}: {self.responses} responses of {self.run} to {self.prompts} prompts{unanswered}"]
+
+
+def evaluate(cfg: EvalConfig, sides: Matchup) -> Evaluated:
+    """Sample both sides, judge, count and save.
 
     Raises UserError when the run's responses are all the baseline's, and when nothing could be judged.
     """
@@ -85,24 +145,17 @@ def evaluate(cfg: EvalConfig, sides: Matchup) -> dict[str, Any]:
         tally.reused_calls,
         time.monotonic() - started,
     )
-    return {**results, "results": str(folder / RESULTS)}
+    return Evaluated(results, folder / RESULTS)
 
 
-def respond(cfg: EvalConfig, run: str, model: Backend, path: Path) -> dict[str, Any]:
-    """Sample the run alone and write a leaderboard file; the JSON object of `--responses-only --json`."""
+def respond(cfg: EvalConfig, run: str, model: Backend, path: Path) -> Responded:
+    """Sample the run alone and write a leaderboard file."""
     validate_eval(cfg)
     with open_session(cfg.data) as session:
         prompts = eval_prompts(cfg, session.store)
         candidates = sample_side(cfg, session, prompts, model, cfg.seed)
     write_responses(path, side_by_side(prompts, candidates, candidates), run)
-    unanswered = candidates.dropped
-    return {
-        "run": run,
-        "prompts": prompts.rows,
-        "responses": candidates.rows,
-        "unanswered": unanswered,
-        "file": str(path),
-    }
+    return Responded(run, prompts.rows, candidates.rows, candidates.dropped, path)
 
 
 def validate_eval(cfg: EvalConfig) -> None:

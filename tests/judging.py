@@ -8,9 +8,8 @@ import polars as pl
 from asking import begin
 
 from curate.store.reviews import read_answers, save_answers
-from curate.store.store import open_table
-from curate.store.workspace import read_build
-from schemas.stages import labeled_stage
+from curate.store.workspace import Workspace
+from schemas.stages import LABELED_STAGES, newest_stage
 from schemas.tables import Annotation, ReviewRecord
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -18,9 +17,10 @@ START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 
 def pairs_of(data: Path, build: str) -> pl.DataFrame:
     """The pairs of a build with their labels as they were made."""
-    tables = read_build(data, build)["tables"]
-    stage = labeled_stage(tables)
-    return open_table(data, stage, tables[stage]).scan().collect()
+    workspace = Workspace(data)
+    keys = workspace.read_build(build).tables
+    stage = newest_stage(LABELED_STAGES, keys)
+    return workspace.open_table(stage, keys[stage]).scan().collect()
 
 
 def ask_about(data: Path, build: str, name: str = "", **given: Any) -> pl.DataFrame:

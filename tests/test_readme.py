@@ -1,4 +1,4 @@
-"""The README says what the commands take, and its transcript is that of the demo."""
+"""The README says what the commands take, its transcript is that of the demo, and no page has a gap left in it."""
 
 import re
 import shlex
@@ -20,6 +20,9 @@ PARSERS = {
     "eval": eval_parser,
     "evaluate": eval_parser,
 }
+PAGES = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))]
+LONG_NAMES = {"CHANGELOG"}
+"""Words in capitals of eight letters and more that are no placeholder."""
 
 
 def commands() -> list[str]:
@@ -72,3 +75,11 @@ def test_the_table_of_rules_is_made_from_their_records():
     table = rules_table()
 
     assert table in README, f"README.md does not hold this table:\n{table}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_no_page_holds_a_placeholder(page):
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    words = re.findall(r"\b[A-Z]{8,}\b", re.sub(r"`[^`]*`", "", text))
+
+    assert set(words) <= LONG_NAMES

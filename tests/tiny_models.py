@@ -96,12 +96,6 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """How far two sets of gradients lie apart: the largest over the tensors of |a - b| / |b|, Euclidean norms."""
-    assert found.keys() == expected.keys()
-    return max(((found[name] - value).norm() / value.norm()).item() for name, value in expected.items())
-
-
 class Listed(list[Row]):
     """Rows in memory that are asked as those in files are."""
 

@@ -5,8 +5,8 @@
 import re
 from collections.abc import Callable, Iterator
 
-from curate.generate.structure import FENCED, LIST_ITEM, is_json
-from curate.generate.words import UNSPACED, has_quote_text, strip_markup
+from curate.screen.text.structure import CODE_BLOCK, LIST_ITEM, is_json
+from curate.screen.text.words import UNSPACED, has_quote_text, strip_markup
 
 Rule = Callable[[str], bool | None]
 """True for a response that keeps to the demand, False for one that breaks it, None where counting does not tell."""
@@ -78,7 +78,7 @@ SIGNS = {
     "exclamation": re.compile("[!！]"),
     "(?:emojis?|emoticons?)": re.compile("[\u2600-\u27bf\U0001f300-\U0001faff]"),
     "(?:lists?|bullets?|bullet points?)": LIST_ITEM,
-    "code": FENCED,
+    "code": CODE_BLOCK,
 }
 NO_SIGNS = {re.compile(rf"{NONE_OF}{name}\b"): sign for name, sign in SIGNS.items()}
 JSON = re.compile(r"\b(?:in|as|valid|only|a|is|be|return|into) (?:\w+ ){0,2}?json\b")

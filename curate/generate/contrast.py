@@ -51,7 +51,7 @@ class ContrastConfig:
     """Instruction for a pair without a named flaw."""
     flaws: tuple[tuple[WrittenFlaw, float], ...] = ()
     """Shares of the flaws that are asked for, as `parse_flaws` gives them; none are asked for without."""
-    version: int = 2
+    version: int = 3
     """Raised when the same recorded calls would give other rows."""
 
     def flaw(self, prompt_id: str) -> WrittenFlaw | None:

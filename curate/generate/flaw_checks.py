@@ -9,9 +9,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import polars as pl
+
 from curate.generate.constraints import constraint_rules
-from curate.generate.structure import LIST_ITEM, broken_form, is_cut
-from curate.generate.words import IS_UNSPACED, content_words, has_quote_text, share_in, strip_markup, words
+from curate.screen.text.refusals import find_refusals
+from curate.screen.text.structure import LIST_ITEM, broken_form
+from curate.screen.text.truncation import find_endings, stops_within
+from curate.screen.text.words import IS_UNSPACED, content_words, has_quote_text, share_in, words
 from schemas.names import WrittenFlaw
 
 NEW_IN_QUOTE = 0.3
@@ -24,47 +28,6 @@ KEPT_UNDER_PADDING = 0.5
 """Share of the chosen response's content words that stand in a padded one."""
 KEPT_IN_ITEM = 0.5
 """Share of a list item's content words that the chosen response or the prompt has, unless the item is new."""
-
-CANNOT = (
-    r"(?:can(?:no|')?t|can not|could not|couldn't|(?:won't|will not)(?: be able to)?|unable to|not able to|"
-    r"rather not|not allowed to|refuse to|(?:don't|do not) (?:think|believe) i (?:can|should))"
-)
-DOING = (
-    r"(?:help|assist|provide|write|answer|do (?:that|this|so)|give|discuss|support|comply|fulfil|continue|create|"
-    r"generate|share|tell|offer|recommend|advise|engage|take part|participate|explain|respond|process|complete|"
-    r"talk|comment|address|accommodate|describe|suggest|produce|compose|(?:go|get) into|list|name|translate|guide|"
-    r"show|carry out|proceed)"
-)
-FIGURE_OF_SPEECH = (
-    r"(?! (?:\w+ ){0,5}enough\b)(?<!help(?= (?:but|myself|feeling|thinking|noticing|wondering|smiling|laughing)\b))"
-    r"(?<!tell(?= you how\b))"
-)
-"""After "I can't": not "recommend this enough", "help but smile" or "tell you how good it is"."""
-REFUSAL = re.compile(
-    rf"\bi(?: am|'m|'d| would)? ?(?:really |afraid |truly |sorry,? |but |i |simply |just )*"
-    rf"{CANNOT} (?:\w+ ){{0,2}}?{DOING}\b{FIGURE_OF_SPEECH}"
-    r"|\bi (?:can't|cannot|can not) in good conscience\b"
-    r"|\bi (?:don't|do not|wouldn't|would not) (?:\w+ )?feel comfortable\b"
-    rf"|\bit would (?:be (?:inappropriate|irresponsible|unethical|wrong)|not be (?:appropriate|responsible|right)) "
-    rf"(?:for me )?to {DOING}\b"
-    r"|\b(?:i|we)(?:'m|'d|'ll| am| will| would| must| have to| need to| going to| like to| respectfully| politely"
-    r"| regretfully)* decline\b"
-    r"|\b(?:i am|i'm) (?:sorry|afraid),? but (?:this|that|your|the) \w+ (?:is|goes|falls|seems|involves|violates)"
-    r"|\b(?:i'm|i am) not comfortable\b"
-    r"|\bas an ai\b.{0,60}\b(?:can't|cannot|unable|not able|do not|don't|not allowed)\b"
-    r"|\b(?:against|violates?) (?:my|our|the) (?:\w+ )?(?:guidelines|polic(?:y|ies)|principles|programming)"
-    r"|\bunable to (?:assist|help|comply|fulfil|provide|answer)|\bnot (?:something|anything) i can (?:help|assist|do)"
-    r"|(?:抱歉|对不起|對不起|很遗憾|很遺憾).{0,12}(?:不能|无法|無法|不可以)|我(?:不能|无法|無法)(?:帮|協|协|提供|回答|回應|回应|满足|滿足)"
-    r"|申し訳.{0,20}(?:できません|できかねます|お答え|お手伝い)|お(?:答え|手伝い)(?:することは)?できません"
-    r"|(?:죄송|미안).{0,20}(?:없습니다|수 없)"
-    r"|\btut mir leid,? aber\b|\bdabei kann ich (?:\w+ )?nicht helfen|\bich kann (?:\w+ ){0,4}nicht (?:helfen|geben)"
-    r"|\bje (?:suis )?(?:vraiment )?(?:désolée?,? mais|ne peux pas)\b"
-    r"|\blo siento,? (?:pero )?no puedo\b|\bno puedo (?:ayudar|proporcionar|responder)"
-    r"|\b(?:mi dispiace|spiacente),? (?:ma )?non posso\b|\bdesculpe?,? (?:mas )?não posso\b"
-    r"|(?:извините|простите|к сожалению).{0,20}(?:не могу|не можем)|\bя не могу (?:помочь|ответить|предоставить)"
-)
-OPENING = 240
-"""Signs at the start in which a refusal is looked for."""
 
 URL = re.compile(r"(?:https?://|www\.|doi\.org/|doi:)\S+", re.IGNORECASE)
 FIGURE = re.compile(r"\d+(?:[.,:/]\d+)*")
@@ -100,8 +63,8 @@ def leaves_out(written: Written) -> bool:
         and not has_quote_text(written.quote, written.rejected)
         and 1 - share_in(left_out, rest) >= NEW_IN_QUOTE
         and share_in(content_words(written.chosen), rest) >= LEFT_OF_CHOSEN
-        and not is_truncated(written)
         and not is_refusal(written)
+        and not is_truncated(written)
     )
 
 
@@ -155,16 +118,14 @@ def is_malformed(written: Written) -> bool:
 
 def is_refusal(written: Written) -> bool:
     """The rejected response begins with a refusal, the chosen one does not."""
-    return refuses(written.rejected) and not refuses(written.chosen)
-
-
-def refuses(text: str) -> bool:
-    return bool(REFUSAL.search(strip_markup(text)[:OPENING]))
+    chosen, rejected = find_refusals(pl.Series([written.chosen, written.rejected]))
+    return rejected and not chosen
 
 
 def is_truncated(written: Written) -> bool:
     """The rejected response stops in the middle, the chosen one does not."""
-    return is_cut(written.rejected, written.chosen) and not is_cut(written.chosen)
+    chosen, rejected = find_endings(pl.Series([written.chosen, written.rejected]))
+    return chosen != "yes" and (rejected == "yes" or stops_within(written.rejected, written.chosen))
 
 
 def is_unsupported(written: Written) -> bool:

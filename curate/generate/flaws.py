@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from curate.generate.flaw_checks import Written
-from curate.generate.words import are_similar, strip_markup, words
+from curate.screen.text.words import are_similar, strip_markup, words
 from schemas.errors import UserError
 from schemas.ids import normalize
 from schemas.names import WRITTEN_FLAWS, Severity, UnpairedReason, WrittenFlaw

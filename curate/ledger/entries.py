@@ -118,7 +118,7 @@ def call_key(backend: Backend, request: Request) -> str:
     return digest([call_identity(backend, request), request.sampling])[:32]
 
 
-def sampled_otherwise(request: Request) -> str:
+def other_sampling(request: Request) -> str:
     """The sampling parameters but `max_tokens`, as JSON."""
     others = {name: value for name, value in request.sampling.items() if name != "max_tokens"}
     return json.dumps(others, sort_keys=True)

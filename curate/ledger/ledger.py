@@ -23,10 +23,10 @@ from curate.ledger.entries import (
     PendingCall,
     call_identity,
     find_cut_slots,
+    other_sampling,
     read_answer,
     read_slots,
     request_content,
-    sampled_otherwise,
     write_answer,
 )
 from curate.ledger.leases import DiskReserve, Leases
@@ -62,15 +62,6 @@ CREATE TABLE IF NOT EXISTS calls (
 CREATE INDEX IF NOT EXISTS calls_identity ON calls (identity);
 """
 
-FROM_VERSION_1 = """
-ALTER TABLE calls RENAME TO calls_1;
-{tables}
-INSERT INTO calls SELECT call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at, answered_at,
-    answer, numbers, input_tokens, output_tokens, json_extract(answer, '$.failure'), 0,
-    CASE WHEN model LIKE 'http%' OR model LIKE 'openai:%' OR model LIKE 'nim:%' THEN NULL ELSE 0 END, NULL FROM calls_1;
-DROP TABLE calls_1;
-"""
-
 
 @dataclass
 class Claim:
@@ -96,25 +87,24 @@ class Ledger:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._migrate()
+            self._make_tables()
         except (sqlite3.DatabaseError, OSError) as error:
             raise ledger_error(path, error) from error
 
-    def _migrate(self) -> None:
+    def _make_tables(self) -> None:
         found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        if found > VERSION:
+        if found not in (0, VERSION):
             raise UserError(
-                f"{self.path} was written by a newer pairwright (version {found}, this one reads {VERSION}); upgrade"
+                f"{self.path} was written by another pairwright (version {found}, this one reads {VERSION}); "
+                + ("upgrade" if found > VERSION else "give another --data folder")
             )
         self._db.execute("PRAGMA journal_mode = WAL")
         # An answer that was paid for must outlive a power cut, not only a killed process.
         self._db.execute("PRAGMA synchronous = FULL")
-        if found < VERSION:
-            # Another process may be doing the same: whoever has the lock looks again.
+        if not found:
+            # Another process may be doing the same: every statement may come twice.
             with self._writing():
-                found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-                script = FROM_VERSION_1.format(tables=TABLES) if found == 1 else TABLES if found == 0 else ""
-                for statement in script.split(";"):
+                for statement in TABLES.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -147,7 +137,7 @@ class Ledger:
         if not missing:
             return claim
         if self.is_full:
-            raise no_room(self.path, "the reserve for answers is used up")
+            raise disk_full_error(self.path, "the reserve for answers is used up")
         try:
             self._leases.hold()
             self._spare.keep()
@@ -294,7 +284,7 @@ class Ledger:
             if is_others or call_id in self._making:
                 claim.busy.append(call_id)
                 continue
-            donor = donors.get((identities[call_id], sampled_otherwise(request)))
+            donor = donors.get((identities[call_id], other_sampling(request)))
             claim.held[call_id] = PendingCall(slots) if slots else donor or PendingCall([None] * request.n)
 
     def _look_up(self, call_ids: Sequence[str], claim: Claim) -> dict[str, tuple[str, PartialResponses | None]]:
@@ -316,7 +306,7 @@ class Ledger:
     def _donors(self, requests: Sequence[Request], identities: Sequence[str]) -> dict[tuple[str, str], PendingCall]:
         """Identity and other sampling -> what the call under the largest smaller `max_tokens` leaves to make."""
         limits = {
-            (identity, sampled_otherwise(request)): request.sampling["max_tokens"]
+            (identity, other_sampling(request)): request.sampling["max_tokens"]
             for identity, request in zip(identities, requests, strict=True)
             if request.kind == "generate" and "max_tokens" in request.sampling
         }
@@ -372,7 +362,7 @@ def is_full(error: Exception) -> bool:
     return "full" in str(error) or "disk I/O" in str(error) or (isinstance(error, OSError) and error.errno in NO_ROOM)
 
 
-def no_room(path: Path, why: object) -> UserError:
+def disk_full_error(path: Path, why: object) -> UserError:
     return UserError(
         f"no room to write {path} ({why}); free some space, then give the same command again: "
         "everything so far is saved"
@@ -382,7 +372,7 @@ def no_room(path: Path, why: object) -> UserError:
 def ledger_error(path: Path, error: Exception) -> UserError:
     """The error for a ledger that cannot be used, with what to do."""
     if is_full(error):
-        return no_room(path, error)
+        return disk_full_error(path, error)
     if "not a database" in str(error) or "malformed" in str(error):
         return UserError(f"{path} is damaged ({error}); move it away to start a new ledger")
     return UserError(f"cannot use the ledger {path}: {error}; name another folder with --data")

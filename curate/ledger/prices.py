@@ -71,7 +71,7 @@ class Prices:
             return FREE
         tables = list(self.newest_first())
         names = [price_name, *(table.aliases[price_name] for table in tables if price_name in table.aliases)]
-        return next((price for table in tables if (price := table.listed(names))), None)
+        return next((price for table in tables if (price := table.find_price(names))), None)
 
     def newest_first(self) -> Iterator["Prices"]:
         """This table and those that it comes before."""
@@ -80,8 +80,8 @@ class Prices:
             yield table
             table = table.older
 
-    def listed(self, names: Sequence[str]) -> Price | None:
-        """The price in this table alone, by the name of a model or its aliases."""
+    def find_price(self, names: Sequence[str]) -> Price | None:
+        """What this table alone says of a model by its own name and others that stand for it."""
         for name in names:
             if name in self.models:
                 return self.models[name]

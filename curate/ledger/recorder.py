@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from curate.ledger.entries import Entry, PartialResponses, PendingCall, State, call_key, request_rest
-from curate.ledger.ledger import Ledger, no_room
+from curate.ledger.ledger import Ledger, disk_full_error
 from curate.ledger.progress import Progress
 from curate.ledger.spend_cap import Budget
 from schemas.calls import Backend, CallResult, Request
@@ -93,7 +93,7 @@ class Recorder:
         while waiting:
             claim = self.ledger.claim(backend, [(call_id, requests[first[call_id]]) for call_id in waiting])
             answers |= claim.answers
-            self._reused(len(claim.answers))
+            self._count_reused(len(claim.answers))
             held = {first[call_id]: found for call_id, found in claim.held.items()}
             try:
                 self._make(backend, requests, held, ids, answers)
@@ -126,7 +126,7 @@ class Recorder:
             answers[ids[i]] = found.refusal or CallResult(tuple(slot for slot in found.slots if slot))
             entry = Entry(ids[i], requests[i], "answered", answers[ids[i]], found.slots, found.reused_from)
             answers |= self.ledger.record([entry])
-        self._reused(len(whole))
+        self._count_reused(len(whole))
         todo = set(held)
         while todo:
             for i in todo:
@@ -146,11 +146,11 @@ class Recorder:
                 answers |= late
                 again -= {i for i, _ in group if ids[i] in late}
                 left -= len(group)
-                self._made(backend, [(held[i], answer) for i, answer in group])
+                self._count_made(backend, [(held[i], answer) for i, answer in group])
                 if self.ledger.is_full:
-                    self.allowance.stop(no_room(self.ledger.path, "the reserve for answers is in use"))
+                    self.allowance.stop(disk_full_error(self.ledger.path, "the reserve for answers is in use"))
                 if not backend.is_remote:
-                    self.allowance.took(time.monotonic() - began)
+                    self.allowance.note_duration(time.monotonic() - began)
                     if left:
                         self.allowance.check()
                     began = time.monotonic()
@@ -158,13 +158,13 @@ class Recorder:
             self.allowance.raise_stop()
             todo = again
 
-    def _reused(self, calls: int) -> None:
+    def _count_reused(self, calls: int) -> None:
         with self._lock:
             for recorder in {self, self._whole}:
                 recorder.tally.add(reused_calls=calls)
         self.progress.reuse(calls)
 
-    def _made(self, backend: Backend, made: Sequence[tuple[PendingCall, CallResult]]) -> None:
+    def _count_made(self, backend: Backend, made: Sequence[tuple[PendingCall, CallResult]]) -> None:
         """Count calls, and stop the run when too many fail: those under way are still waited for."""
         failed = [answer for _, answer in made if answer.failure == "failed_call"]
         with self._lock:

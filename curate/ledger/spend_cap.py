@@ -103,6 +103,6 @@ class Budget:
                 self.unpriced_calls += 1
             self.spent_usd += (most_usd if cost_usd is None else cost_usd) or 0.0
 
-    def took(self, seconds: float) -> None:
+    def note_duration(self, seconds: float) -> None:
         """A call, or a batch of them, took so long."""
         self._longest_s = max(self._longest_s, seconds)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,14 +53,8 @@ class Encoder:
         return self._engine.encode(cut) if cut else np.zeros((0, self.dimensions), np.float32)
 
     @cached_property
-    def _engine(self) -> "Engine":
+    def _engine(self) -> "OnCpu | OnGpu":
         return OnGpu(self._folder) if has_gpu() else OnCpu(self._folder, embedded_graph("minilm"))
-
-
-class Engine(Protocol):
-    """Makes vectors of texts."""
-
-    def encode(self, texts: Sequence[str]) -> Vectors: ...
 
 
 class OnCpu:

@@ -56,6 +56,20 @@ class CallFailed(ResponseError):
         self.cost_usd = cost_usd
 
 
+@dataclass
+class Try:
+    """One try of a call."""
+
+    cost: float | None
+    """What it has cost where it gave nothing; None where that is not known."""
+    is_last_chance: bool
+    """Another failed connection ends the run."""
+    problem: str = ""
+    is_fault: bool = True
+    """It counts among the tries after which the call is given up."""
+    most_tries: int = TRIES
+
+
 class Endpoint:
     """Runs calls to one address on an event loop of its own, for as many threads as want to."""
 
@@ -184,7 +198,6 @@ class Endpoint:
         UserError or CapReached when the run must stop.
         """
         key = self._key()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         problem, faults, first_began = "", 0, float("inf")
         charged: float | None = 0.0
         wait_s = 0.0
@@ -200,60 +213,85 @@ class Endpoint:
                 raise CallFailed(f"{problem}; the run ended before another try", None) from stop
             began = time.monotonic()
             first_began = min(first_began, began)
-            cost, is_settled = None if most_usd != 0 else 0.0, False
             wait_s = random.uniform(0, min(self.terms.longest_backoff_s, 0.5 * 2 ** min(attempt, 10)))
             # An endpoint that was there, and is gone or busy for a while, is no fault of the call.
             is_patient = began - first_began < self.terms.patience_s
-            is_fault, tries = True, TRIES
+            tried = Try(None if most_usd != 0 else 0.0, is_last_chance=faults >= 2)
+            found = None
             try:
-                async with self._session.post(self._url + path, json=body, headers=headers) as reply:
-                    raw = mask_key(await reply.read(), key)
-                    self._was_reached = True
-                    if reply.status == 200:
-                        found = json_object(raw)
-                        if isinstance(found, dict):
-                            self._slots.succeeded()
-                            self._answered_at = time.monotonic()
-                            is_settled = True
-                            return Reply(found, most_usd, time.monotonic() - began, charged)
-                        problem = found
-                    else:
-                        if reply.status not in CHARGED:
-                            cost = 0.0
-                        problem = f"HTTP {reply.status}: {error_message(raw, key)}"
-                        if reply.status not in TRANSIENT or "insufficient_quota" in problem:
-                            self._refuse(reply.status, problem, body)
-                        if reply.status in OVERLOAD:
-                            self._slots.overloaded(began)
-                        pause_s = retry_after_s(reply.headers.get("Retry-After"))
-                        self._paused_until = max(self._paused_until, time.monotonic() + pause_s)
-                        is_fault = reply.status != 429 or not is_patient
-                        tries = 2 * TRIES if reply.status in GONE else TRIES
-            except TimeoutError:
-                self._slots.overloaded(began)
-                problem = f"no answer within {self.terms.timeout_s:g} s"
-            except aiohttp.ClientConnectorError as error:
-                cost = 0.0
-                problem = f"cannot connect to {self._url} ({connection_problem(error)})"
-                is_fault = not self._was_reached
-                if not is_patient or (is_fault and faults >= 2):
-                    raise UserError(f"{self._name}: {problem}; is the server running?") from error
-            except aiohttp.InvalidURL as error:
-                cost = 0.0
-                raise UserError(f"{self._name}: {self._url} is no address of a server") from error
-            except aiohttp.ClientError as error:
-                problem = f"the connection broke ({type(error).__name__})"
+                found = await self._try(path, body, key, is_patient, tried)
+                if found is not None:
+                    return Reply(found, most_usd, time.monotonic() - began, charged)
             finally:
                 # A try that broke off after it was sent may have been charged: its reserve stays spent.
-                self.terms.allowance.took(time.monotonic() - began)
-                if not is_settled:
-                    self.terms.allowance.settle(most_usd, cost)
-                    charged = None if cost is None else charged
+                self.terms.allowance.note_duration(time.monotonic() - began)
+                if found is None:
+                    self.terms.allowance.settle(most_usd, tried.cost)
+                    charged = None if tried.cost is None else charged
+            problem = tried.problem
             self._note(problem)
-            faults += is_fault
-            if faults >= tries:
+            faults += tried.is_fault
+            if faults >= tried.most_tries:
                 break
         raise CallFailed(f"{problem}, after {attempt + 1} tries", charged)
+
+    async def _try(
+        self, path: str, body: dict[str, Any], key: str, is_patient: bool, tried: Try
+    ) -> dict[str, Any] | None:
+        """One request: the object of a good response, else None with the problem in `tried`."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        began = time.monotonic()
+        try:
+            async with self._session.post(self._url + path, json=body, headers=headers) as reply:
+                raw = mask_key(await reply.read(), key)
+                self._was_reached = True
+                if reply.status != 200:
+                    self._read_error(reply, raw, key, body, began, is_patient, tried)
+                    return None
+                found = json_object(raw)
+                if isinstance(found, dict):
+                    self._slots.succeeded()
+                    self._answered_at = time.monotonic()
+                    return found
+                tried.problem = found
+        except TimeoutError:
+            self._slots.overloaded(began)
+            tried.problem = f"no answer within {self.terms.timeout_s:g} s"
+        except aiohttp.ClientConnectorError as error:
+            tried.cost = 0.0
+            tried.problem = f"cannot connect to {self._url} ({connection_problem(error)})"
+            tried.is_fault = not self._was_reached
+            if not is_patient or (tried.is_fault and tried.is_last_chance):
+                raise UserError(f"{self._name}: {tried.problem}; is the server running?") from error
+        except aiohttp.InvalidURL as error:
+            tried.cost = 0.0
+            raise UserError(f"{self._name}: {self._url} is no address of a server") from error
+        except aiohttp.ClientError as error:
+            tried.problem = f"the connection broke ({type(error).__name__})"
+        return None
+
+    def _read_error(
+        self,
+        reply: aiohttp.ClientResponse,
+        raw: bytes,
+        key: str,
+        body: dict[str, Any],
+        began: float,
+        is_patient: bool,
+        tried: Try,
+    ) -> None:
+        """What a status other than 200 means: raises Refused where trying again is of no use, else slows down."""
+        if reply.status not in CHARGED:
+            tried.cost = 0.0
+        tried.problem = f"HTTP {reply.status}: {error_message(raw, key)}"
+        if reply.status not in TRANSIENT or "insufficient_quota" in tried.problem:
+            self._refuse(reply.status, tried.problem, body)
+        if reply.status in OVERLOAD:
+            self._slots.overloaded(began)
+        pause_s = retry_after_s(reply.headers.get("Retry-After"))
+        self._paused_until = max(self._paused_until, time.monotonic() + pause_s)
+        tried.is_fault = reply.status != 429 or not is_patient
+        tried.most_tries = 2 * TRIES if reply.status in GONE else TRIES
 
     def _note(self, problem: str) -> None:
         """Log now and then that the endpoint does not answer, while nothing else shows."""

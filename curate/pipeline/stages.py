@@ -172,6 +172,10 @@ class Calls:
     """Responses, each up to `max_tokens`, that stand in such a call."""
 
 
+NO_CALLS = Calls("generator", lambda state: 0)
+"""Of a stage that asks no model."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One entry of the list."""
@@ -189,8 +193,8 @@ class Stage:
     applies: Callable[[BuildState], bool] = lambda state: True
     """Whether a build has it."""
     tools: Callable[[BuildState], dict[str, Any]] = lambda state: {}
-    """Its tools, which change no row."""
-    calls: Calls | None = None
+    """What it works with besides, which changes no row."""
+    calls: Calls = NO_CALLS
     is_screening: bool = False
     """It comes after the pairs are made, and is gone through again when a build is screened again."""
 

@@ -65,8 +65,8 @@ def latest_answers(answers: pl.DataFrame) -> pl.DataFrame:
     return answers.sort("answered_at").unique(KEY[:2], keep="last", maintain_order=True)
 
 
-def withdrawn(history: pl.DataFrame, taken_back: pl.DataFrame) -> pl.DataFrame:
-    """A row of `Annotation` without content for each answer of `history` that was taken back.
+def withdraw_answers(history: pl.DataFrame, taken_back: pl.DataFrame) -> pl.DataFrame:
+    """A row of `Annotation` without content for each answer of `history` that stands no more.
 
     `taken_back` has `record_id`, `reviewer` and `answered_at`, which is null where nobody knows when: the moment
     after the answer is taken, which is the same at every pull. What was never submitted, or is withdrawn already,

@@ -24,11 +24,6 @@ def display_text(text: str, empty: str = "(empty response)", longest: int = LONG
     return f"{text[:half]}\n\n[... {left_out:,} characters are left out here ...]\n\n{text[-half:]}"
 
 
-def is_cut(text: str) -> bool:
-    """Whether `text` is shortened for display."""
-    return len(text) > LONGEST
-
-
 def display_messages(
     messages: Sequence[Mapping[str, str]], show: Callable[[str, str], str] = display_text
 ) -> list[dict[str, str]]:

@@ -33,7 +33,7 @@ def has_small_margin() -> pl.Expr:
     return (margin_share() <= SMALL_SHARE).fill_null(True)
 
 
-def pool(rows: pl.DataFrame, records: int) -> pl.DataFrame:
+def draw_pool(rows: pl.DataFrame, records: int) -> pl.DataFrame:
     """The pairs to choose `records` among: some at random of those of small margin, others where these run out.
 
     `rows` has `is_small` and `number`, a random number, whose order the pool has.
@@ -52,7 +52,7 @@ def spread_over_groups(rows: pl.DataFrame, records: int) -> pl.DataFrame:
     )
 
 
-def farthest_first(vectors: NDArray[np.float32], taken: NDArray[np.float32], records: int) -> NDArray[np.int64]:
+def pick_farthest_first(vectors: NDArray[np.float32], taken: NDArray[np.float32], records: int) -> NDArray[np.int64]:
     """The places of `records` vectors, each the one least like all before it and all of `taken`.
 
     Both are (texts, dimensions) of length 1. Likeness is the cosine; greedy k-center (Gonzalez, 1985). Texts without
@@ -80,7 +80,7 @@ def margin_share() -> pl.Expr:
     return pl.col("margin").rank("average").over("source") / pl.col("margin").count().over("source")
 
 
-def suspicion() -> pl.Expr:
+def suspicion_score() -> pl.Expr:
     """Suspicion of each pair, over a frame of all pairs: `source`, `margin`, `flags` and `is_disputed`.
 
     Minus the logarithm of `margin_share`, plus the weights of its flags: were the logarithms of likelihood ratios

@@ -39,7 +39,7 @@ class Population:
         return pl.DataFrame({"pair_id": pair_ids}).join(found, on="pair_id", how="left", maintain_order="left")
 
 
-def population(data: Path, name: str, include_dropped: bool) -> Population:
+def read_population(data: Path, name: str, include_dropped: bool) -> Population:
     """The pairs of a build or mix. Raises UserError for a name that is neither, with the nearest one."""
     builds, mixes = Workspace(data).build_names(), Workspace(data).mix_names()
     if name in builds:

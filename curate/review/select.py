@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from curate.models.encoder import minilm_encoder
 from curate.review.config import ChoiceConfig, ExportConfig, PushConfig
-from curate.review.diverse import farthest_first, has_small_margin, pool, spread_over_groups, suspicion
-from curate.review.population import Population, population
-from curate.review.strata import NO_MARGIN, band_edges, drawn, make_strata, ranked, with_bands
+from curate.review.diverse import draw_pool, has_small_margin, pick_farthest_first, spread_over_groups, suspicion_score
+from curate.review.population import Population, read_population
+from curate.review.strata import NO_MARGIN, add_bands, band_edges, draw_audit, make_strata, rank_for_audit
 from curate.screen.human import text_key
 from curate.screen.similar.embeddings import make_embed
 from curate.screen.similar.semantic import prompt_texts
@@ -46,12 +46,12 @@ def choose_records(cfg: PushConfig | ExportConfig, name: str) -> pl.DataFrame:
     if review is None and read_answers(cfg.data, name).is_empty():
         # Records whose review was never saved: nobody has seen them, and the same ones are chosen again.
         asked = asked.clear()
-    pairs = population(cfg.data, name, cfg.include_dropped)
+    pairs = read_population(cfg.data, name, cfg.include_dropped)
     # As `Population.rows` has it.
     key = pl.col("record_id") if cfg.include_dropped else text_key("record_id")
     review = continue_review(review, Review(name, pairs.kind, cfg.seed, cfg.min_submitted))
     review = replace(review, edges=band_edges(pairs.rows) | review.edges)
-    rows = add_facts(with_bands(pairs.rows, review.edges), asked, review, key)
+    rows = add_facts(add_bands(pairs.rows, review.edges), asked, review, key)
 
     def by_prompt(among: pl.DataFrame, taken: pl.DataFrame, records: int) -> pl.DataFrame:
         return unlike_prompts(among, taken, records, pairs, cfg.data)
@@ -108,7 +108,7 @@ def add_facts(rows: pl.DataFrame, asked: pl.DataFrame, review: Review, key: pl.E
     earlier = asked.select("sampler", key=key)
     keys_of = {sampler: earlier.filter(pl.col("sampler") == sampler)["key"].implode() for sampler in ("random", "gold")}
     return rows.with_columns(
-        suspicion().alias("suspicion"),
+        suspicion_score().alias("suspicion"),
         has_small_margin().alias("is_small"),
         hash_ids(rows["key"], review.seed, f"audit of {review.name}").alias("number"),
         is_asked=pl.col("key").is_in(earlier["key"].implode()),
@@ -125,7 +125,7 @@ def extend_audit(rows: pl.DataFrame, cfg: ChoiceConfig) -> tuple[pl.DataFrame, p
     share = 0.0 if cfg.only_flagged else cfg.random_share
     if share == 0:
         return rows.clear().with_columns(probability=pl.lit(1.0)), None
-    turns = ranked(rows)
+    turns = rank_for_audit(rows)
     new = turns.filter(~pl.col("is_asked"))["turn"]
     if len(new) <= cfg.records:
         size = turns.height
@@ -133,7 +133,7 @@ def extend_audit(rows: pl.DataFrame, cfg: ChoiceConfig) -> tuple[pl.DataFrame, p
         size = int(turns["was_audit"].sum()) + math.ceil(share * cfg.records - ROUNDING)
         # Of a dataset that has changed, much of what was asked may not be drawn any more.
         size = min(size, int(new[cfg.records]))
-    return drawn(turns, size), make_strata(turns, size)
+    return draw_audit(turns, size), make_strata(turns, size)
 
 
 def pick_rows(rows: pl.DataFrame, audit: pl.DataFrame, cfg: ChoiceConfig, unlike: Unlike) -> pl.DataFrame:
@@ -166,7 +166,7 @@ def unlike_prompts(
     among: pl.DataFrame, taken: pl.DataFrame, records: int, pairs: Population, data: Path
 ) -> pl.DataFrame:
     """Rows of small margin whose prompts are unlike each other and those taken, by vectors where it was built with."""
-    candidates = pool(among, records)
+    candidates = draw_pool(among, records)
     if not pairs.is_embedded:
         log.info("diverse records are spread over prompts at random, for not all of these pairs were embedded")
         return spread_over_groups(candidates, records)
@@ -178,7 +178,7 @@ def unlike_prompts(
         texts = pairs.texts_of(rows["pair_id"]).lazy()
         return embed(prompt_texts(texts, np.arange(rows.height)), rows.height).astype(np.float32)
 
-    return candidates[farthest_first(vectors(candidates), vectors(taken), records)]
+    return candidates[pick_farthest_first(vectors(candidates), vectors(taken), records)]
 
 
 def update_audit(asked: pl.DataFrame, audit: pl.DataFrame, key: pl.Expr) -> pl.DataFrame:
@@ -230,7 +230,7 @@ def add_texts(picked: pl.DataFrame, pairs: Population) -> pl.DataFrame:
 
 
 def arrange_batch(batch: pl.DataFrame, asked: pl.DataFrame, review: Review, overlap: float) -> pl.DataFrame:
-    """A batch as rows of `ReviewRecord`; hashes decide which response comes first and which records get two reviewers.
+    """A batch as rows of `ReviewRecord`: which response is shown first and which records two people judge go by hashes.
 
     By their ids, which are hashes, the records are in random order: a reviewer who stops early has judged a
     fair sample, and nobody sees from its place why a record was chosen.

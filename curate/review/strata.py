@@ -42,7 +42,7 @@ def band_names(edges: Sequence[float]) -> list[str]:
     return [f"up to {shown[0]}", *map(" to ".join, pairwise(shown)), f"above {shown[-1]}"]
 
 
-def with_bands(rows: pl.DataFrame, edges: Mapping[str, Sequence[float]]) -> pl.DataFrame:
+def add_bands(rows: pl.DataFrame, edges: Mapping[str, Sequence[float]]) -> pl.DataFrame:
     """The rows with `band`, and `place`, that of the band among those of its source; pairs without margin come last."""
     of_source = pl.col("source")
     places = [
@@ -66,7 +66,7 @@ def with_bands(rows: pl.DataFrame, edges: Mapping[str, Sequence[float]]) -> pl.D
     return placed.join(names, on=["source", "place"], how="left", maintain_order="left")
 
 
-def ranked(rows: pl.DataFrame) -> pl.DataFrame:
+def rank_for_audit(rows: pl.DataFrame) -> pl.DataFrame:
     """The pairs in the order in which they come into the audit, with `turn` from 0: the first n are one of n records.
 
     `rows` are all pairs with `source`, `band`, `place` and `number`, their random number. Every stratum gives its
@@ -86,7 +86,7 @@ def ranked(rows: pl.DataFrame) -> pl.DataFrame:
 def make_strata(turns: pl.DataFrame, records: int) -> pl.DataFrame:
     """The strata of an audit of so many records, `source`, `band`, `pairs` and `drawn`: by source, then by margin.
 
-    `turns` is what `ranked` returns.
+    `turns` is what `rank_for_audit` returns.
     """
     counts = turns.group_by("source", "place", "band").agg(
         pairs=pl.len().cast(pl.Int64), drawn=(pl.col("turn") < records).sum().cast(pl.Int64)
@@ -94,10 +94,10 @@ def make_strata(turns: pl.DataFrame, records: int) -> pl.DataFrame:
     return counts.sort("source", "place").drop("place")
 
 
-def drawn(turns: pl.DataFrame, records: int) -> pl.DataFrame:
+def draw_audit(turns: pl.DataFrame, records: int) -> pl.DataFrame:
     """The pairs of an audit of so many records, with `probability`: the share of its stratum that is drawn.
 
-    `turns` is what `ranked` returns.
+    `turns` is what `rank_for_audit` returns.
     """
     share = (pl.col("turn") < records).mean().over("source", "place")
     return turns.with_columns(probability=share).filter(pl.col("turn") < records)

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from curate.screen.benchmark_prompts import Benchmark
-from curate.screen.text.ngrams import MULTIPLIER, HashedWords, Hashes, hash_words
+from curate.screen.text.ngrams import HashedWords, hash_words
+from curate.screen.text.word_runs import sum_by_text
 from schemas.tables import Contaminated
-
-Places = NDArray[np.int64]
 
 SHORT, LONG = 8, 13
 """Words of the runs that are counted, and of a run that is enough alone."""
@@ -19,6 +17,8 @@ KEPT_COVERAGE = 0.25
 """Least share of a prompt that is written down: a threshold may be lowered to it."""
 DROPPED_COVERAGE = 0.5
 """Share of a prompt that makes a hit: which of several prompts is named goes by it."""
+WHOLE = 0
+"""Length of the run that is a whole prompt."""
 SEVERAL_PROMPTS = 3
 """A run in so many prompts of one file is the wording of its template, not of a prompt."""
 MANY_GROUPS = 50
@@ -33,7 +33,7 @@ class ContaminationConfig:
 
     benchmarks: tuple[tuple[str, str], ...]
     """Name and SHA-256 of each file of evaluation prompts."""
-    version: int = 1
+    version: int = 2
     """Raised when the same pairs would give other rows."""
 
 
@@ -42,43 +42,38 @@ def find_contamination(
 ) -> pl.DataFrame:
     """A row of `Contaminated` for each pair with 13 words in a row, or a quarter of the 8-grams, of a prompt.
 
-    All turns and both responses are searched. A prompt of fewer than 8 words must be a whole user turn. Runs of words
-    that stand in several prompts of a file, or in many of the build, do not count, but a prompt that is there as a
-    whole user turn always does. Read in blocks: what a pair was found to hold is kept once for all pairs that hold the
-    same, so a million copies take no more room than one.
+    Let a letter be a word, and a prompt be "A B C D E F G H I J K L M N". It has 7 runs of eight words (A to H, B to I,
+    up to G to N) and 2 runs of 13.
+
+    - "x A B C D E F G H I J K L M y" holds 6 of 7 (coverage 0.86), and A to M, which is enough alone.
+    - "A B C D E F G H I J x K L M N" holds 3 of 7 (coverage 0.43) and no 13 in a row.
+    - "A B C D E F G H" holds 1 of 7 (coverage 0.14), which is too little for a row.
+    - "A B C D" is not found in longer texts: a prompt of fewer than 8 words must be a whole user turn.
+
+    All turns and both responses are searched. Runs of words that stand in several prompts of a file, or in many of the
+    build, do not count, but a prompt that is there as a whole user turn always does. Read in blocks: what a pair was
+    found to hold is kept once for all pairs that hold the same, so a million copies take no more room than one.
     """
-    runs = benchmark_runs(benchmarks)
-    found = find_sets(pairs, runs)
-    best = best_prompts(found, runs)
+    runs, prompts = benchmark_runs(benchmarks)
+    held, sets = find_sets(pairs, runs)
+    best = best_prompts(held, sets, runs, prompts)
     order = pl.DataFrame({"name": range(len(benchmarks)), "against": [benchmark.name for benchmark in benchmarks]})
     return (
-        found.pairs.join(best, on="set", how="inner", maintain_order="left")
+        held.join(best, on="set", how="inner", maintain_order="left")
         .join(order, on="name", how="left", maintain_order="left")
         .select(Contaminated.column_names())
         .pipe(Contaminated.cast)
     )
 
 
-@dataclass(frozen=True)
-class BenchmarkRuns:
-    """All runs of words to look for; the place of a run in `table.run` is its number."""
+def benchmark_runs(benchmarks: Sequence[Benchmark]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The runs of words to look for, and the prompts they are of.
 
-    short: Hashes
-    """Sorted; run i is number i."""
-    long: Hashes
-    """Sorted; run i is number len(short) + i."""
-    whole: Hashes
-    """Sorted; whole prompts, numbered after the others."""
-    table: pl.DataFrame
-    """run, length (8, 13 or 0 for a whole prompt) and prompt; a run of several prompts has a row for each."""
-    prompts: pl.DataFrame
-    """prompt (its number), name (of its file), place in the file, total: distinct 8-grams."""
-
-
-def benchmark_runs(benchmarks: Sequence[Benchmark]) -> BenchmarkRuns:
-    """The runs of all prompts but those that several prompts of one file share."""
-    texts = pl.Series([text for benchmark in benchmarks for text in benchmark.prompts], dtype=pl.String)
-    words = hash_words(texts)
+    Runs: run (its hash), length (8, 13 or 0 for a whole prompt), prompt, and is_template where several prompts of one
+    file share it; a run of several prompts has a row for each. Prompts: prompt (its number), name (of its file), place
+    in the file, total (distinct 8-grams).
+    """
+    words = hash_words(pl.Series([text for benchmark in benchmarks for text in benchmark.prompts], dtype=pl.String))
     prompts = pl.DataFrame(
         {
             "name": [name for name, benchmark in enumerate(benchmarks) for _ in benchmark.prompts],
@@ -86,59 +81,46 @@ def benchmark_runs(benchmarks: Sequence[Benchmark]) -> BenchmarkRuns:
         },
         schema={"name": pl.Int64, "place": pl.Int64},
     ).with_row_index("prompt")
-    parts, hashes, first = [], [], 0
-    for length in (SHORT, LONG, 0):
-        grams = words.ngrams(length) if length else whole_texts(words)
-        rows = pl.DataFrame({"hash": grams.hashes, "prompt": grams.owners().astype(np.uint32)}).unique()
-        if length == SHORT:
-            totals = rows.group_by("prompt").agg(total=pl.len())
-        if length:
-            named = rows.join(prompts.select("prompt", "name"), on="prompt")
-            rows = named.filter(pl.len().over("hash", "name").max().over("hash") < SEVERAL_PROMPTS)
-        known = rows["hash"].unique().sort().to_numpy()
-        numbers = np.searchsorted(known, rows["hash"].to_numpy()) + first
-        parts.append(
-            rows.select("prompt", run=pl.Series(numbers, dtype=pl.UInt32), length=pl.lit(length, dtype=pl.UInt8))
-        )
-        hashes.append(known)
-        first += len(known)
-    counted = prompts.join(totals, on="prompt", how="left", maintain_order="left").with_columns(
-        pl.col("total").fill_null(0)
+    sharing = pl.len().over("run", "name").max().over("run")
+    runs = (
+        pl.concat(text_runs(words, length) for length in (SHORT, LONG, WHOLE))
+        .rename({"text": "prompt"})
+        .unique()
+        .join(prompts.select("prompt", "name"), on="prompt")
+        .with_columns(is_template=(pl.col("length") != WHOLE) & (sharing >= SEVERAL_PROMPTS))
+        .drop("name")
     )
-    return BenchmarkRuns(hashes[0], hashes[1], hashes[2], pl.concat(parts), counted)
+    totals = runs.filter(pl.col("length") == SHORT).group_by("prompt").agg(total=pl.len())
+    counted = prompts.join(totals, on="prompt", how="left", maintain_order="left")
+    return runs, counted.with_columns(pl.col("total").fill_null(0))
 
 
-def whole_texts(words: HashedWords) -> HashedWords:
-    """One hash a text with words: of all of them in their order."""
-    counts = words.counts
-    powers = np.ones(int(counts.max(initial=0)) + 1, dtype=np.uint64)
-    np.cumprod(np.full(len(powers) - 1, MULTIPLIER), out=powers[1:])
-    within = np.arange(len(words.hashes)) - np.repeat(words.starts[:-1], counts)
-    sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(words.hashes * powers[within], dtype=np.uint64)])
-    hashes = sums[words.starts[1:]] - sums[words.starts[:-1]]
-    has_words = counts > 0
-    return HashedWords(hashes[has_words], np.concatenate([[0], np.cumsum(has_words)]))
+def text_runs(words: HashedWords, length: int) -> pl.DataFrame:
+    """text, run (its hash) and length of each run of `length` words; of `WHOLE`, one run a text with words."""
+    if length == WHOLE:
+        within = np.arange(len(words.hashes)) - np.repeat(words.starts[:-1], words.counts)
+        # A factor for each place, because the order of the words counts.
+        hashes = sum_by_text(words, words.hashes * (2 * within + 1).astype(np.uint64))
+        texts = np.flatnonzero(words.counts)
+        hashes = hashes[texts]
+    else:
+        grams = words.ngrams(length)
+        texts, hashes = grams.owners(), grams.hashes
+    found = pl.DataFrame({"text": texts.astype(np.uint32), "run": hashes})
+    return found.with_columns(length=pl.lit(length, dtype=pl.UInt8))
 
 
-@dataclass(frozen=True)
-class FoundRuns:
-    """The runs that pairs contain."""
+def find_sets(pairs: pl.LazyFrame, runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The runs that each pair holds: pair_id, prompt_group and set, in the order of the pairs; set and run.
 
-    pairs: pl.DataFrame
-    """pair_id, group and set of each pair that holds any, in the order of the pairs."""
-    sets: pl.DataFrame
-    """set and run; equal sets once."""
-
-
-def find_sets(pairs: pl.LazyFrame, runs: BenchmarkRuns) -> FoundRuns:
-    """The runs that each pair holds."""
-    filter_bits = Bits(runs.short)
+    Only pairs that hold any are there, and equal sets once.
+    """
     rows: list[pl.DataFrame] = []
     sets: list[pl.DataFrame] = []
     known = pl.Series([], dtype=pl.UInt64)
     columns = pairs.select("pair_id", "prompt_group", "messages", "chosen", "rejected")
     for block in columns.collect_batches(chunk_size=PAIRS_PER_BLOCK, maintain_order=True):
-        hits = block_hits(block, runs, filter_bits)
+        hits = block_hits(block, runs)
         if not hits.height:
             continue
         # A set is told by the sum of its mixed numbers, which needs no order.
@@ -149,79 +131,44 @@ def find_sets(pairs: pl.LazyFrame, runs: BenchmarkRuns) -> FoundRuns:
         known = pl.concat([known, new["set"]])
         sets.append(hits.join(new, on="row").select("set", "run"))
     none = pl.DataFrame(schema={"pair_id": pl.String, "prompt_group": pl.String, "set": pl.UInt64})
-    no_sets = pl.DataFrame(schema={"set": pl.UInt64, "run": pl.UInt32})
-    return FoundRuns(pl.concat([none, *rows]), pl.concat([no_sets, *sets]))
+    no_sets = pl.DataFrame(schema={"set": pl.UInt64, "run": pl.UInt64})
+    return pl.concat([none, *rows]), pl.concat([no_sets, *sets])
 
 
-class Bits:
-    """A table that tells most hashes that are not among a few in one look-up."""
-
-    def __init__(self, hashes: Hashes) -> None:
-        size = max(16, int(len(hashes) * 32).bit_length())
-        self._shift = np.uint64(64 - size)
-        self._marked = np.zeros(1 << size, dtype=np.bool_)
-        self._marked[hashes >> self._shift] = True
-        self._hashes = hashes
-
-    def find(self, hashes: Hashes) -> Places:
-        """The places of hashes that are among them."""
-        maybe = np.flatnonzero(self._marked[hashes >> self._shift])
-        return maybe[is_among(self._hashes, hashes[maybe])]
-
-
-def is_among(known: Hashes, hashes: Hashes) -> NDArray[np.bool_]:
-    """True for each of `hashes` that stands in `known`, which is sorted."""
-    if not len(known):
-        return np.zeros(len(hashes), dtype=np.bool_)
-    return np.asarray(known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)] == hashes)
-
-
-def block_hits(block: pl.DataFrame, runs: BenchmarkRuns, filter_bits: Bits) -> pl.DataFrame:
+def block_hits(block: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     """row (of the block) and run, each once."""
     turns = block.select("messages").with_row_index("row").explode("messages").unnest("messages")
-    rows = np.concatenate([turns["row"].to_numpy(), *[np.arange(block.height, dtype=np.uint32)] * 2])
     texts = pl.concat([turns["content"], block["chosen"], block["rejected"]], rechunk=True)
+    rows = np.concatenate([turns["row"].to_numpy(), *[np.arange(block.height, dtype=np.uint32)] * 2])
     words = hash_words(texts)
-    grams = words.ngrams(SHORT)
-    short_at = filter_bits.find(grams.hashes)
-    # Text, and place of the run in the words, of each hit.
-    text_of = np.searchsorted(grams.starts, short_at, side="right") - 1
-    begin = short_at - grams.starts[text_of] + words.starts[text_of]
-    parts = [(rows[text_of], np.searchsorted(runs.short, grams.hashes[short_at]))]
-    # Thirteen words of a prompt are looked for around each of its eight, for they may begin with those of a template.
-    for offset in range(LONG - SHORT + 1):
-        start = begin - offset
-        fits = (start >= words.starts[text_of]) & (start + LONG <= words.starts[text_of + 1])
-        rolled = np.zeros(int(fits.sum()), dtype=np.uint64)
-        for place in range(LONG):
-            rolled = rolled * MULTIPLIER + words.hashes[start[fits] + place]
-        is_long = is_among(runs.long, rolled)
-        parts.append((rows[text_of[fits][is_long]], np.searchsorted(runs.long, rolled[is_long]) + len(runs.short)))
-    whole = whole_texts(words)
-    is_whole = is_among(runs.whole, whole.hashes)
-    whole_of = whole.owners()[is_whole]
-    is_user = np.concatenate([(turns["role"] == "user").to_numpy(), np.zeros(2 * block.height, dtype=np.bool_)])
-    numbers = np.searchsorted(runs.whole, whole.hashes[is_whole]) + len(runs.short) + len(runs.long)
-    parts.append((rows[whole_of[is_user[whole_of]]], numbers[is_user[whole_of]]))
-    held = {"row": np.concatenate([row for row, _ in parts]), "run": np.concatenate([run for _, run in parts])}
-    return pl.DataFrame(held, schema={"row": pl.UInt32, "run": pl.UInt32}).unique()
+    short = text_runs(words, SHORT).join(runs, on="run", how="semi")
+    # Thirteen words of a prompt stand only where eight of it do.
+    near = short["text"].unique().to_numpy()
+    asked = (turns["role"] == "user").arg_true().to_numpy()
+    found = [(short, np.arange(len(texts)))] + [
+        (text_runs(words.take(some), length).join(runs, on="run", how="semi"), some)
+        for some, length in ((near, LONG), (asked, WHOLE))
+    ]
+    held = [pl.DataFrame({"row": rows[some[hits["text"].to_numpy()]], "run": hits["run"]}) for hits, some in found]
+    counted = runs.filter(~pl.col("is_template"))
+    return pl.concat(held).unique().join(counted, on="run", how="semi")
 
 
-def best_prompts(found: FoundRuns, runs: BenchmarkRuns) -> pl.DataFrame:
+def best_prompts(held: pl.DataFrame, sets: pl.DataFrame, runs: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
     """set, and the prompt it shares most with: name, prompt (place in its file), has_13gram, coverage."""
-    common = common_runs(found)
+    common = common_runs(held, sets)
     shared = (
-        found.sets.join(runs.table, on="run")
+        sets.join(runs, on="run")
         .with_columns(counts=~pl.col("run").is_in(common.implode()))
         .group_by("set", "prompt")
         .agg(
-            is_whole=(pl.col("length") == 0).any(),
+            is_whole=(pl.col("length") == WHOLE).any(),
             short=(pl.col("length") == SHORT).sum(),
             short_counted=((pl.col("length") == SHORT) & pl.col("counts")).sum(),
             long=(pl.col("length") == LONG).any(),
             long_counted=((pl.col("length") == LONG) & pl.col("counts")).any(),
         )
-        .join(runs.prompts, on="prompt")
+        .join(prompts, on="prompt")
     )
     share = pl.col("short") / pl.col("total").clip(1)
     is_near = share >= NEARLY_WHOLE
@@ -240,11 +187,11 @@ def best_prompts(found: FoundRuns, runs: BenchmarkRuns) -> pl.DataFrame:
     )
 
 
-def common_runs(found: FoundRuns) -> pl.Series:
+def common_runs(held: pl.DataFrame, sets: pl.DataFrame) -> pl.Series:
     """The runs that stand in many prompt groups of the build."""
-    held = found.pairs.select("prompt_group", "set").unique()
+    held = held.select("prompt_group", "set").unique()
     # Groups that hold the same sets are counted together, so that nothing is as long as groups times runs.
     together = held.group_by("prompt_group").agg(pl.col("set").sort()).group_by("set").agg(groups=pl.len())
-    runs = together.with_row_index("sets").explode("set").join(found.sets, on="set")
+    runs = together.with_row_index("sets").explode("set").join(sets, on="set")
     groups = runs.unique(["sets", "run"]).group_by("run").agg(pl.col("groups").sum())
     return groups.filter(pl.col("groups") >= MANY_GROUPS)["run"]

@@ -12,6 +12,7 @@ from scripted import ScriptedModel, responses
 from eval.config import EvalConfig
 from eval.matchup import Matchup
 from schemas.calls import CallResult, Request
+from schemas.manifest import FORMAT
 
 
 def last_turn(request: Request) -> str:
@@ -81,7 +82,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         (folder / "adapter").mkdir(parents=True)
         (folder / "adapter" / "adapter_model.safetensors").write_bytes(name.encode())
         record = {
-            **{"format": 1, "kind": kind, "base": "smollm2", "finished_at": finished_at},
+            **{"format": FORMAT, "kind": kind, "base": "smollm2", "finished_at": finished_at},
             **{"policy": {"name": policy}, "data": {"mix": mix} if mix else {"dataset": "chat.jsonl"}},
         }
         (folder / "manifest.json").write_text(json.dumps(record))

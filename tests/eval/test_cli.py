@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 from scripted import completion
 
-from eval.cli import format_results, main
+from eval.cli import main
+from eval.evaluate import Evaluated
 
 SENTENCE = "Thank you for asking."
 
@@ -57,7 +58,7 @@ def test_an_evaluation_on_a_server_prints_the_contract_last(server, make_run, tm
     assert (printed["run"], printed["baseline"], printed["judge"]) == ("dpo-1", "smollm2", "nim:counter")
     assert (printed["n"], printed["wins"], printed["losses"], printed["ties"]) == (12, wins, 0, 12 - wins)
     assert 0 < wins < 12
-    assert out[0].startswith("dpo-1 against smollm2, judged by nim:counter: the run wins more often")
+    assert len(out) == 1
 
 
 def test_an_evaluation_that_is_repeated_asks_the_server_nothing(server, make_run, tmp_path, capsys):
@@ -138,7 +139,7 @@ def test_no_difference_is_said_plainly():
         "degenerate_run": 0, "degenerate_baseline": 1, "unjudged": {"run: failed_score": 2},
     }  # fmt: skip
 
-    lines = format_results(results)
+    lines = Evaluated(results, Path("results.json")).lines()
 
     assert lines[0] == "a against b, judged by j: no difference shown (the 95% interval contains 50%)"
     assert any(line.strip().startswith("not judged") and line.endswith("2 run: failed_score") for line in lines)
@@ -191,7 +192,7 @@ def test_no_prompts_asked_for_is_refused(server, make_run, tmp_path, capsys):
     make_run("dpo-1")
 
     assert main([*on(server, tmp_path), "--num-prompts", "0"]) == 2
-    assert "--num-prompts must be at least 1" in capsys.readouterr().err
+    assert "--num-prompts 0 must be at least 1" in capsys.readouterr().err
 
 
 def test_help_loads_nothing_heavy():

@@ -33,7 +33,7 @@ def test_a_planted_sentence_wins_as_often_as_counting_by_hand_says(make_config, 
         judge=lambda response: float(response.count(SENTENCE)),
     )
 
-    results = evaluate(cfg, sides)
+    results = evaluate(cfg, sides).results
 
     by_hand = sum(SENTENCE in row["response_run"] and SENTENCE not in row["response_baseline"] for row in lines(cfg))
     assert (results["wins"], results["losses"], results["ties"], results["n"]) == (4, 0, 6, 10)
@@ -89,7 +89,7 @@ def test_an_interrupted_evaluation_goes_on_from_the_ledger(make_config, make_sid
     with pytest.raises(KeyboardInterrupt):
         evaluate(cfg, make_sides(**{stops_in: stop_at_the_third}))
     rest = make_sides()
-    results = evaluate(cfg, rest)
+    results = evaluate(cfg, rest).results
 
     # two of 4, 4 and 8 calls were answered, and all calls of the stages before
     assert asked(rest) == {"run": [2, 4, 8], "baseline": [0, 2, 8], "judge": [0, 0, 6]}[stops_in]
@@ -105,7 +105,7 @@ def test_prompts_that_could_not_be_answered_or_scored_are_unjudged_and_never_los
         judge=lambda response: FAILED if response == "r3" else float("nan") if response == "b4" else 1.0,
     )
 
-    results = evaluate(cfg, sides)
+    results = evaluate(cfg, sides).results
 
     assert results["unjudged"] == {
         "baseline: failed_score": 1,
@@ -122,20 +122,20 @@ def test_a_call_that_failed_is_made_again_next_time(make_config, make_sides):
     evaluate(cfg, make_sides(run=lambda prompt: FAILED if prompt == "One?" else f"run: {prompt}"))
 
     again = make_sides()
-    results = evaluate(cfg, again)
+    results = evaluate(cfg, again).results
 
     assert asked(again) == [1, 0, 1]
     assert (results["n"], results["unjudged"]) == (4, {})
 
 
 def test_a_repeated_prompt_is_judged_once(make_config, make_sides):
-    results = evaluate(make_config(["One?", "Two?", "One?"]), make_sides())
+    results = evaluate(make_config(["One?", "Two?", "One?"]), make_sides()).results
 
     assert (results["n"], results["unjudged"]) == (2, {"repeated_prompt": 1})
 
 
 def test_rows_that_are_no_prompts_are_counted(make_config, make_sides):
-    results = evaluate(make_config(["One?", {"prompt": None}, {"prompt": "  "}]), make_sides())
+    results = evaluate(make_config(["One?", {"prompt": None}, {"prompt": "  "}]), make_sides()).results
 
     assert (results["n"], results["dropped_rows"]) == (1, {"bad_prompt": 2})
 
@@ -174,7 +174,7 @@ def test_a_model_against_itself_may_say_the_same_twice(make_config, make_sides):
     made = make_sides()
     sides = Matchup("policy", "policy", made.run_model, made.run_model, made.judge)
 
-    results = evaluate(make_config(baseline_seed=31), sides)
+    results = evaluate(make_config(baseline_seed=31), sides).results
 
     assert {request.sampling["seed"] for request in made.run_model.asked} == {30, 31}
     assert (results["ties"], results["win_rate"]) == (4, 0.5)
@@ -193,14 +193,14 @@ def test_both_sides_are_sent_the_same_seed_and_sampling(make_config, make_sides)
 def test_by_default_at_most_200_prompts_are_taken(make_config, make_sides):
     cfg = make_config([f"Question {i}?" for i in range(230)])
 
-    results = evaluate(cfg, make_sides())
+    results = evaluate(cfg, make_sides()).results
 
     assert results["n"] == 200
     assert results["detectable"] == pytest.approx(0.0693, abs=1e-4)
 
 
 def test_the_shipped_prompts_are_the_default(tmp_path, make_sides):
-    results = evaluate(EvalConfig(data=tmp_path), make_sides())
+    results = evaluate(EvalConfig(data=tmp_path), make_sides()).results
 
     assert results["n"] == 40
 
@@ -215,7 +215,7 @@ def test_responses_only_takes_all_prompts_and_judges_nothing(make_config, make_s
     written = respond(cfg, "policy", sides.run_model, path)
 
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert (len(rows), written["prompts"], written["unanswered"]) == (209, 210, {"prompt_too_long": 1})
+    assert (len(rows), written.prompts, written.unanswered) == (209, 210, {"prompt_too_long": 1})
     assert {"prompt": chat, "response": "run: Question 0?", "model": "policy"} in rows
     assert {"prompt": "Question 2?", "response": "run: Question 2?", "model": "policy"} in rows
     assert asked(sides)[1:] == [0, 0]
@@ -229,7 +229,7 @@ def test_responses_only_takes_all_prompts_and_judges_nothing(make_config, make_s
         ({"temperature": float("nan")}, "--temperature nan"),
         ({"top_p": 0.0}, "--top-p 0"),
         ({"name": "a/b"}, "--name 'a/b'"),
-        ({"num_prompts": 0}, "--num-prompts must be at least 1"),
+        ({"num_prompts": 0}, "--num-prompts 0 must be at least 1"),
         ({"baseline_seed": -1}, "--baseline-seed"),
         ({"seed": -1}, "--seed"),
     ],

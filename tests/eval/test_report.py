@@ -48,13 +48,13 @@ def test_the_verdict_follows_the_interval(interval, words):
 def test_results_and_table_agree(make_config, make_sides):
     cfg = make_config(name="mine")
 
-    results = evaluate(cfg, make_sides(judge=lambda response: 1.0))
+    found = evaluate(cfg, make_sides(judge=lambda response: 1.0))
 
     folder = cfg.data / "evals" / "mine"
     saved = json.loads((folder / "results.json").read_text())
     table = (folder / "results.md").read_text()
-    assert results["results"] == str(folder / "results.json")
-    assert {**saved, "results": results["results"]} == json.loads(json.dumps(results))
+    assert found.path == folder / "results.json"
+    assert saved == json.loads(json.dumps(found.results))
     assert "| wins, losses, ties | 0, 0, 4 of 4 judged |" in table
     assert "no difference shown" in table
     assert str(cfg.data) not in json.dumps(saved)

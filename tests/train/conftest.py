@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Conf
 from curate.files import file_sha256
 from curate.models.folders import model_folder
 from schemas.ids import pair_key, prompt_group, prompt_key
+from schemas.manifest import FORMAT
 from schemas.tables import MixRow
 
 SHAPE = {
@@ -91,7 +92,7 @@ def make_mix(tmp_path):
         MixRow.validate(pl.DataFrame(rows), cast=True).write_parquet(path)
         counts = {split: sum(row["split"] == split for row in rows) for split in ("train", "heldout")}
         lock = {
-            "format": 1,
+            "format": FORMAT,
             "recipe_sha256": "",
             "sources": [],
             "rows": len(rows),

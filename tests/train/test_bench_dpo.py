@@ -85,3 +85,14 @@ def test_times_are_of_the_rounds_in_which_both_had_the_same_pairs():
     runs["trl_tuned"] = [{"cpu_s": [2.0]}, {"cpu_s": [21.0]}, {"cpu_s": [12.0]}]
 
     assert times_ours(runs, "trl_tuned", "cpu_s") == 2.1
+
+
+def test_equality_is_told_by_the_distance_of_both_from_float64():
+    from dpo_tables import errors_over_trl
+
+    differences = {"ours and trl_tuned": {"loss": 9.0, "all": 9.0}, "ours and float64": {"loss": 3.0, "all": 1.0}}
+    theirs = {"trl_tuned and float64": {"loss": 2.0, "all": 4.0}}
+
+    assert errors_over_trl({"differences": differences | theirs}) == {"loss": 1.5, "gradient": 0.25}
+    # on a GPU nothing is computed in float64
+    assert errors_over_trl({"differences": differences}) == {}

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rounding import difference, exact_norms
 from tiny_models import (
     Listed,
     as_transformers_wrote_it,
-    difference,
     gradients,
     plain_logps,
     random_rows,
@@ -36,8 +36,8 @@ CONVERSATIONS = random_rows((3, 9), (12, 20), (1, 1), (6, 14), (5, 5), (2, 40))
 CONVERSATIONS[5].responses[0].learned[3:30] = False
 STEP = [4, 0, 5, 2, 1, 3]
 BUDGETS = [1, 25, 60, 10_000]
-SHARES = {"gemma2": 1e-5}
-"""How much of a value may be rounding: Gemma's norms and caps are in float32."""
+SHARES = {"gemma2": 1e-4}
+"""How much of a value may be rounding: transformers takes Gemma's softmax in float32, of whose units this is 1,000."""
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def pairs(loss="sigmoid", weights=(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)):
 
 def course_of(budget, objective, rows=PAIRS, kind="smollm2", dropout=0.0, checkpointing=False):
     """A course in float64, so that nothing is hidden by rounding."""
-    language = prepare_model(with_lora(tiny(kind).double(), dropout).double(), kind, 2)
+    language = prepare_model(exact_norms(with_lora(tiny(kind).double(), dropout).double()), kind, 2)
     if checkpointing:
         language.model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
     cfg = LoopConfig(1, 0.0, len(rows), 30, checkpointing, budget)
@@ -99,23 +99,22 @@ def test_every_loss_has_one_gradient_with_and_without_weights(loss, weights):
 
 
 def test_sft_is_a_mean_over_the_tokens_of_a_step_and_not_over_rows_or_parts():
-    model = with_lora(tiny("smollm2")).double()
+    model = exact_norms(with_lora(tiny("smollm2")).double())
     logps = plain_logps(model, CONVERSATIONS)
     tokens = sum(int(row.responses[0].learned.sum()) for row in CONVERSATIONS)
     (-logps.sum() / tokens).backward()
 
     for budget in BUDGETS:
         metrics, grads = step_of(budget, SFTObjective(), rows=CONVERSATIONS)
-        # the norms of transformers are in float32
-        assert metrics["loss"] == pytest.approx(-logps.sum().item() / tokens, rel=1e-6)
-        assert difference(grads, gradients(model)) < 1e-5
+        assert metrics["loss"] == pytest.approx(-logps.sum().item() / tokens, rel=1e-9)
+        assert difference(grads, gradients(model)) < 1e-9
         assert metrics["num_tokens"] == CONVERSATIONS.sizes.sum()
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_loss_and_gradient_of_a_step_are_those_of_the_formula(loss):
     weights = (0.5, 2.0, 0.0, 1.0, 3.0, 0.25)
-    model, objective = with_lora(tiny("smollm2")).double(), pairs(loss, weights)
+    model, objective = exact_norms(with_lora(tiny("smollm2")).double()), pairs(loss, weights)
     tokens = torch.tensor([[len(side) for side in row.responses] for row in PAIRS])
     reference = None if loss == "simpo" else objective.reference["train"]
     losses, _ = pair_loss(plain_logps(model, PAIRS).view(-1, 2), reference, tokens, LOSSES[loss])
@@ -124,8 +123,8 @@ def test_the_loss_and_gradient_of_a_step_are_those_of_the_formula(loss):
 
     metrics, grads = step_of(30, objective)
 
-    assert metrics["loss"] == pytest.approx(expected.item(), rel=1e-5)
-    assert difference(grads, gradients(model)) < 1e-5
+    assert metrics["loss"] == pytest.approx(expected.item(), rel=1e-9)
+    assert difference(grads, gradients(model)) < 1e-9
 
 
 def test_a_pair_that_counts_twice_is_that_pair_twice():

@@ -8,7 +8,7 @@ counted, and what one takes is estimated from those that are recorded.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from curate.config import BuildConfig
@@ -16,14 +16,14 @@ from curate.ledger.ledger import Ledger
 from curate.ledger.prices import Price, Prices
 from curate.models.limits import EndpointConfig
 from curate.pipeline.build import endpoint_config, resolve_models, wanted_config
-from curate.pipeline.forecast.calls import MadeCall, StageCalls, count_calls, read_made
-from curate.pipeline.forecast.intervals import NOTHING, Range, at_least, exactly, share_range, sum_known, sum_range
+from curate.pipeline.forecast.calls import Call, StageCalls, count_calls, read_made
+from curate.pipeline.forecast.intervals import NOTHING, Range, at_least, share_range, sum_known, sum_range
 from curate.pipeline.rounds import HOPELESS, Wanted, accepted_pairs, expected_rows, first_round, rows_read
 from curate.pipeline.source import kind_of, most_prompts, source_rows
 from curate.pipeline.stages import STAGES, BuildState, make_tables
 from curate.pipeline.validate import validate_build
 from curate.store.session import open_session
-from curate.store.store import Table, stage_lines_hidden
+from curate.store.store import stage_lines_hidden
 from curate.store.workspace import Workspace
 from schemas.stages import StageName
 
@@ -78,33 +78,13 @@ class Forecast:
 
     def summary(self) -> dict[str, Any]:
         """The JSON object of `curate build --dry-run --json`; an unknown cost or time is null."""
-        ranges = ("to_make", "input_tokens", "output_tokens", "cost_usd", "seconds")
+        totals = {"cost_usd": self.cost_usd(), "seconds": self.seconds()}
         return {
             "dry_run": True,
-            "rows": ends(self.rows),
-            "pilot": self.pilot,
-            "accepted": ends(self.accepted),
-            "never_accepted": list(self.never_accepted),
-            "stages": [
-                {
-                    **{name: getattr(stage, name) for name in ("stage", "model", "held", "seen", "with_tokens")},
-                    **{name: ends(getattr(stage, name)) for name in ranges},
-                }
-                for stage in self.stages
-            ],
-            "cost_usd": ends(self.cost_usd()),
-            "seconds": ends(self.seconds()),
-            "prices": self.prices,
+            **as_json(self),
+            "stages": [as_json(stage) for stage in self.stages],
+            **{name: each and each.to_json() for name, each in totals.items()},
         }
-
-
-@dataclass(frozen=True)
-class Pilot:
-    """Rows that were made for real."""
-
-    rows: int = 0
-    accepted: Mapping[str | None, int] = field(default_factory=dict)
-    """Flaw -> accepted pairs."""
 
 
 def forecast(cfg: BuildConfig) -> Forecast:
@@ -117,48 +97,40 @@ def forecast(cfg: BuildConfig) -> Forecast:
     with open_session(cfg.data, endpoints.allowance, cfg.max_failed_share) as session:
         models = resolve_models(cfg, endpoints, session)
         few = replace(rows, num_rows=min(cfg.pilot, most_prompts(cfg) or cfg.pilot))
-        pilot = Pilot()
+        pilot, accepted = 0, dict[str | None, int]()
         with stage_lines_hidden():
             if cfg.pilot:
-                pilot = run_pilot(BuildState(replace(cfg, num_pairs=None), models, session, few))
+                tables = make_tables(BuildState(replace(cfg, num_pairs=None), models, session, few))
+                pilot, accepted = rows_read(tables), accepted_pairs(tables)
             state = BuildState(cfg, models, session, replace(rows, num_rows=most_prompts(cfg)))
-            source = read_source(state)
-        needed = rows_needed(wanted, rows_read({StageName(source.manifest.stage): source}), pilot)
+            source = next(stage for stage in STAGES if stage.shape == "read" and stage.applies(state)).make(state)
+        needed = rows_needed(wanted, rows_read({StageName(source.manifest.stage): source}), pilot, accepted)
         counts = {round(end): count_calls(state, source, round(end)) for end in sorted(set(needed))}
         ordered = [counts[round(end)] for end in (needed.low, needed.estimate, needed.high)]
         stages = [
             estimate_stage(stage, prices.of(stage[1].backend.price_name), endpoints, session.ledger)
             for stage in zip(*ordered, strict=True)
         ]
-    places = pilot.rows * kind_of(cfg).pairs_per_prompt(cfg)
-    accepted = share_range(sum(pilot.accepted.values()), places) if places else None
-    return Forecast(needed, pilot.rows, accepted, never_accepted(wanted, pilot), stages, prices.version)
+    places = pilot * kind_of(cfg).pairs_per_prompt(cfg)
+    share = share_range(sum(accepted.values()), places) if places else None
+    quotas = wanted.quotas if wanted and pilot else ()
+    never = tuple(flaw for flaw, quota in quotas if quota and not accepted.get(flaw))
+    return Forecast(needed, pilot, share, never, stages, prices.version)
 
 
-def run_pilot(state: BuildState) -> Pilot:
-    """Makes the pairs of the first rows."""
-    tables = make_tables(state)
-    return Pilot(rows_read(tables), accepted_pairs(tables))
-
-
-def read_source(state: BuildState) -> Table:
-    """All rows that the build may use."""
-    return next(stage for stage in STAGES if stage.shape == "read" and stage.applies(state)).make(state)
-
-
-def rows_needed(wanted: Wanted | None, rows: int, pilot: Pilot) -> Range:
+def rows_needed(wanted: Wanted | None, rows: int, pilot: int, accepted: Mapping[str | None, int]) -> Range:
     """Rows of the source that the build will use, of the `rows` that it may.
 
-    Its rounds are gone through with the acceptance of the pilot, and with both ends of its interval.
+    Its rounds are gone through with the pairs accepted of the `pilot` rows, and with both ends of that interval.
     """
     if wanted is None:
-        return exactly(rows)
-    if not pilot.rows:
+        return Range(rows, rows, rows)
+    if not pilot:
         first = min(first_round(wanted), rows)
         return Range(first, first, rows)
-    places = pilot.rows * wanted.pairs_per_prompt
-    shares: dict[str | None, Range] = {None: share_range(sum(pilot.accepted.values()), places)}
-    shares |= {flaw: share_range(pilot.accepted.get(flaw, 0), places) for flaw, _ in wanted.quotas}
+    places = pilot * wanted.pairs_per_prompt
+    shares: dict[str | None, Range] = {None: share_range(sum(accepted.values()), places)}
+    shares |= {flaw: share_range(accepted.get(flaw, 0), places) for flaw, _ in wanted.quotas}
     rates = {flaw: found.times(wanted.pairs_per_prompt) for flaw, found in shares.items()}
     likely = expected_rows(wanted, {flaw: rate.estimate for flaw, rate in rates.items()}, rows)
     # The fewer are accepted the more rows are needed, so the ends change places.
@@ -168,12 +140,6 @@ def rows_needed(wanted: Wanted | None, rows: int, pilot: Pilot) -> Range:
     most = expected_rows(wanted, {flaw: max(rate.low, rare.get(flaw, 0.0)) for flaw, rate in rates.items()}, rows)
     # What a round adds is rounded up, so that a little more acceptance can end with a row more.
     return Range(likely, min(fewest, likely), max(most, likely))
-
-
-def never_accepted(wanted: Wanted | None, pilot: Pilot) -> tuple[str, ...]:
-    """Wanted flaws that no accepted pair of the pilot has."""
-    quotas = wanted.quotas if wanted and pilot.rows else ()
-    return tuple(flaw for flaw, quota in quotas if quota and not pilot.accepted.get(flaw))
 
 
 def estimate_stage(
@@ -187,7 +153,7 @@ def estimate_stage(
     cost = inputs.times(price.input * 1e-6).plus(outputs.times(price.output * 1e-6)) if price else None
     times = [seconds for _, _, seconds in sums if seconds]
     return StageForecast(
-        stage=likely.stage.name,
+        stage=likely.name,
         model=likely.backend.model,
         held=likely.held,
         to_make=Range(likely.count, counted[0].count, counted[2].count),
@@ -200,7 +166,7 @@ def estimate_stage(
     )
 
 
-def sum_calls(calls: StageCalls, made: list[MadeCall], endpoints: EndpointConfig) -> tuple[Range, Range, Range | None]:
+def sum_calls(calls: StageCalls, made: list[Call], endpoints: EndpointConfig) -> tuple[Range, Range, Range | None]:
     """Input tokens, output tokens and seconds of the calls still to be made; unknown seconds are None.
 
     A prompt whose response was truncated tends to long ones: what is asked again for that is estimated from such
@@ -216,10 +182,10 @@ def sum_calls(calls: StageCalls, made: list[MadeCall], endpoints: EndpointConfig
             expected = 0.0 if is_repeat else calls.expected
             limits = {call.max_tokens for call in some} or {call.max_tokens for call in counted}
             alike = [call for call in counted if call.is_repeat == is_repeat and call.max_tokens in limits]
-            most = sum(call.most_input for call in some) + (0.0 if is_repeat else most_input)
+            most = sum(call.input_tokens for call in some) + (0.0 if is_repeat else most_input)
             number = len(some) + expected
             inputs = inputs.plus(sum_range([call.input_tokens for call in alike or counted], number, most))
-            most = sum(call.most_output for call in some) + (0.0 if is_repeat else most_output)
+            most = sum(call.output_tokens for call in some) + (0.0 if is_repeat else most_output)
             outputs = outputs.plus(sum_range([call.output_tokens for call in alike], number, most))
     times = [call.seconds for call in made if call.seconds]
     if not calls.count:
@@ -228,17 +194,13 @@ def sum_calls(calls: StageCalls, made: list[MadeCall], endpoints: EndpointConfig
         return inputs, outputs, None
     seconds = sum_range(times, calls.count, math.inf)
     if calls.backend.is_remote:
-        at_once = max(1.0, min(endpoints.concurrency, calls.count))
-        limited = limit_seconds(calls.count, inputs.plus(outputs), endpoints)
-        seconds = at_least(seconds.times(1 / at_once), limited)
+        seconds = seconds.times(1 / max(1.0, min(endpoints.concurrency, calls.count)))
+        if endpoints.tokens_per_minute:
+            seconds = at_least(seconds, inputs.plus(outputs).times(60 / endpoints.tokens_per_minute))
+        if endpoints.requests_per_minute:
+            least = 60 * calls.count / endpoints.requests_per_minute
+            seconds = at_least(seconds, Range(least, least, least))
     return inputs, outputs, seconds
-
-
-def limit_seconds(calls: float, tokens: Range, endpoints: EndpointConfig) -> Range:
-    """Seconds that the limits a minute take for so much."""
-    by_calls = 60 * calls / endpoints.requests_per_minute if endpoints.requests_per_minute else 0.0
-    by_tokens = tokens.times(60 / endpoints.tokens_per_minute) if endpoints.tokens_per_minute else NOTHING
-    return at_least(by_tokens, exactly(by_calls))
 
 
 def span(sums: list[Range]) -> Range:
@@ -247,9 +209,7 @@ def span(sums: list[Range]) -> Range:
     return Range(likely.estimate, min(fewest.low, likely.low), max(most.high, likely.high))
 
 
-def ends(value: Range | None) -> dict[str, float | None] | None:
-    """A range as JSON; an end that nothing bounds is null."""
-    if value is None:
-        return None
-    high = None if math.isinf(value.high) else round(value.high, 6)
-    return {"estimate": round(value.estimate, 6), "low": round(value.low, 6), "high": high}
+def as_json(found: Forecast | StageForecast) -> dict[str, Any]:
+    """The fields as JSON, a range by its estimate and its ends."""
+    values = {field.name: getattr(found, field.name) for field in fields(found)}
+    return {name: value.to_json() if isinstance(value, Range) else value for name, value in values.items()}

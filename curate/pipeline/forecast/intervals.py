@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -28,15 +29,15 @@ class Range(NamedTuple):
         """The sum of both, ends added: stages of one build are long or short together."""
         return Range(self.estimate + other.estimate, self.low + other.low, self.high + other.high)
 
+    def to_json(self) -> dict[str, float | None]:
+        """An end that nothing bounds is null."""
+        return {name: None if math.isinf(end) else round(end, 6) for name, end in self._asdict().items()}
+
     def times(self, factor: float) -> "Range":
         return Range(factor * self.estimate, factor * self.low, factor * self.high)
 
 
 NOTHING = Range(0.0, 0.0, 0.0)
-
-
-def exactly(value: float) -> Range:
-    return Range(value, value, value)
 
 
 def sum_range(seen: Sequence[float], count: float, most: float) -> Range:
@@ -77,9 +78,5 @@ def at_least(one: Range, other: Range) -> Range:
 
 def sum_known(parts: Sequence[Range | None]) -> Range | None:
     """The sum, None if any part is unknown."""
-    found = NOTHING
-    for part in parts:
-        if part is None:
-            return None
-        found = found.plus(part)
-    return found
+    known = [part for part in parts if part is not None]
+    return reduce(Range.plus, known, NOTHING) if len(known) == len(parts) else None

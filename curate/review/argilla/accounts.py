@@ -10,7 +10,7 @@ from curate.review.config import InviteConfig
 from schemas.errors import UserError
 
 
-def pseudonyms(server: ArgillaClient, workspace: str) -> set[str]:
+def list_pseudonyms(server: ArgillaClient, workspace: str) -> set[str]:
     """Of everybody who could answer in a workspace, as far as the key may see them."""
     me = server.get("/me")
     # Only an owner may list all users; owners are in no workspace.

@@ -157,7 +157,7 @@ def draft_dataset(server: ArgillaClient, workspace: str, name: str, min_submitte
     return dataset_id
 
 
-def publish(server: ArgillaClient, dataset_id: str) -> None:
+def publish_dataset(server: ArgillaClient, dataset_id: str) -> None:
     """Open a draft for records."""
     server.put(f"/datasets/{dataset_id}/publish")
 

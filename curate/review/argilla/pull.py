@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 
 from curate.files import read_record, write_atomically
-from curate.review.answers import answer_row, answer_table, latest_answers, merge_answers, reviewer_id, withdrawn
-from curate.review.argilla.accounts import pseudonyms
+from curate.review.answers import answer_row, answer_table, latest_answers, merge_answers, reviewer_id, withdraw_answers
+from curate.review.argilla.accounts import list_pseudonyms
 from curate.review.argilla.client import ArgillaClient, connect
 from curate.review.argilla.dataset import Dataset, open_dataset
 from curate.review.argilla.push import read_uploaded
@@ -219,11 +219,11 @@ def new_versions(
         schema=TAKEN_BACK,
         orient="row",
     )
-    gone = gone_answers(server, dataset, responses, history, uploaded)
-    return pl.concat([submitted, withdrawn(history, pl.concat([unsubmitted, gone]))])
+    gone = find_withdrawn_answers(server, dataset, responses, history, uploaded)
+    return pl.concat([submitted, withdraw_answers(history, pl.concat([unsubmitted, gone]))])
 
 
-def gone_answers(
+def find_withdrawn_answers(
     server: ArgillaClient, dataset: Dataset, responses: list[PulledResponse], history: pl.DataFrame, uploaded: set[str]
 ) -> pl.DataFrame:
     """Answers that were pulled and are not on the server any more, though their record and their reviewer are.
@@ -237,7 +237,7 @@ def gone_answers(
     missing = [row for row in standing.iter_rows() if row[0] in uploaded and row[:2] not in there]
     if not missing:
         return pl.DataFrame([], schema=TAKEN_BACK)
-    reviewers = pseudonyms(server, dataset.workspace_id)
+    reviewers = list_pseudonyms(server, dataset.workspace_id)
     records = find_records(server, dataset, sorted({record_id for record_id, _, _ in missing}))
     gone = []
     for record_id, reviewer, answered_at in missing:

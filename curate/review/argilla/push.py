@@ -13,7 +13,7 @@ import polars as pl
 
 from curate.files import read_record, write_atomically
 from curate.review.argilla.client import ArgillaClient, connect
-from curate.review.argilla.dataset import Dataset, draft_dataset, open_dataset, publish, workspace_id
+from curate.review.argilla.dataset import Dataset, draft_dataset, open_dataset, publish_dataset, workspace_id
 from curate.review.argilla.records import find_records, has_cut_text, send_records
 from curate.review.config import PushConfig
 from curate.review.select import choose_records
@@ -184,7 +184,7 @@ def make_dataset(
     dataset_id = draft_dataset(server, workspace_id(server, cfg.workspace), name, min_submitted)
     review = review.with_dataset(name, server.url, dataset_id)
     save_review(cfg.data, review)
-    publish(server, dataset_id)
+    publish_dataset(server, dataset_id)
     dataset = open_dataset(server, name, dataset_id)
     if dataset is None:
         raise UserError(f"dataset '{name}' was deleted on {server.url} while it was made; give the same command again")
@@ -193,7 +193,7 @@ def make_dataset(
 
 def read_uploaded(data: Path, name: str) -> dict[str, set[str]]:
     """Id of a dataset -> ids of the records it was seen to hold."""
-    path = path_of(data, name)
+    path = uploaded_path(data, name)
     if not path.exists():
         return {}
     return {dataset: set(records) for dataset, records in read_record(path, "records")["records"].items()}
@@ -201,8 +201,8 @@ def read_uploaded(data: Path, name: str) -> dict[str, set[str]]:
 
 def save_uploaded(data: Path, name: str, uploaded: dict[str, set[str]]) -> None:
     records = {dataset: sorted(ids) for dataset, ids in sorted(uploaded.items())}
-    write_atomically(path_of(data, name), json.dumps({"format": FORMAT, "records": records}).encode())
+    write_atomically(uploaded_path(data, name), json.dumps({"format": FORMAT, "records": records}).encode())
 
 
-def path_of(data: Path, name: str) -> Path:
+def uploaded_path(data: Path, name: str) -> Path:
     return review_folder(data, name) / "uploaded.json"

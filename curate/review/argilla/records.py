@@ -49,7 +49,7 @@ def send_records(
         delay=1.0,
         disable=not has_width(),
     ) as bar:
-        for part in split_requests(record_of(row, dataset) for row in rows.iter_rows(named=True)):
+        for part in split_requests(make_record(row, dataset) for row in rows.iter_rows(named=True)):
             try:
                 server.put(f"/datasets/{dataset.id}/records/bulk", {"items": part})
             except NetworkError as error:
@@ -75,7 +75,7 @@ def preferred_response() -> pl.Expr:
     return pl.when(margin == 0).then(pl.lit("equal")).when(a_wins).then(pl.lit("a")).when(~a_wins).then(pl.lit("b"))
 
 
-def record_of(row: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+def make_record(row: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
     """A row of `ReviewRecord` as Argilla takes it."""
     record: dict[str, Any] = {
         "external_id": row["record_id"],

@@ -103,7 +103,7 @@ def scorer_agreement(named: pl.DataFrame) -> pl.DataFrame:
     """Share of answers that name the response the scorer prefers, by source and margin band.
 
     `named` is what `curate.screen.human.named_answers` returns. Below a margin of 0 the scorer prefers the rejected
-    response, at 0 neither, and a pair that reviewers swapped has none; records without a preference are left out.
+    response, at 0 neither, and a pair that people swapped has none; records of which it says nothing are left out.
     Only records of the audit are counted, for the others were picked, and of their answers those that name a
     response. Columns `source`, `band`, `smallest` (margin), `decided` (answers), `agree` (their share that names the
     preferred response), `low` and `high` (interval of Wilson on the records); rows in the order of the margins.

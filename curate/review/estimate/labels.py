@@ -9,8 +9,8 @@ from curate.review.config import StatusConfig
 from curate.review.estimate.gold import CorrectedRate, correct_rate, gold_answers
 from curate.review.estimate.ppi import Predicted, predicted_rate
 from curate.review.estimate.rates import AgreementRates, agreement_rates, audited_records, reviews_needed
-from curate.review.population import population
-from curate.review.strata import with_bands
+from curate.review.population import read_population
+from curate.review.strata import add_bands
 from curate.store.reviews import Review
 from schemas.errors import UserError
 
@@ -82,11 +82,11 @@ def strata_by_batch(strata: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
 def predict_rate(cfg: StatusConfig, review: Review, records: pl.DataFrame, strata: pl.DataFrame) -> Predicted | None:
     """The agreement with the help of all margins, where that gains something."""
     try:
-        pairs = population(cfg.data, cfg.name, include_dropped=False)
+        pairs = read_population(cfg.data, cfg.name, include_dropped=False)
     except UserError:
         # The build or mix was removed; the other estimates remain.
         return None
-    rows = with_bands(pairs.rows, review.edges).select("source", "band", "margin")
+    rows = add_bands(pairs.rows, review.edges).select("source", "band", "margin")
     rows = rows.join(strata, on=["source", "band"], how="semi")
     found = predicted_rate(records, strata, rows)
     return found if found and found.helps else None

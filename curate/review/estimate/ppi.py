@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.review.estimate.rates import Estimate, StratifiedSample, merge_strata, standing_for
+from curate.review.estimate.rates import Estimate, StratifiedSample, find_stand_ins, merge_strata
 from curate.stats import wilson
 
 MIN_RECORDS = 100
@@ -48,7 +48,7 @@ def predicted_rate(audited: pl.DataFrame, strata: pl.DataFrame, population: pl.D
     the variances within strata, one degree of freedom less for `trust`. Strata of margin bands have most of what a
     margin can tell, so the gain is small unless bands are wide.
     """
-    table = standing_for(audited, strata)
+    table = find_stand_ins(audited, strata)
     drawn = StratifiedSample.of(audited, table)
     if drawn is None or drawn.agree.size < MIN_RECORDS:
         return None
@@ -71,7 +71,7 @@ def predicted_rate(audited: pl.DataFrame, strata: pl.DataFrame, population: pl.D
         mine = fold == k
         # What is predicted above the mean prediction of all pairs of the stratum: 0 on average over its pairs.
         own[mine] = sigmoid(features[mine] @ weights) - mean[drawn.stratum[mine]]
-    trust = tune(drawn, own)
+    trust = choose_trust(drawn, own)
     estimate = min(max(drawn.mean(drawn.agree - trust * own), 0.0), 1.0)
     freedom = float(np.maximum(drawn.records - 1, 0).sum())
     before, after = stratified_variance(drawn, drawn.agree), stratified_variance(drawn, drawn.agree - trust * own)
@@ -130,8 +130,8 @@ def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-np.clip(values, -30, 30)))
 
 
-def tune(drawn: StratifiedSample, predictions: NDArray[np.float64]) -> float:
-    """Weight of the predictions with the least variance: covariance with the answers by variance, 0 to 1."""
+def choose_trust(drawn: StratifiedSample, predictions: NDArray[np.float64]) -> float:
+    """How far predictions are followed for the least variance: covariance with the answers by variance, 0 to 1."""
     spread = stratified_variance(drawn, predictions)
     if spread <= 0:
         return 0.0

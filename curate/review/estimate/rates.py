@@ -73,7 +73,7 @@ def agreement_rates(audited: pl.DataFrame, strata: pl.DataFrame) -> AgreementRat
     within a stratum the records with an answer are taken for a random sample of its pairs, whichever were asked.
     Raises ValueError for a record of a stratum that `strata` lacks.
     """
-    table = standing_for(audited, strata)
+    table = find_stand_ins(audited, strata)
     sources = table["source"].unique(maintain_order=True).to_list()
     by_source = {source: estimate_rate(audited, table.filter(pl.col("source") == source)) for source in sources}
     borrowed = table.filter(pl.col("band") != pl.col("stands"))
@@ -85,7 +85,7 @@ def agreement_rates(audited: pl.DataFrame, strata: pl.DataFrame) -> AgreementRat
     )
 
 
-def standing_for(audited: pl.DataFrame, strata: pl.DataFrame) -> pl.DataFrame:
+def find_stand_ins(audited: pl.DataFrame, strata: pl.DataFrame) -> pl.DataFrame:
     """`strata` with `records`, the audited ones with an answer, and `stands`, the band whose records stand for it.
 
     That is the band itself where it has any, else the nearest of its source that has, of two the earlier one; null
@@ -111,7 +111,7 @@ def standing_for(audited: pl.DataFrame, strata: pl.DataFrame) -> pl.DataFrame:
 
 
 def estimate_rate(audited: pl.DataFrame, table: pl.DataFrame) -> Estimate | None:
-    """The rate over the strata of `table`, as `standing_for` returns it; None where they have no record."""
+    """The rate over the strata of `table`, as `find_stand_ins` returns it; None where they have no record."""
     drawn = StratifiedSample.of(audited, table)
     if drawn is None:
         return None

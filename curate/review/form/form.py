@@ -271,7 +271,7 @@ def read_versions(
     if late:
         log.warning(
             "%s: %d answers lie in the future (line %s); the time the file was saved is taken instead",
-            *(path, len(late), list_some(late)),
+            *(path, len(late), format_some(late)),
         )
     return answer_table(rows), not_judged
 
@@ -311,8 +311,8 @@ def log_uncounted(path: Path, not_judged: int, unreadable: int, unknown: Sequenc
     if unreadable:
         log.warning("%s: %d answers hold a label that is not ours; they are kept and not counted", path, unreadable)
     if unknown:
-        log.warning("%s: %d records were never asked, such as %s; left out", path, len(unknown), list_some(unknown))
+        log.warning("%s: %d records were never asked, such as %s; left out", path, len(unknown), format_some(unknown))
 
 
-def list_some(items: Sequence[Any]) -> str:
+def format_some(items: Sequence[Any]) -> str:
     return ", ".join(map(str, items[:NAMED])) + (" ..." if len(items) > NAMED else "")

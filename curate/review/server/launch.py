@@ -276,12 +276,12 @@ async def serve(home: Path, listener: socket.socket, answer: dict[str, str], as_
     if server.started:
         found = {"url": answer["url"], "api_key": answer["api_key"], "pid": os.getpid()}
         write_private(home / "server.json", json.dumps(found))
-        print(json.dumps(answer) if as_json else shown(answer), flush=True)
+        print(json.dumps(answer) if as_json else format_answer(answer), flush=True)
     await serving
     return 0 if server.started else 3
 
 
-def shown(answer: dict[str, str]) -> str:
+def format_answer(answer: dict[str, str]) -> str:
     """The address and the way in, for a person."""
     return (
         f"Argilla answers at {answer['url']}\n"

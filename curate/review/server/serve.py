@@ -46,10 +46,10 @@ def serve(cfg: ServeConfig, as_json: bool = False) -> NoReturn:
     home = find_home(cfg.data, cfg.home)
     make_home(home)
     lock = lock_home(home)
-    listen(cfg.port).close()
+    open_listener(cfg.port).close()
     python = environment_python(PINS)
     # The socket and the lock go over to the server: nobody can take the port or the home on the way.
-    listener = listen(cfg.port)
+    listener = open_listener(cfg.port)
     for descriptor in (lock, listener.fileno()):
         os.set_inheritable(descriptor, True)
     log.info("starting Argilla on http://%s:%d, its home is %s", HOST, listener.getsockname()[1], home)
@@ -117,7 +117,7 @@ def find_server(home: Path) -> tuple[str, str] | None:
     return found["url"], found["api_key"]
 
 
-def listen(port: int) -> socket.socket:
+def open_listener(port: int) -> socket.socket:
     """A socket that listens on this machine alone; connections wait in it until the server takes them."""
     listener = socket.socket()
     # Connections of a server that has just ended would otherwise keep the port for a minute.

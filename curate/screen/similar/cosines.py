@@ -7,9 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Vectors = NDArray[np.float16] | NDArray[np.float32]
-Rows = NDArray[np.int64]
-Cosines = NDArray[np.float32]
+from curate.screen.arrays import Cosines, Rows, Vectors
 
 AXES = 64
 """Numbers of a vector that are multiplied first. With 64 of MiniLM's 384, about 20 of 50,000 rows are left for each
@@ -78,8 +76,3 @@ def main_axes(unit: UnitVectors, rows: Rows) -> PCABound:
 def round_cosines(cosines: Cosines) -> Cosines:
     """To 4 digits: the last ones depend on how many rows were multiplied at once."""
     return np.round(cosines.astype(np.float64), 4).astype(np.float32)
-
-
-def least_rounded(floor: float) -> np.float32:
-    """What a rounded cosine must reach."""
-    return np.float32(round(floor, 4))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from curate.files import write_atomically
 from curate.ledger.recorder import Recorder
 from curate.models.encoder import Encoder
+from curate.screen.arrays import Vectors
 from curate.screen.similar.semantic import Embed
 from schemas.errors import UserError
 
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 
 Keys = NDArray[np.bytes_]
 """128 bits of hash a text, as strings of 16 bytes."""
-Vectors = NDArray[np.float16]
 
 TEXTS_PER_SHARD = 4096
 SECONDS_PER_SHARD = 10.0

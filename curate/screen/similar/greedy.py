@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+from curate.screen.arrays import Rows
+
 Edges = tuple[Rows, Rows]
 """Ends of each edge; which of the two stands left says nothing."""
 Mask = NDArray[np.bool_]
@@ -106,8 +107,8 @@ def keep_one_by_one(kept: Mask, is_open: Mask, fallen_to: Rows, better: Rows, wo
     return kept
 
 
-def keep_order(rows: pl.DataFrame) -> NDArray[np.int64]:
-    """The place of each pair among all in the order in which near-duplicates are kept, 0 for the first.
+def keep_order(rows: pl.DataFrame) -> Rows:
+    """The place of each pair among all in the order in which look-alikes are kept, 0 for the first.
 
     Larger margin in z first, then larger margin, none last; ties by id.
     """

@@ -13,7 +13,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.screen.similar.cosines import SLACK, Cosines, PCABound, Rows, UnitVectors, main_axes, round_cosines
+from curate.screen.arrays import Cosines, Rows
+from curate.screen.similar.cosines import SLACK, PCABound, UnitVectors, main_axes, round_cosines
 
 log = logging.getLogger(__name__)
 

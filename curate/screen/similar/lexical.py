@@ -14,12 +14,11 @@ import polars as pl
 import rensa
 from numpy.typing import NDArray
 
-from curate.screen.text.ngrams import HashedWords, WordSets, hash_words, stack_sets, word_sets
+from curate.screen.arrays import Rows
+from curate.screen.text.ngrams import HashedWords, hash_words, join_texts
 from schemas.tables import Similar
 
 log = logging.getLogger(__name__)
-
-Rows = NDArray[np.int64]
 
 GRAM = 3
 VALUES = 128
@@ -30,6 +29,7 @@ LEADERS = 16
 """The best rows of a band that the others of the band are compared with: a band of n rows takes at most 16 n pairs."""
 ROWS_PER_BLOCK = 8192
 PAIRS_PER_BLOCK = 262_144
+HASHES_PER_BLOCK = 8_000_000
 SEED = 30
 
 
@@ -168,23 +168,27 @@ def may_reach(values: NDArray[np.uint8], left: Rows, right: Rows, least: int) ->
 def similarities(pairs: pl.LazyFrame, rows: Rows, left: Rows, right: Rows, floor: float) -> NDArray[np.float32]:
     """(pairs,) how alike the texts at these places are, as `find_lexical_duplicates` says; rounded to 4 digits."""
     needed = np.unique(np.concatenate([left, right]))
-    found: list[tuple[Rows, WordSets, WordSets, WordSets]] = []
+    found: list[tuple[Rows, HashedWords, HashedWords, HashedWords]] = []
     for places, words in words_at(pairs, rows[needed]):
         grams = HashedWords(words.hashes, words.starts[::2]).ngrams(GRAM)
-        sides = word_sets(words)
-        found.append((places, word_sets(grams), every_other(sides, 0), every_other(sides, 1)))
+        sides = words.halves().distinct()
+        prompts = np.arange(0, 2 * len(places), 2)
+        found.append((places, grams.halves().distinct(), sides.take(prompts), sides.take(prompts + 1)))
     if not found:
         return np.zeros(0, dtype=np.float32)
     at, *sets = zip(*found, strict=True)
     place_of = np.empty(len(needed), dtype=np.int64)
     place_of[np.concatenate(at)] = np.arange(len(needed))
     one, other = place_of[np.searchsorted(needed, left)], place_of[np.searchsorted(needed, right)]
-    whole, prompt, chosen = (stack_sets(list(parts)).jaccard(one, other) for parts in sets)
+    whole, prompt, chosen = (jaccard(join_texts(parts), one, other) for parts in sets)
     return np.round(np.where(whole < floor, whole, np.minimum(prompt, chosen)), 4).astype(np.float32)
 
 
-def every_other(sets: WordSets, first: int) -> WordSets:
-    """The rows `first`, `first` + 2 and so on."""
-    rows = np.arange(first, len(sets.starts) - 1, 2)
-    counts = np.diff(sets.starts)[rows]
-    return WordSets(sets.keys(rows).astype(np.uint32), np.concatenate([[0], np.cumsum(counts)]))
+def jaccard(sets: HashedWords, left: Rows, right: Rows) -> NDArray[np.float32]:
+    """(pairs,) share of the hashes of either text that both hold; 1 for two empty ones."""
+    total = sets.counts[left] + sets.counts[right]
+    shared = np.zeros(len(left), dtype=np.int64)
+    cuts = np.searchsorted(np.cumsum(total), np.arange(0, total.sum(), HASHES_PER_BLOCK)[1:])
+    for block in np.split(np.arange(len(left)), np.unique(cuts)):
+        shared[block] = sets.take(left[block]).shared(sets.take(right[block]))
+    return np.where(total == 0, 1, shared / np.maximum(total - shared, 1)).astype(np.float32)

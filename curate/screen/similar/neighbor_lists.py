@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from curate.screen.similar.cosines import Cosines, Rows
+from curate.screen.arrays import Cosines, Rows
 from curate.screen.similar.greedy import kept_rows
 
 LIMIT = 16
@@ -56,24 +56,39 @@ def shorten_lists(pairs: Pairs, count: int, levels: Cosines) -> Pairs:
 def settle_lists(pairs: Pairs, count: int, levels: Cosines, first_alike: Callable[[Rows, Rows, float], Pairs]) -> Pairs:
     """The pairs and those without which two rows that are alike would stay, at any of the levels.
 
-    `first_alike(rows, others, floor)` finds for each of `rows` the best of `others` that is better and alike.
+    `first_alike(rows, others, floor)` finds for each of `rows` the best of `others` that is better and alike. It is
+    asked only about rows and others that were not held against each other in the round before.
     """
     every = np.arange(count)
+    is_clear, was_kept = np.zeros((2, count), dtype=np.bool_)
     for level in levels:
         while True:
             better, worse, cosines = pairs
             here = cosines >= level
             kept = kept_rows(every, every, (better[here], worse[here]), 1)
-            is_full = np.bincount(worse[here], minlength=count) >= LIMIT
-            full = np.flatnonzero(kept & is_full)
-            if not len(full):
-                break
-            missing = first_alike(full, np.flatnonzero(kept), float(level))
-            if not len(missing[0]):
-                break
-            pairs = (
-                np.concatenate([better, missing[0]]),
-                np.concatenate([worse, missing[1]]),
-                np.concatenate([cosines, missing[2]]),
+            is_full = kept & (np.bincount(worse[here], minlength=count) >= LIMIT)
+            asked = (
+                (is_full & ~is_clear, kept),
+                # What is not alike at one level is not at the next.
+                (is_full & is_clear, kept & ~was_kept),
             )
+            missing = [
+                first_alike(np.flatnonzero(rows), np.flatnonzero(others), float(level))
+                for rows, others in asked
+                if rows.any() and others.any()
+            ]
+            found = join_pairs(missing)
+            is_clear, was_kept = is_full, kept
+            is_clear[found[1]] = False
+            if not len(found[0]):
+                break
+            pairs = join_pairs([pairs, found])
     return pairs
+
+
+def join_pairs(found: list[Pairs]) -> Pairs:
+    """All of these as one."""
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    better, worse, cosines = zip(*found, strict=True)
+    return np.concatenate(better), np.concatenate(worse), np.concatenate(cosines)

@@ -6,9 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curate.screen.similar.cosines import SLACK, Cosines, PCABound, Rows, UnitVectors, Vectors, main_axes, round_cosines
+from curate.screen.arrays import Cosines, Rows, Vectors
+from curate.screen.similar.cosines import SLACK, PCABound, UnitVectors, main_axes, round_cosines
 from curate.screen.similar.ivf import Lists, list_members, lookup_lists, make_lists
-from curate.screen.similar.neighbor_lists import LIMIT, Pairs, count_levels, fits_list, settle_lists, shorten_lists
+from curate.screen.similar.neighbor_lists import (
+    LIMIT,
+    Pairs,
+    count_levels,
+    fits_list,
+    join_pairs,
+    settle_lists,
+    shorten_lists,
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +93,7 @@ def pairs_within(unit: UnitVectors, order: Rows, axes: PCABound, levels: Cosines
                 needed = next_needed(counts, levels)
             if torch.isinf(needed).all():
                 break
-    return join_blocks(found)
+    return join_pairs(found)
 
 
 def pairs_of_lists(unit: UnitVectors, order: Rows, lists: Lists, axes: PCABound, levels: Cosines) -> Pairs:
@@ -116,7 +125,7 @@ def pairs_of_lists(unit: UnitVectors, order: Rows, lists: Lists, axes: PCABound,
             hits = [(looking[within[0]], looking[within[1]], within[2])]
             break
         found += hits
-    return join_blocks(found)
+    return join_pairs(found)
 
 
 def first_better(unit: UnitVectors, order: Rows, axes: PCABound, rows: Rows, others: Rows, level: float) -> Pairs:
@@ -134,11 +143,11 @@ def first_better(unit: UnitVectors, order: Rows, axes: PCABound, rows: Rows, oth
             reaches = cosines >= np.float32(level)
             found.append((block[column[reaches]], part[local[reaches]], cosines[reaches]))
         if found:
-            better, worse, cosines = join_blocks(found)
+            better, worse, cosines = join_pairs(found)
             worse, firsts = np.unique(worse, return_index=True)
             found = [(better[firsts], worse, cosines[firsts])]
             rows = np.setdiff1d(rows, worse, assume_unique=True)
-    return join_blocks(found)
+    return join_pairs(found)
 
 
 def first_better_of_lists(
@@ -155,7 +164,7 @@ def first_better_of_lists(
         standing = looking[own[looking] == number]
         for parts, columns in ((looking[is_row[looking]], standing), (standing[is_row[standing]], looking)):
             columns = columns[is_other[columns]]
-            if not len(columns):
+            if not len(parts) or not len(columns):
                 continue
             compared = unit.rows(order[columns]).T
             for begin in range(0, len(parts), BLOCK):
@@ -165,7 +174,7 @@ def first_better_of_lists(
                 cosines = round_cosines(products[local, column])
                 reaches = cosines >= np.float32(level)
                 found.append((columns[column[reaches]], part[local[reaches]], cosines[reaches]))
-    better, worse, cosines = join_blocks(found)
+    better, worse, cosines = join_pairs(found)
     by_worse = np.lexsort((better, worse))
     firsts = by_worse[np.unique(worse[by_worse], return_index=True)[1]]
     return better[firsts], worse[firsts], cosines[firsts]
@@ -238,11 +247,3 @@ def next_needed(counts: Rows, levels: Cosines) -> Tensor:
     is_open = counts < LIMIT
     first = np.where(is_open.any(axis=1), levels[np.argmax(is_open, axis=1)] - SLACK, np.inf)
     return torch.from_numpy(first.astype(np.float32))[:, None]
-
-
-def join_blocks(found: list[Pairs]) -> Pairs:
-    """Pairs of several blocks as one."""
-    if not found:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
-    better, worse, cosines = zip(*found, strict=True)
-    return np.concatenate(better), np.concatenate(worse), np.concatenate(cosines)

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from curate.screen.arrays import Cosines, Rows, Vectors
 from curate.screen.benchmark_prompts import Benchmark
 from curate.screen.similar.greedy import keep_order, round_threshold
 from schemas.tables import EvalProximity, Similar, Topicality
 
-Rows = NDArray[np.float16]
-Embed = Callable[[Iterable[pl.Series], int], Rows]
+Embed = Callable[[Iterable[pl.Series], int], Vectors]
 """Blocks of texts, and how many they are, to their vectors: (texts, dimensions) of length 1, NaN for none."""
 ROWS_PER_BLOCK = 4096
 PROMPT_CHARACTERS = 4000
@@ -140,7 +139,7 @@ def match_last_turns(found: pl.DataFrame, pairs: pl.LazyFrame, floor: float, emb
     return both.filter(pl.col("similarity") >= round_threshold(floor))
 
 
-def concatenate(of_prompts: Rows, places: NDArray[np.int64], of_chosen: Rows) -> Rows:
+def concatenate(of_prompts: Vectors, places: Rows, of_chosen: Vectors) -> Vectors:
     """The vectors of prompts and chosen responses end to end, of length 1, with no other copy of them in between."""
     width = of_prompts.shape[1]
     together = np.empty((len(places), 2 * width), dtype=np.float16)
@@ -152,23 +151,21 @@ def concatenate(of_prompts: Rows, places: NDArray[np.int64], of_chosen: Rows) ->
     return together
 
 
-def distinct_texts(hashes: pl.DataFrame, of_text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def distinct_texts(hashes: pl.DataFrame, of_text: str) -> tuple[Rows, Rows]:
     """The first row of each distinct text in order, and for every row the place of its text among them."""
     firsts = hashes.unique(of_text, keep="first", maintain_order=True).select("row", of_text).with_row_index("place")
     places = hashes.join(firsts.select("place", of_text), on=of_text, how="left", maintain_order="left")["place"]
     return firsts["row"].to_numpy().astype(np.int64), places.to_numpy().astype(np.int64)
 
 
-def nearest_prompts(hashes: pl.DataFrame, of_text: str) -> NDArray[np.int64]:
+def nearest_prompts(hashes: pl.DataFrame, of_text: str) -> Rows:
     """For each distinct text, in the order of `distinct`, the place of its best pair in the order of keeping."""
     places = hashes.select(of_text, place=pl.Series(keep_order(hashes)))
     return places.group_by(of_text, maintain_order=True).agg(pl.col("place").min())["place"].to_numpy()
 
 
-def similar_frame(
-    kind: str, rows: NDArray[np.int64], of_rows: Rows, floor: float, places: NDArray[np.int64]
-) -> pl.DataFrame:
-    """The neighbors among vectors as rows of `Similar`; vector i is that of row `rows[i]`, which ascend."""
+def similar_frame(kind: str, rows: Rows, of_rows: Vectors, floor: float, places: Rows) -> pl.DataFrame:
+    """The neighbors among vectors as rows of `Alike`; vector i is that of row `rows[i]`, which ascend."""
     # Not above: it loads torch, which a screening of measured pairs does without.
     from curate.screen.similar.neighbors import similar_rows
 
@@ -177,19 +174,19 @@ def similar_frame(
     return found.with_columns(kind=pl.lit(kind)).select(Similar.column_names()).pipe(Similar.cast).sort("left", "right")
 
 
-def prompt_texts(pairs: pl.LazyFrame, rows: NDArray[np.int64]) -> Iterator[pl.Series]:
+def prompt_texts(pairs: pl.LazyFrame, rows: Rows) -> Iterator[pl.Series]:
     """The end of what was said in the prompts of `rows`, which ascend, in blocks; system messages are left out."""
     spoken = pl.element().filter(pl.element().struct.field("role") != "system")
     said = pl.col("messages").list.eval(spoken.struct.field("content")).list.join("\n\n")
     return texts_at(pairs, said.str.tail(PROMPT_CHARACTERS), rows)
 
 
-def response_texts(pairs: pl.LazyFrame, side: str, rows: NDArray[np.int64]) -> Iterator[pl.Series]:
+def response_texts(pairs: pl.LazyFrame, side: str, rows: Rows) -> Iterator[pl.Series]:
     """The beginnings of the responses of `rows`, which ascend, in blocks."""
     return texts_at(pairs, pl.col(side).str.head(RESPONSE_CHARACTERS), rows)
 
 
-def texts_at(pairs: pl.LazyFrame, text: pl.Expr, rows: NDArray[np.int64]) -> Iterator[pl.Series]:
+def texts_at(pairs: pl.LazyFrame, text: pl.Expr, rows: Rows) -> Iterator[pl.Series]:
     """One text a row of `rows`, which ascend, in blocks."""
     start = 0
     for block in pairs.select(text=text).collect_batches(chunk_size=ROWS_PER_BLOCK, maintain_order=True):
@@ -206,7 +203,7 @@ def are_latin(blocks: Iterable[pl.Series]) -> pl.Series:
     return pl.concat([pl.Series([], dtype=pl.Boolean), *found])
 
 
-def row_cosines(ones: Rows, others: Rows, place: NDArray[np.int64]) -> NDArray[np.float32]:
+def row_cosines(ones: Vectors, others: Vectors, place: Rows) -> Cosines:
     """The cosine of each of `ones` to `others[place]` of its row."""
     found = np.empty(len(ones), dtype=np.float32)
     for start in range(0, len(ones), ROWS_PER_BLOCK):
@@ -215,6 +212,6 @@ def row_cosines(ones: Rows, others: Rows, place: NDArray[np.int64]) -> NDArray[n
     return found
 
 
-def round_or_null(cosines: NDArray[np.float32]) -> pl.Series:
+def round_or_null(cosines: Cosines) -> pl.Series:
     """Cosines to 4 digits, because the last ones depend on how many rows were multiplied; not a number is null."""
     return pl.Series(cosines, dtype=pl.Float32).round(4).fill_nan(None)

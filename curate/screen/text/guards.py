@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from curate.screen.text.languages import are_english, foreign_shares
 from curate.screen.text.ngrams import hash_words
+from curate.screen.text.refusals import find_refusals
+from curate.screen.text.structure import CODE
 from curate.screen.text.truncation import find_endings
-from curate.screen.text.word_runs import RUN, Mask, Wording, distinct_runs, read_signs, read_wording, sum_by_text
+from curate.screen.text.word_runs import RUN, Mask, Wording, read_signs, read_wording, repeated_shares, sum_by_text
 
 TEMPLATE_TOKEN = (
     r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>)\s*(?:system|user|assistant|model|tool)\b|"
@@ -25,7 +27,6 @@ LEAKED = (
     r"\n\n(?:Human|H): |(?:^|\n)#{2,3} ?(?:Human|Assistant|Instruction|Response|User):"
 )
 """Template tokens and turn markers where none belong; `<s>` within a text is HTML for struck out."""
-CODE = r"(?s)```.*?```|`[^`\n]*`"
 COPIED_WORDS = 8
 SYSTEM_WORDS = 40
 
@@ -51,27 +52,6 @@ BROKEN_CHARS = 1000
 FEW_WORDS = 4
 
 Shares = NDArray[np.float32]
-
-REFUSAL = (
-    r"(?i)^\W*(?:(?:oh|well|hmm|hi|hello|thank you[^.!]{0,40}|i understand[^.!]{0,80})[,.! ]+)?"
-    r"(?:(?:but|however),? )?"
-    r"(?:(?:i['\u2019]?m|i am|we are|we['\u2019]re) (?:\w+ )?(?:sorry|afraid|unable|not "
-    r"(?:able|comfortable|allowed|permitted|going))|"
-    r"sorry|unfortunately,? i|(?:my )?apolog\w+|"
-    r"i (?:can['\u2019]?t|cannot|can not|could not|couldn['\u2019]t|won['\u2019]t|will not|do not|don['\u2019]t) "
-    r"(?:\w+ ){0,2}(?:help|assist|provide|answer|discuss|comply|fulfill|fulfil|create|generate|support|encourage|"
-    r"condone|recommend|advise|engage|participate|offer|give|write|share|feel comfortable|do that|do this)|"
-    r"as an? (?:ai|artificial|language|large language)[^.]{0,80} "
-    r"(?:can['\u2019]?t|cannot|can not|do not|don['\u2019]t|am not|unable|won['\u2019]t|will not))"
-)
-"""How a response declines, in English and at its beginning."""
-SORRY = r"(?i)\b(?:sorry|afraid|apolog|unfortunately)"
-"""An apology alone is no refusal."""
-DECLINES = (
-    r"(?i)\b(?:can['\u2019]?t|cannot|can not|unable|not able|won['\u2019]t|will not|not comfortable|don['\u2019]t "
-    r"(?:have|know|feel|think)|do not (?:have|know|feel)|decline|refuse|"
-    r"against|not appropriate|inappropriate|illegal|unethical)\b"
-)
 
 
 @dataclass(frozen=True)
@@ -119,7 +99,7 @@ def response_features(side: str, prompts: Prompts, responses: Wording, finish: p
         foreign_shares(prompts.text, texts, are_english(prompts.last.words), are_english(responses.words)).alias(
             f"{side}_foreign_share"
         ),
-        refuses("text").alias(f"{side}_refuses"),
+        find_refusals(texts).alias(f"{side}_refuses"),
     )
 
 
@@ -171,11 +151,12 @@ def repetition_shares(responses: Wording) -> Shares:
 
     Where words are few and long, as in `hahahahaha` or a row of emoji, it is that of the runs of signs.
     """
-    shares = np.where(responses.runs.totals < FEWEST_RUNS, 0, responses.runs.repeated)
+    totals = np.maximum(responses.words.counts - (RUN - 1), 0)
+    shares = np.where(totals < FEWEST_RUNS, 0, repeated_shares(totals, responses.runs.counts))
     chars = responses.texts.str.len_chars().fill_null(0).to_numpy()
     unworded = np.flatnonzero((chars >= FEWEST_SIGNS) & (chars > LONG_WORD * responses.words.counts))
-    of_signs = distinct_runs(read_signs(responses.texts.gather(unworded).str.slice(0, MOST_SIGNS)), SIGN_RUN)
-    shares[unworded] = np.maximum(shares[unworded], of_signs.repeated)
+    of_signs = read_signs(responses.texts.gather(unworded).str.slice(0, MOST_SIGNS)).ngrams(SIGN_RUN)
+    shares[unworded] = np.maximum(shares[unworded], repeated_shares(of_signs.counts, of_signs.distinct().counts))
     return shares.astype(np.float32)
 
 
@@ -205,12 +186,5 @@ def are_leaking(prompts: Prompts, responses: Wording) -> pl.Series:
 def copies_system(systems: pl.Series, texts: pl.Series) -> Mask:
     """True where the beginning of a system message stands in the text: there it says what the model is to be."""
     begin = systems.str.extract(rf"^\W*(\w+(?:\W+\w+){{0,{SYSTEM_WORDS - 1}}})", 1)
-    shared = distinct_runs(hash_words(begin), COPIED_WORDS).shared(distinct_runs(hash_words(texts), COPIED_WORDS))
-    return shared > 0
-
-
-def refuses(column: str) -> pl.Expr:
-    """True for a response that begins by declining."""
-    begin = pl.col(column).str.slice(0, 300)
-    is_sorry = begin.str.slice(0, 60).str.contains(SORRY)
-    return begin.str.contains(REFUSAL) & (~is_sorry | begin.str.contains(DECLINES))
+    copied, runs = (hash_words(some).ngrams(COPIED_WORDS).distinct() for some in (begin, texts))
+    return copied.shared(runs) > 0

@@ -7,74 +7,13 @@ import polars as pl
 import pycld2  # type: ignore[import-untyped]
 
 from curate.screen.text.ngrams import HashedWords
+from curate.screen.text.structure import CODE
 from curate.screen.text.word_runs import Mask, WordSet, sum_by_text
 
 ENGLISH = WordSet(
-    [
-        "the",
-        "of",
-        "and",
-        "to",
-        "is",
-        "that",
-        "you",
-        "it",
-        "for",
-        "was",
-        "on",
-        "are",
-        "with",
-        "as",
-        "be",
-        "this",
-        "have",
-        "from",
-        "or",
-        "had",
-        "by",
-        "but",
-        "not",
-        "what",
-        "all",
-        "were",
-        "we",
-        "when",
-        "your",
-        "can",
-        "there",
-        "an",
-        "which",
-        "their",
-        "will",
-        "about",
-        "how",
-        "them",
-        "these",
-        "would",
-        "has",
-        "could",
-        "been",
-        "did",
-        "its",
-        "who",
-        "they",
-        "he",
-        "she",
-        "his",
-        "her",
-        "i",
-        "my",
-        "our",
-        "if",
-        "than",
-        "should",
-        "because",
-        "into",
-        "where",
-        "while",
-        "each",
-        "also",
-    ]
+    """the of and to is that you it for was on are with as be this have from or had by but not what all were we when
+    your can there an which their will about how them these would has could been did its who they he she his her i
+    my our if than should because into where while each also""".split()  # noqa: SIM905
 )
 """Words that hold English together and are rare in other languages."""
 ENGLISH_SHARE = 0.15
@@ -99,8 +38,8 @@ NAMES = (
 NAMES_WITHIN = NAMES.replace(r"\b", "")
 """The same within words as well: a sieve, for word boundaries take many times as long as all the rest."""
 
-CODE = r"(?s)```.*?(?:```|\z)|`[^`\n]*`|https?://\S+|(?m-s)^.*(?:[{}=<>\\_]|[a-z0-9]\(|;$).*$"
-"""Fenced code, links, and lines that look like code."""
+NOT_PROSE = CODE + r"|```.*\z|https?://\S+|(?m-s)^.*(?:[{}=<>\\_]|[a-z0-9]\(|;$).*$"
+"""Code, also in an open fence, links, and lines that look like code."""
 SAMPLE = 1500
 """Characters of prose that are looked at: of the beginning of a response and of the end of a prompt."""
 ENOUGH_LETTERS = 40
@@ -177,7 +116,7 @@ def name_languages(prompts: pl.Series) -> pl.Series:
 
 def strip_code(text: pl.Expr) -> pl.Expr:
     """The first `SAMPLE` characters that are neither code nor control signs."""
-    begin = text.str.slice(0, 2 * SAMPLE).str.replace_all(CODE, " ").str.slice(0, SAMPLE)
+    begin = text.str.slice(0, 2 * SAMPLE).str.replace_all(NOT_PROSE, " ").str.slice(0, SAMPLE)
     return begin.str.replace_all(r"[\p{Cc}\p{Cn}\p{Co}]+", " ")
 
 

@@ -31,7 +31,7 @@ MOST_ALIKE = 0.9
 class MeasureConfig:
     """Version of the measuring; nothing else decides the features."""
 
-    version: int = 1
+    version: int = 2
     """Raised when the same pairs would be measured otherwise."""
 
 

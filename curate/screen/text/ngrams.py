@@ -1,49 +1,50 @@
 """Words and n-grams of texts as hashes, for every rule about wording."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-Hashes = NDArray[np.uint64]
-Starts = NDArray[np.int64]
+from curate.screen.arrays import Rows
+from curate.screen.text.words import UNSPACED
 
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-"""Scripts that put no blanks between words: there a sign counts as a word."""
-WORD = rf"[{UNSPACED}]|[\w--[{UNSPACED}]]+"
+Hashes = NDArray[np.uint64]
+
+WORD = rf"[\w&&[{UNSPACED}]]|[\w--[{UNSPACED}]]+"
+"""One sign of a script without blanks, else letters, digits and `_`."""
 CHANGEABLE = r"[^\x00-\x7f\u00c0-\u00ff\u2013\u2014\u2018\u2019\u201c\u201d\u2022]"
 """What NFKC may change: all but ASCII, the letters of Latin-1, dashes and quotation marks, which most texts are."""
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-
-Rows = NDArray[np.int64]
-KEYS_PER_BLOCK = 8_000_000
 
 
 @dataclass(frozen=True)
 class HashedWords:
     """Words or n-grams of texts: those of text i are `hashes[starts[i] : starts[i + 1]]`.
 
-    Hashes compare within one process; they are not kept.
+    Hashes compare within one process; they are not kept. Of 32 bits they are the first half, which takes half the room.
     """
 
-    hashes: Hashes
-    starts: Starts
+    hashes: NDArray[Any]
+    starts: Rows
     """(texts + 1,)."""
 
     @property
-    def counts(self) -> Starts:
+    def counts(self) -> Rows:
         """Words or n-grams of each text."""
         return np.diff(self.starts)
 
-    def owners(self) -> Starts:
+    def owners(self) -> Rows:
         """The text of each hash."""
         return np.repeat(np.arange(len(self.starts) - 1), self.counts)
 
     def ngrams(self, n: int) -> "HashedWords":
         """All runs of `n` words within a text; a text with fewer words has none."""
         counts = np.maximum(self.counts - (n - 1), 0)
-        starts = np.concatenate([[0], np.cumsum(counts)])
+        starts = offsets(counts)
         if not starts[-1]:
             return HashedWords(np.zeros(0, dtype=np.uint64), starts)
         rolled = np.zeros(len(self.hashes) - n + 1, dtype=np.uint64)
@@ -52,6 +53,59 @@ class HashedWords:
         # The last n - 1 words of a text begin no run of its own.
         within = np.arange(starts[-1]) + np.repeat(self.starts[:-1] - starts[:-1], counts)
         return HashedWords(rolled[within], starts)
+
+    def take(self, rows: Rows) -> "HashedWords":
+        """The texts at `rows`, in that order."""
+        counts = self.counts[rows]
+        starts = offsets(counts)
+        return HashedWords(
+            self.hashes[np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], counts)], starts
+        )
+
+    def halves(self) -> "HashedWords":
+        """The same with hashes of 32 bits."""
+        return HashedWords((self.hashes >> np.uint64(32)).astype(np.uint32), self.starts)
+
+    def distinct(self) -> "HashedWords":
+        """Each hash of a text once, in order."""
+        keys = np.sort(self.keys)
+        is_first = np.ones(len(keys), dtype=np.bool_)
+        is_first[1:] = keys[1:] != keys[:-1]
+        keys = keys[is_first]
+        hashes = (keys << self._text_bits) >> np.uint64(64 - 8 * self.hashes.itemsize)
+        return HashedWords(hashes.astype(self.hashes.dtype), offsets(self._count(keys)))
+
+    def shared(self, other: "HashedWords") -> Rows:
+        """(texts,) hashes that stand in the text of the same row of both, which are distinct."""
+        keys = np.concatenate([self.keys, other.keys])
+        # This kind of sorting merges what is in order already.
+        keys.sort(kind="stable")
+        return self._count(keys[1:][keys[1:] == keys[:-1]])
+
+    @cached_property
+    def keys(self) -> Hashes:
+        """The text of each hash in the first bits, and what there is room for of the hash in the others."""
+        hashes = self.hashes.astype(np.uint64) << np.uint64(64 - 8 * self.hashes.itemsize)
+        return (self.owners().astype(np.uint64) << (np.uint64(64) - self._text_bits)) | (hashes >> self._text_bits)
+
+    def _count(self, keys: Hashes) -> Rows:
+        return np.bincount((keys >> (np.uint64(64) - self._text_bits)).astype(np.int64), minlength=len(self.starts) - 1)
+
+    @property
+    def _text_bits(self) -> np.uint64:
+        return np.uint64(max(len(self.starts) - 1, 2).bit_length())
+
+
+def offsets(counts: Rows) -> Rows:
+    """(counts + 1,) where each of so many starts, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def join_texts(parts: Sequence[HashedWords]) -> HashedWords:
+    """The texts of several, one after the other."""
+    return HashedWords(
+        np.concatenate([part.hashes for part in parts]), offsets(np.concatenate([part.counts for part in parts]))
+    )
 
 
 def normalize_texts(texts: pl.Series) -> pl.Series:
@@ -72,56 +126,5 @@ def hash_normalized(texts: pl.Series) -> HashedWords:
     """The words of texts that are normalized already."""
     words = texts.str.extract_all(WORD)
     counts = words.list.len().fill_null(0).to_numpy().astype(np.int64)
-    starts = np.concatenate([[0], np.cumsum(counts)])
     # An empty list explodes to a null.
-    return HashedWords(words.explode().drop_nulls().hash(seed=0).to_numpy(), starts)
-
-
-@dataclass(frozen=True)
-class WordSets:
-    """Distinct hashes of each row, in 32 bits: those of row i are `values[starts[i] : starts[i + 1]]`."""
-
-    values: NDArray[np.uint32]
-    starts: Rows
-
-    def keys(self, rows: Rows) -> NDArray[np.uint64]:
-        """The hashes of `rows` end to end, each with the place of its row among them in the high bits."""
-        counts = self.starts[rows + 1] - self.starts[rows]
-        ends = np.cumsum(counts)
-        places = np.arange(ends[-1]) + np.repeat(self.starts[rows] - ends + counts, counts)
-        owners = np.repeat(np.arange(len(rows), dtype=np.uint64), counts)
-        return np.asarray((owners << np.uint64(32)) | self.values[places], dtype=np.uint64)
-
-    def jaccard(self, left: Rows, right: Rows) -> NDArray[np.float32]:
-        """(pairs,) share of the hashes of either row that both hold; 1 for two empty rows."""
-        sizes = np.diff(self.starts)
-        total = sizes[left] + sizes[right]
-        found = np.ones(len(left), dtype=np.float32)
-        cuts = np.searchsorted(np.cumsum(total), np.arange(0, total.sum(), KEYS_PER_BLOCK)[1:])
-        for block in np.split(np.arange(len(left)), np.unique(cuts)):
-            if len(block):
-                keys = np.concatenate([self.keys(left[block]), self.keys(right[block])])
-                keys.sort()
-                twice = (keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)).astype(np.int64)
-                shared = np.bincount(twice, minlength=len(block))
-                found[block] = (shared / np.maximum(total[block] - shared, 1)).astype(np.float32)
-        found[total == 0] = 1
-        return found
-
-
-def word_sets(hashed: HashedWords) -> WordSets:
-    """The sets of all texts."""
-    keys = (hashed.owners().astype(np.uint64) << np.uint64(32)) | (hashed.hashes >> np.uint64(32))
-    keys.sort()
-    is_first = np.ones(len(keys), dtype=np.bool_)
-    is_first[1:] = keys[1:] != keys[:-1]
-    keys = keys[is_first]
-    counts = np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(hashed.counts))
-    return WordSets(keys.astype(np.uint32), np.concatenate([[0], np.cumsum(counts)]))
-
-
-def stack_sets(parts: list[WordSets]) -> WordSets:
-    """The rows of several, one after the other."""
-    counts = np.concatenate([np.zeros(0, np.int64), *(np.diff(part.starts) for part in parts)])
-    values = np.concatenate([np.zeros(0, np.uint32), *(part.values for part in parts)])
-    return WordSets(values, np.concatenate([[0], np.cumsum(counts)]))
+    return HashedWords(words.explode().drop_nulls().hash(seed=0).to_numpy(), offsets(counts))

@@ -2,17 +2,17 @@
 
 import polars as pl
 
+from curate.screen.text.structure import FENCE, FENCED, LIST_MARKER
+
 Cut = pl.Enum(["no", "maybe", "yes"])
 
 TAIL = 1000
 """Characters looked at for the last line."""
-FENCE = "```"
-FENCED = r"(?s)```.*?```"
-UNFINISHED = r"[,(\[{]$|[\w)][ ]?[-\u2013\u2014]$"
+UNFINISHED = r"[,:=(\[{\u201c\u300c]$|[\w)][ ]?[-\u2013\u2014]$"
 BARE = r"(?:^|\s)[^\s#@/]*[\p{L}\p{N}]$"
 """Neither a closing sign nor any other mark, and no hashtag or link."""
 OPEN_WORD = (
-    r"\b(?:the|an?|and|or|of|to|in|for|with|from|by|at|as|is|are|was|were|be|been|has|have|had|will|would|can|could|"
+    r"(?:^|[\s(\"\u201c])(?:the|an?|and|or|of|to|in|for|with|from|by|at|as|is|are|was|were|be|been|has|have|had|will|would|can|could|"
     r"should|may|might|must|which|who|whose|because|although|if|when|while|than|into|onto|their|your|our|its|my|"
     r"his|every|between|through|during|including|but|using|he|she|we|they|"
     r"(?:i|you|he|she|it|we|they|that|there|who|what)['\u2019](?:m|s|d|re|ve|ll))$"
@@ -20,11 +20,9 @@ OPEN_WORD = (
 """Words that do not end a sentence."""
 LONGEST_OPEN = 16
 """Characters at the end of a line that hold an open word and what stands before it."""
-ENTRY = r"(?:\d+[.)]|[-*+•])[ \t]"
-"""How a list item begins."""
 LIST_OR_CODE = r"^\s*(?:[-*+•|>#$]|\d+[.)]|[a-zA-Z][.)]\s|```)|[{};=<>\\|]|\]\(|://"
 """Lines that need no full stop: list items, headings, tables, code, links."""
-CODE = r"[{}=<>\\|`]|\]\(|://"
+CODE_SIGN = r"[{}=<>\\|`]|\]\(|://"
 LABELED = r"^\W*\w+(?: \w+){0,2}\W*: "
 """`Answer: none of these` is an end."""
 LABELED_WORDS = 4
@@ -32,11 +30,11 @@ LABELED_WORDS = 4
 SENTENCE_END = r"[\p{L}\p{N})\"”'][.!?](?:\s|$)"
 CLOSED_LINE = r"(?m)[.!?:;)\]\"\u201d…][ \t*_]*$"
 BARE_LINE = r"(?m)^[^#\n]*[\p{L}\p{N},][ \t]*$"
-BARE_ENTRY = rf"(?m)^[ \t]*{ENTRY}[^\n]*[\p{{L}}\p{{N}},][ \t]*$"
+BARE_ENTRY = rf"(?m)^[ \t]*{LIST_MARKER}[^\n]*[\p{{L}}\p{{N}},][ \t]*$"
 IN_SENTENCE = r"(?:^|\s)\p{Ll}[^\s#@/]*[\p{L},]$|\p{L},$"
 """A last word in small letters, which is no name, or a comma."""
 
-OPEN_WORDS = 6
+OPEN_WORDS = 3
 """Fewest words of a last line that cannot end in an open word."""
 BARE_WORDS = 12
 """Fewest words of a last line that needs a closing sign, in a text of two sentences that have one."""
@@ -48,13 +46,14 @@ CLOSED_SHARE = 4
 """Other lines with a closing sign to one without, from which those with one are the rule."""
 
 
-def find_endings(texts: pl.Series, finish: pl.Series) -> pl.Series:
+def find_endings(texts: pl.Series, finish: pl.Series | None = None) -> pl.Series:
     """`yes` where a response stops without an end, `maybe` where it looks so, else `no`.
 
     The finish reason comes first: `length` is `yes` and `stop` is `no`. Without one it is `yes` for an open code fence
     and for a last line that breaks off, and `maybe` for other last lines without a closing sign.
     """
-    rows = pl.DataFrame({"text": texts.str.strip_chars_end(), "finish": finish}).with_row_index("row")
+    texts = texts.str.strip_chars_end()
+    rows = pl.DataFrame({"text": texts}).with_columns(finish=pl.lit(finish, dtype=pl.String)).with_row_index("row")
     is_fenced = pl.col("text").str.count_matches(FENCE, literal=True) % 2 == 1
     told = rows.select(
         cut=pl.when(pl.col("finish") == "length")
@@ -77,6 +76,16 @@ def find_endings(texts: pl.Series, finish: pl.Series) -> pl.Series:
     return told.scatter(lines["row"], "maybe").scatter(cut, "yes").cast(Cut)
 
 
+def stops_within(text: str, whole: str) -> bool:
+    """True where `text` is the beginning of `whole` that stops in one of its lines, after a letter or a number.
+
+    The whole tells a cut that leaves nothing odd behind.
+    """
+    text = text.rstrip()
+    rest = whole.rstrip().removeprefix(text) if whole.startswith(text) else ""
+    return text[-1:].isalnum() and rest[:1] not in ("", "\n")
+
+
 def is_labeled() -> pl.Expr:
     """True for a short last line that names its answer, as in `Answer: 18`."""
     return pl.col("line").str.contains(LABELED) & (pl.col("line").str.count_matches(r"\S+") <= LABELED_WORDS)
@@ -87,9 +96,8 @@ def breaks_off() -> pl.Expr:
     words = pl.col("line").str.count_matches(r"\S+")
     sentences = pl.col("text").str.count_matches(SENTENCE_END)
     needs_sign = ((words >= BARE_WORDS) & (sentences >= 2)) | ((words >= LONG_WORDS) & (sentences >= 1))
-    return ~pl.col("line").str.contains(LIST_OR_CODE) & (
-        (pl.col("is_open") & (words >= OPEN_WORDS)) | (pl.col("line").str.contains(BARE) & needs_sign)
-    )
+    is_bare = pl.col("line").str.contains(BARE) & ~pl.col("line").str.contains(LIST_OR_CODE)
+    return (pl.col("is_open") & (words >= OPEN_WORDS)) | (is_bare & needs_sign)
 
 
 def stands_out() -> pl.Expr:
@@ -102,13 +110,8 @@ def stands_out() -> pl.Expr:
     bare = pl.col("text").str.count_matches(BARE_LINE) - line.str.contains(BARE_LINE).cast(pl.UInt32)
     sentences = pl.col("text").str.count_matches(SENTENCE_END)
     are_closed = ((closed >= 2) & (closed >= CLOSED_SHARE * bare)) | ((closed >= 1) & (bare == 0) & (sentences >= 2))
-    is_entry = line.str.contains(rf"^\s*{ENTRY}")
+    is_entry = line.str.contains(rf"^\s*{LIST_MARKER}")
     is_alone = pl.col("text").str.count_matches(BARE_ENTRY) == line.str.contains(BARE_ENTRY).cast(pl.UInt32)
     is_sentence = line.str.contains(IN_SENTENCE) & (words >= OUTSTANDING_WORDS) & ~line.str.contains(LABELED)
     is_begun = is_entry & line.str.contains(r"\p{L}$")
-    return (
-        are_closed
-        & ~line.str.contains(CODE)
-        & (~is_entry | is_alone)
-        & (is_sentence | is_begun | (pl.col("is_open") & (words > 1) & ~line.str.contains(r",$")))
-    )
+    return are_closed & ~line.str.contains(CODE_SIGN) & (~is_entry | is_alone) & (is_sentence | is_begun)

@@ -8,62 +8,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.screen.text.ngrams import HashedWords, Hashes, hash_normalized, hash_words, normalize_texts
+from curate.screen.arrays import Rows
+from curate.screen.text.ngrams import HashedWords, Hashes, hash_normalized, hash_words, normalize_texts, offsets
 
-Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 RUN = 4
 """Words of a run. Runs of three come again in good lists and tables, runs of five miss loops of one phrase."""
 PLACES = np.uint64(0xFFFF)
-
-
-@dataclass(frozen=True)
-class WordRuns:
-    """The distinct runs of words (or signs) of each text."""
-
-    keys: Hashes
-    """Sorted: the text in the first bits, the hash of a run in the others."""
-    texts: int
-    totals: Counts
-    """(texts,) runs of each text, repeated ones included."""
-
-    @cached_property
-    def counts(self) -> Counts:
-        """(texts,) distinct runs of each text."""
-        return self._count(self.keys)
-
-    @property
-    def repeated(self) -> NDArray[np.float64]:
-        """(texts,) share of the runs that repeat an earlier one."""
-        shares: NDArray[np.float64] = np.where(self.totals == 0, 0, 1 - self.counts / np.maximum(self.totals, 1))
-        return shares
-
-    def shared(self, other: "WordRuns") -> Counts:
-        """(texts,) distinct runs that stand in the text of the same row of both."""
-        if not len(other.keys):
-            return np.zeros(self.texts, dtype=np.int64)
-        places = np.minimum(np.searchsorted(other.keys, self.keys), len(other.keys) - 1)
-        return self._count(self.keys[other.keys[places] == self.keys])
-
-    def _count(self, keys: Hashes) -> Counts:
-        return np.bincount((keys >> text_shift(self.texts)).astype(np.int64), minlength=self.texts)
-
-
-def distinct_runs(words: HashedWords, n: int) -> WordRuns:
-    """The runs of `n` words of each text."""
-    grams, texts = words.ngrams(n), len(words.counts)
-    shift = text_shift(texts)
-    keys = (grams.owners().astype(np.uint64) << shift) | (grams.hashes >> (np.uint64(64) - shift))
-    keys.sort()
-    is_first = np.ones(len(keys), dtype=np.bool_)
-    is_first[1:] = keys[1:] != keys[:-1]
-    return WordRuns(keys[is_first], texts, grams.counts)
-
-
-def text_shift(texts: int) -> np.uint64:
-    """Bits of a key that are left to the hash."""
-    return np.uint64(64 - max(texts, 2).bit_length())
 
 
 @dataclass(frozen=True)
@@ -76,9 +28,9 @@ class Wording:
     words: HashedWords
 
     @cached_property
-    def runs(self) -> WordRuns:
-        """Their runs of `RUN` words."""
-        return distinct_runs(self.words, RUN)
+    def runs(self) -> HashedWords:
+        """Their distinct runs of `RUN` words."""
+        return self.words.ngrams(RUN).distinct()
 
 
 def read_wording(texts: pl.Series) -> Wording:
@@ -91,9 +43,15 @@ def read_signs(texts: pl.Series) -> HashedWords:
     """The signs of each text, white space left out, in the place of words."""
     bare = texts.fill_null("").str.replace_all(r"\s+", "")
     points = np.frombuffer("".join(bare).encode("utf-32-le"), dtype=np.uint32)
-    starts = np.concatenate([[0], np.cumsum(bare.str.len_chars().to_numpy().astype(np.int64))])
+    starts = offsets(bare.str.len_chars().to_numpy().astype(np.int64))
     # Spread over all bits, of which a key keeps the first.
     return HashedWords((points.astype(np.uint64) + np.uint64(1)) * np.uint64(0xD6E8FEB86659FD93), starts)
+
+
+def repeated_shares(totals: Rows, distinct: Rows) -> NDArray[np.float64]:
+    """(texts,) share of the runs of each text that repeat an earlier one, of how many there are and how many unlike."""
+    shares: NDArray[np.float64] = np.where(totals == 0, 0, 1 - distinct / np.maximum(totals, 1))
+    return shares
 
 
 class WordSet:

@@ -80,10 +80,10 @@ def test_an_endpoint_that_counts_no_tokens_has_no_known_cost():
 
 def test_no_call_begins_that_would_end_after_the_hours_are_over():
     allowance = Budget(max_hours=1)
-    allowance.took(1800)
+    allowance.note_duration(1800)
     allowance.check()
 
-    allowance.took(3601)
+    allowance.note_duration(3601)
     with pytest.raises(CapReached, match=r"could cross --max-hours 1; everything so far is saved"):
         allowance.check()
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from curate.config import BuildConfig, MixConfig
 from curate.mix.mix import mix, random_share
 from curate.pipeline.build import build
-from curate.store.workspace import hash_ids
 from schemas.errors import UserError
+from schemas.ids import hash_ids
 
 
 def write_pairs(path, count, label, prompts=None):

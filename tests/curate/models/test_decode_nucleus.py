@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rounding import assert_close
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 
 from curate.models.decode import CANDIDATES, draw, find_nuclei
@@ -37,7 +38,8 @@ def ours(logits, temperature, top_p):
 def test_probabilities_are_those_of_the_warpers(spread, temperature, top_p):
     logits = random_logits(spread)
 
-    torch.testing.assert_close(ours(logits, temperature, top_p), warped(logits, temperature, top_p))
+    peer, exact = (warped(each, temperature, top_p) for each in (logits, logits.double()))
+    assert_close(ours(logits, temperature, top_p), peer, exact)
 
 
 def test_rows_with_narrow_and_wide_nuclei_are_drawn_side_by_side():

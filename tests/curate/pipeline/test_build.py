@@ -19,8 +19,9 @@ from curate.cli.main import main
 from curate.config import BuildConfig, ExplainConfig
 from curate.models.resolve import resolve_scorer
 from curate.pipeline.build import build
-from curate.report.explain import explain, format_trace
+from curate.report.explain import explain
 from curate.screen.rules import RULES
+from curate.store.workspace import Workspace
 
 DATASETS = Path(__file__).parents[2].parent / "shared" / "datasets"
 SMALL = ["--source", "sft", "--num-prompts", "6", "--max-tokens", "8", "--json"]
@@ -32,7 +33,7 @@ def command(data: Path, *words: str) -> list[str]:
 
 def run(data: Path, *words: str) -> dict:
     done = subprocess.run(command(data, *words), capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout)
 
 
 def kill_when(data: Path, calls: int) -> None:
@@ -194,15 +195,17 @@ def test_adjacent_pairs_come_from_one_prompt_and_explain_shows_their_z_and_the_n
         source="sft", generator=f"{chat.url}#m", scorer="nim:m", prompts=str(prompts), pairing="adjacent", data=tmp_path
     )
     scorer = resolve_scorer("nim:m", tmp_path)
-    save_noise(tmp_path, Noise(scorer.model, scorer.digest, rows=120, failed=0, noise=0.5, max=0.75))
+    save_noise(Workspace(tmp_path), Noise(scorer.model, scorer.digest, rows=120, failed=0, noise=0.5, max=0.75))
 
     built = build(cfg)
 
-    found = explain(ExplainConfig(built.pairs.scan().collect()["pair_id"][0], tmp_path))
+    found = explain(ExplainConfig(pair_id=built.pairs.scan().collect()["pair_id"][0], data=tmp_path))
     assert (built.summary()["rows_in"], built.summary()["kept"], built.summary()["noise"]) == (6, 6, 0.5)
-    assert (found["chosen"], found["rejected"]) == ("It is bbbb.", "It is bbb.")
-    assert "chosen (11.0000 by nim:m, z +1.34)" in format_trace(found)
-    assert "  kept\n  margin 1.0000, 0.89 in z (noise 0.5, min margin 0)\n" in format_trace(found)
+    assert (found.pair["chosen"], found.pair["rejected"]) == ("It is bbbb.", "It is bbb.")
+    lines = found.lines()
+    assert "chosen (11.0000 by nim:m, z +1.34)" in lines
+    place = lines.index("screening")
+    assert lines[place + 1 : place + 3] == ["  kept", "  margin 1.0000, 0.89 in z (noise 0.5, min margin 0)"]
 
 
 @pytest.mark.skipif(not DATASETS.exists(), reason="the shared datasets are not here")
@@ -262,10 +265,10 @@ def test_the_shares_of_flaws_are_those_of_the_pairs_that_were_kept(endpoint, tmp
     shares = ["--max-cosine", "1", "--flaws", "needless_refusal=.5,truncation=.5", "--data", str(tmp_path / "data")]
 
     code = main(["build", *asked, *shares, "--json"])
+    flaws = {flaw["flaw"]: flaw for flaw in json.loads(capsys.readouterr().out)["flaws"]}
+    assert main(["build", *asked, *shares]) == code == 0
+    lines = capsys.readouterr().out.splitlines()
 
-    *lines, summary = capsys.readouterr().out.splitlines()
-    flaws = {flaw["flaw"]: flaw for flaw in json.loads(summary)["flaws"]}
-    assert code == 0
     assert [(flaw["kept"], flaw["share"]) for flaw in flaws.values()] == [(4, 0.5), (4, 0.5)]
     assert flaws["needless_refusal"]["written"] > 4
     header = next(line for line in lines if line.startswith("flaw "))

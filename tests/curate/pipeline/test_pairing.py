@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.config import Thresholds
 from curate.pipeline.pairing import PairConfig, Policy, make_pairs, policy_for
-from curate.screen.text.guards import GuardConfig
+from curate.screen.rules import guard_config
 from curate.store.store import make_frame
 from schemas.ids import prompt_group, prompt_key
 from schemas.tables import Candidate, Pair, Prompt, Score
@@ -50,7 +51,7 @@ def tables(*candidates: tuple[str, float | None]) -> tuple[pl.DataFrame, pl.Data
 
 def config(policy: Policy = "best_worst", seed: int = 0, *, allow_degenerate_rejected: bool = False) -> PairConfig:
     """One word is enough of a response, so that texts can be read at a glance."""
-    return PairConfig(policy, seed, GuardConfig(min_tokens=1), allow_degenerate_rejected)
+    return PairConfig(policy, seed, guard_config(Thresholds(min_tokens=1)), allow_degenerate_rejected)
 
 
 def pair_of(*candidates: tuple[str, float | None]) -> dict[str, object]:
@@ -301,7 +302,7 @@ def test_a_prompt_left_with_too_few_names_a_failed_score_else_the_guard_most_bro
 
 
 def test_guards_to_skip_set_nothing_aside():
-    cfg = PairConfig(guards=GuardConfig(min_tokens=1, skip_rule=("repetition",)))
+    cfg = PairConfig(guards=guard_config(Thresholds(min_tokens=1, skip_rule=("repetition",))))
 
     pair = make_pairs(*tables((LOOP, 9.0), ("red", 2.0)), cfg).rows.row(0, named=True)
 

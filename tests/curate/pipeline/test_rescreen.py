@@ -5,20 +5,22 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import dataframely as dy
 import polars as pl
 import pytest
 from garden import PAIRS, write_rows
 from scripted import completion
 
-from curate.config import BuildConfig, ExplainConfig, MixConfig, ScreenConfig, Thresholds
+from curate.config import BuildConfig, ExplainConfig, MixConfig, ScreenConfig
 from curate.mix.mix import mix
 from curate.pipeline.build import build
 from curate.pipeline.rescreen import last_thresholds, rescreen
-from curate.pipeline.stages import neighbor_floor
-from curate.report.explain import explain, format_trace
-from curate.store.store import open_table
+from curate.pipeline.stages import BuildState, Models, semantic_config
+from curate.report.explain import explain
+from curate.store.session import open_session
+from curate.store.store import Table
+from curate.store.workspace import Workspace
 from schemas.errors import UserError
+from schemas.stages import StageName
 
 NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
 
@@ -40,6 +42,11 @@ def plain(tmp_path):
 
 def record(data: Path) -> dict:
     return json.loads((data / "builds" / "garden.json").read_text())
+
+
+def table_of(data: Path, stage: StageName) -> Table:
+    """The table of a stage of the build 'garden'."""
+    return Workspace(data).open_table(stage, record(data)["tables"][stage])
 
 
 def files(data: Path, *parts: str) -> dict[str, int]:
@@ -130,7 +137,7 @@ def test_other_evaluation_prompts_are_held_against_the_same_neighbors_and_places
     }
     assert {path: made[path] for path in tables} == tables
     assert (found.summary()["dropped"], found.summary()["flags"]) == ({}, {"near_evaluation": 1})
-    near = open_table(embedded, "measure_eval_proximity", after["measure_eval_proximity"]).scan().collect()
+    near = table_of(embedded, StageName.MEASURE_EVAL_PROXIMITY).scan().collect()
     assert near.columns == ["pair_id", "max_cos_eval"]
     assert near.filter(pl.col("max_cos_eval") > 0.9).height == 1
 
@@ -219,27 +226,29 @@ def test_all_calls_behind_a_redacted_pair_are_shown(endpoint, tmp_path, source, 
     )
     if not at_once:
         rescreen(with_thresholds(tmp_path, redact=True))
-    pair = open_table(tmp_path, "redact_pairs", record(tmp_path)["tables"]["redact_pairs"]).scan().collect()
+    pair = table_of(tmp_path, StageName.REDACT_PAIRS).scan().collect()
     assert "[email]" in pair["messages"].item()[0]["content"] and SECRET not in str(pair.to_dicts())
 
-    found = explain(ExplainConfig(pair["pair_id"].item(), tmp_path))
+    found = explain(ExplainConfig(pair_id=pair["pair_id"].item(), data=tmp_path))
 
-    assert Counter(call["kind"] for call in found["calls"]) == calls
-    assert SECRET not in format_trace(found)
+    assert Counter(call["kind"] for call in found.calls) == calls
+    assert SECRET not in "\n".join(found.lines())
 
 
-@pytest.mark.parametrize(
-    ("max_cosine", "floor"), [(1.0, 0.8), (0.8, 0.8), (0.79, 0.7), (0.7, 0.7), (0.05, 0.0), (0.3, 0.3)]
-)
-def test_lists_of_neighbors_serve_every_larger_threshold(max_cosine, floor):
-    assert neighbor_floor(Thresholds(max_cosine=max_cosine)) == pytest.approx(floor)
-    assert neighbor_floor(Thresholds(max_cosine=max_cosine)) <= max_cosine
+@pytest.mark.parametrize(("max_cosine", "floor"), [(1.0, 0.8), (0.8, 0.8), (0.79, 0.7), (0.7, 0.7), (0.5, 0.5)])
+def test_lists_of_neighbors_serve_every_larger_threshold(tmp_path, max_cosine, floor):
+    with open_session(tmp_path) as session:
+        cfg = BuildConfig(source="samples", max_cosine=max_cosine)
+        found = semantic_config(BuildState(cfg, Models(None, None, None), session)).floor
+
+    assert found == pytest.approx(floor)
+    assert found <= max_cosine
 
 
 def test_verdicts_hold_the_id_the_rule_and_the_flags_alone(plain):
     rescreen(with_thresholds(plain, min_margin=3.0))
 
-    table = open_table(plain, "screen_pairs", record(plain)["tables"]["screen_pairs"])
+    table = table_of(plain, StageName.SCREEN_PAIRS)
     assert table.scan().collect_schema().names() == ["pair_id", "dropped_by", "flags"]
     assert table.rows == len(PAIRS)
 
@@ -349,13 +358,3 @@ def test_a_damaged_part_is_never_screened_to_fewer_rows(plain):
         rescreen(with_thresholds(plain, min_margin=1.5))
 
     assert record(plain)["config"]["min_margin"] == 0.0
-
-
-class EarlierVerdict(dy.Schema):
-    """The verdict on a pair as the release before wrote it."""
-
-    pair_id = dy.String(primary_key=True)
-    dropped_by = dy.String(nullable=True)
-    margin = dy.Float64(nullable=True)
-    duplicate_of = dy.String(nullable=True)
-    similarity = dy.Float32(nullable=True)

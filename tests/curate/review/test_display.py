@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.review.display import LONGEST, MOST_MESSAGES, display_messages, display_text, is_cut
+from curate.review.display import LONGEST, MOST_MESSAGES, display_messages, display_text
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t "])
@@ -13,7 +13,6 @@ def test_nothing_to_see_is_said(text):
 
 def test_a_text_of_the_longest_length_is_whole():
     assert display_text("x" * LONGEST) == "x" * LONGEST
-    assert not is_cut("x" * LONGEST)
 
 
 def test_one_character_more_is_cut_in_the_middle_with_a_count():
@@ -24,7 +23,6 @@ def test_one_character_more_is_cut_in_the_middle_with_a_count():
     # (20,000 - 100) / 2 = 9,950 characters stay at either end, of 20,001.
     assert cut.startswith("a" * 9_950) and cut.endswith("b" * 5_001)
     assert "[... 101 characters are left out here ...]" in cut
-    assert is_cut(text)
 
 
 @given(st.integers(0, 3_000_000))

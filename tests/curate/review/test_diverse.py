@@ -5,7 +5,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.review.diverse import farthest_first, has_small_margin, pool, spread_over_groups
+from curate.review.diverse import draw_pool, has_small_margin, pick_farthest_first, spread_over_groups
 
 NOTHING = np.empty((0, 2), np.float32)
 
@@ -16,28 +16,28 @@ def directions(*degrees: float) -> np.ndarray:
 
 
 def test_the_next_one_is_the_farthest_from_all_before_it():
-    assert farthest_first(directions(0, 10, 170, 90), NOTHING, 3).tolist() == [0, 2, 3]
+    assert pick_farthest_first(directions(0, 10, 170, 90), NOTHING, 3).tolist() == [0, 2, 3]
 
 
 def test_what_is_taken_already_keeps_its_like_out():
-    assert farthest_first(directions(0, 10, 170, 90), directions(1, 172), 2).tolist() == [3, 1]
+    assert pick_farthest_first(directions(0, 10, 170, 90), directions(1, 172), 2).tolist() == [3, 1]
 
 
 def test_a_text_without_vector_comes_last():
     vectors = directions(0, 0, 0)
     vectors[1] = np.nan
 
-    assert farthest_first(vectors, np.full((1, 2), np.nan, np.float32), 3).tolist() == [0, 2, 1]
+    assert pick_farthest_first(vectors, np.full((1, 2), np.nan, np.float32), 3).tolist() == [0, 2, 1]
 
 
 def test_where_all_are_wanted_all_come_and_none_twice():
-    assert sorted(farthest_first(directions(5, 5, 5), NOTHING, 7).tolist()) == [0, 1, 2]
-    assert farthest_first(NOTHING, directions(1), 2).tolist() == []
+    assert sorted(pick_farthest_first(directions(5, 5, 5), NOTHING, 7).tolist()) == [0, 1, 2]
+    assert pick_farthest_first(NOTHING, directions(1), 2).tolist() == []
 
 
 @given(st.lists(st.floats(0, 360), min_size=1, max_size=20), st.integers(1, 20))
 def test_no_vector_is_chosen_twice(degrees, records):
-    chosen = farthest_first(directions(*degrees), NOTHING, records).tolist()
+    chosen = pick_farthest_first(directions(*degrees), NOTHING, records).tolist()
 
     assert len(set(chosen)) == len(chosen) == min(records, len(degrees))
 
@@ -51,16 +51,16 @@ def test_a_margin_is_small_in_the_lower_half_of_its_source_or_where_it_is_missin
 def test_the_pool_has_pairs_of_small_margin_alone_while_these_last():
     rows = pl.DataFrame({"is_small": [True] * 30 + [False] * 70, "number": range(99, -1, -1)})
 
-    assert pool(rows, 2)["is_small"].to_list() == [True] * 20
-    assert pool(rows, 20)["is_small"].to_list() == [True] * 30
-    assert pool(rows, 40)["is_small"].to_list() == [True] * 30 + [False] * 10
-    assert pool(rows, 2)["number"].is_sorted()
+    assert draw_pool(rows, 2)["is_small"].to_list() == [True] * 20
+    assert draw_pool(rows, 20)["is_small"].to_list() == [True] * 30
+    assert draw_pool(rows, 40)["is_small"].to_list() == [True] * 30 + [False] * 10
+    assert draw_pool(rows, 2)["number"].is_sorted()
 
 
 def test_the_pool_of_a_large_dataset_is_bounded():
     rows = pl.DataFrame({"is_small": [True] * 20_000, "number": range(20_000)})
 
-    assert (pool(rows, 900).height, pool(rows, 6_000).height) == (5_000, 6_000)
+    assert (draw_pool(rows, 900).height, draw_pool(rows, 6_000).height) == (5_000, 6_000)
 
 
 def test_each_group_comes_once_before_any_comes_twice():

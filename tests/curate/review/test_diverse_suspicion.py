@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.review.diverse import WEIGHTS, suspicion
+from curate.review.diverse import WEIGHTS, suspicion_score
 from schemas.names import FLAGS
 
 # Of two normal distributions that lie so far apart a draw of one is above a draw of the other 8 times of 10.
@@ -27,7 +27,7 @@ def rows(**columns) -> pl.DataFrame:
 
 def order(given: pl.DataFrame) -> list[int]:
     """The rows, the most suspicious first."""
-    return given.with_row_index("row").sort(suspicion(), descending=True, maintain_order=True)["row"].to_list()
+    return given.with_row_index("row").sort(suspicion_score(), descending=True, maintain_order=True)["row"].to_list()
 
 
 def test_every_flag_has_a_weight():
@@ -35,7 +35,7 @@ def test_every_flag_has_a_weight():
 
 
 def test_no_pairs_are_not_suspicious():
-    assert rows(margin=[]).select(suspicion()).to_series().to_list() == []
+    assert rows(margin=[]).select(suspicion_score()).to_series().to_list() == []
 
 
 def test_the_smallest_margin_comes_first_and_a_negative_one_before_it():
@@ -45,7 +45,7 @@ def test_the_smallest_margin_comes_first_and_a_negative_one_before_it():
 def test_margins_count_within_their_source():
     given = rows(margin=[1.0, 2.0, 100.0, 200.0], source=["a", "a", "b", "b"])
 
-    values = given.select(suspicion()).to_series().to_list()
+    values = given.select(suspicion_score()).to_series().to_list()
 
     assert values[:2] == values[2:]
 
@@ -55,7 +55,7 @@ def test_a_pair_without_margin_stands_in_the_middle():
 
 
 def test_equal_margins_are_equally_suspicious():
-    assert rows(margin=[1.0, 1.0, 1.0]).select(suspicion()).to_series().n_unique() == 1
+    assert rows(margin=[1.0, 1.0, 1.0]).select(suspicion_score()).to_series().n_unique() == 1
 
 
 @pytest.mark.parametrize("flag", FLAGS)

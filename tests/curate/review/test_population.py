@@ -14,7 +14,7 @@ from curate.mix.mix import mix
 from curate.pipeline.build import build
 from curate.pipeline.rescreen import last_thresholds, rescreen
 from curate.review.config import ExportConfig
-from curate.review.population import population
+from curate.review.population import read_population
 from curate.review.select import choose_records
 from curate.store.reviews import save_answers
 from schemas.errors import UserError
@@ -45,7 +45,7 @@ def judged(data: Path, said: dict[str, str]) -> None:
 def test_the_pairs_of_a_build_are_those_that_no_rule_dropped(tmp_path):
     built(tmp_path, min_margin=3.0)
 
-    kept, every = population(tmp_path, "garden", False), population(tmp_path, "garden", True)
+    kept, every = read_population(tmp_path, "garden", False), read_population(tmp_path, "garden", True)
 
     assert (kept.kind, kept.is_embedded) == ("build", False)
     assert sorted(kept.rows["margin"]) == [float(margin) for margin in range(3, 11)]
@@ -55,7 +55,7 @@ def test_the_pairs_of_a_build_are_those_that_no_rule_dropped(tmp_path):
 
 
 def test_texts_come_in_the_order_of_the_ids(tmp_path):
-    pairs = population(built(tmp_path), "garden", False)
+    pairs = read_population(built(tmp_path), "garden", False)
     ids = pairs.rows["pair_id"].reverse()
 
     texts = pairs.texts_of(ids)
@@ -68,7 +68,7 @@ def test_texts_come_in_the_order_of_the_ids(tmp_path):
 
 def test_what_people_said_changes_neither_the_pairs_nor_their_labels(tmp_path):
     built(tmp_path)
-    before = population(tmp_path, "garden", False)
+    before = read_population(tmp_path, "garden", False)
     one, other, third = before.rows["pair_id"][:3]
 
     judged(tmp_path, {one: "rejected", other: "both_bad", third: "chosen"})
@@ -76,7 +76,7 @@ def test_what_people_said_changes_neither_the_pairs_nor_their_labels(tmp_path):
     record = json.loads((tmp_path / "builds" / "garden.json").read_text())
     assert "swap_pairs" in record["tables"]
     assert record["summary"]["dropped"] == {"human_reject": 1}
-    after = population(tmp_path, "garden", False)
+    after = read_population(tmp_path, "garden", False)
     assert after.rows.sort("pair_id").equals(before.rows.sort("pair_id"))
     ids = before.rows["pair_id"]
     assert after.texts_of(ids).equals(before.texts_of(ids))
@@ -85,22 +85,22 @@ def test_what_people_said_changes_neither_the_pairs_nor_their_labels(tmp_path):
 def test_a_swapped_pair_stays_even_if_a_rule_drops_it_as_it_is_now(tmp_path):
     short = {**PAIRS[0], "rejected": "A habit."}
     built(tmp_path, [short, *PAIRS[1:]])
-    ids = population(tmp_path, "garden", False).rows.sort("margin")["pair_id"]
+    ids = read_population(tmp_path, "garden", False).rows.sort("margin")["pair_id"]
 
     judged(tmp_path, {ids[0]: "rejected"})
     found = rescreen(ScreenConfig(name="garden", data=tmp_path, min_tokens=5, skip_rule=NO_VECTORS))
 
     assert found.summary()["dropped"] == {"too_short": 1}
-    assert ids[0] in population(tmp_path, "garden", False).rows["pair_id"]
+    assert ids[0] in read_population(tmp_path, "garden", False).rows["pair_id"]
 
 
 def test_a_mix_has_its_rows_by_build_and_says_which_people_swapped(tmp_path):
     built(tmp_path)
-    ids = population(tmp_path, "garden", False).rows.sort("margin")["pair_id"]
+    ids = read_population(tmp_path, "garden", False).rows.sort("margin")["pair_id"]
     judged(tmp_path, {ids[0]: "rejected", ids[1]: "both_bad"})
     mix(MixConfig(name="v1", add=("garden",), data=tmp_path))
 
-    pairs = population(tmp_path, "v1", False)
+    pairs = read_population(tmp_path, "v1", False)
 
     assert pairs.kind == "mix"
     assert set(pairs.rows["pair_id"]) == set(ids) - {ids[1]}
@@ -118,7 +118,7 @@ def test_the_flags_of_a_mix_are_those_of_its_builds(tmp_path):
     built(tmp_path, [refusing, *PAIRS[1:]])
     mix(MixConfig(name="v1", add=("garden",), data=tmp_path))
 
-    of_build, of_mix = (population(tmp_path, name, False).rows for name in ("garden", "v1"))
+    of_build, of_mix = (read_population(tmp_path, name, False).rows for name in ("garden", "v1"))
 
     assert of_build.filter(pl.col("flags").list.len() > 0)["flags"].to_list() == [["refusal_rejected"]]
     columns = ["pair_id", "source", "prompt_group", "margin", "flags"]
@@ -128,7 +128,7 @@ def test_the_flags_of_a_mix_are_those_of_its_builds(tmp_path):
 def test_the_same_texts_are_one_pair_but_among_the_dropped_each_row_is_one(tmp_path):
     built(tmp_path, [PAIRS[0], PAIRS[0], PAIRS[1]])
 
-    every, kept = (population(tmp_path, "garden", which).rows for which in (True, False))
+    every, kept = (read_population(tmp_path, "garden", which).rows for which in (True, False))
 
     assert (every.height, kept.height) == (3, 2)
     assert every["key"].is_unique().all() and kept["key"].is_unique().all()
@@ -140,12 +140,12 @@ def test_a_pair_that_another_scorer_judges_the_other_way_is_disputed(tmp_path):
     other = [{**pair, "score_chosen": 0.0 if place == 4 else 9.0} for place, pair in enumerate(PAIRS)]
     built(tmp_path, other, "other")
     # Scores of two files have no scorer of different names; one is given another, as a build by a model has.
-    assert not population(tmp_path, "garden", False).rows["is_disputed"].any()
+    assert not read_population(tmp_path, "garden", False).rows["is_disputed"].any()
     record = json.loads((tmp_path / "builds" / "other.json").read_text())
     part = tmp_path / "tables" / "read_pairs" / record["tables"]["read_pairs"] / "part-00000.parquet"
     pl.read_parquet(part).with_columns(scorer=pl.lit("judge")).write_parquet(part)
 
-    rows = population(tmp_path, "garden", False).rows
+    rows = read_population(tmp_path, "garden", False).rows
 
     assert rows.filter("is_disputed")["margin"].to_list() == [5.0]
 
@@ -156,14 +156,14 @@ def test_another_build_without_its_tables_is_no_hindrance(tmp_path):
     record = json.loads((tmp_path / "builds" / "other.json").read_text())
     (tmp_path / "tables" / "read_pairs" / record["tables"]["read_pairs"] / "manifest.json").unlink()
 
-    assert population(tmp_path, "garden", False).rows.height == 10
+    assert read_population(tmp_path, "garden", False).rows.height == 10
 
 
 def test_a_build_that_keeps_nothing_has_no_pairs(tmp_path):
     built(tmp_path, min_margin=50.0)
 
-    assert population(tmp_path, "garden", False).rows.height == 0
-    assert population(tmp_path, "garden", True).rows.height == 10
+    assert read_population(tmp_path, "garden", False).rows.height == 0
+    assert read_population(tmp_path, "garden", True).rows.height == 10
 
 
 @pytest.mark.parametrize(("name", "told"), [("gardn", r"did you mean 'garden'\?"), ("zzz", "found garden, v1")])
@@ -172,7 +172,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(tmp_path, name, told):
     mix(MixConfig(name="v1", add=("garden",), data=tmp_path))
 
     with pytest.raises(UserError, match=f"no build or mix '{name}'.*{told}"):
-        population(tmp_path, name, False)
+        read_population(tmp_path, name, False)
 
 
 def test_a_mix_has_no_dropped_pairs_to_include(tmp_path):
@@ -180,7 +180,7 @@ def test_a_mix_has_no_dropped_pairs_to_include(tmp_path):
     mix(MixConfig(name="v1", add=("garden",), data=tmp_path))
 
     with pytest.raises(UserError, match="--include-dropped: mix 'v1'"):
-        population(tmp_path, "v1", True)
+        read_population(tmp_path, "v1", True)
 
 
 def test_a_mix_whose_rows_are_gone_says_how_they_come_back(tmp_path):
@@ -188,4 +188,4 @@ def test_a_mix_whose_rows_are_gone_says_how_they_come_back(tmp_path):
     mix(MixConfig(name="v1", add=("garden",), data=tmp_path)).path.unlink()
 
     with pytest.raises(UserError, match="curate mix v1"):
-        population(tmp_path, "v1", False)
+        read_population(tmp_path, "v1", False)

@@ -16,9 +16,9 @@ from curate.config import BuildConfig, MixConfig
 from curate.mix.mix import mix
 from curate.pipeline.build import build
 from curate.review.config import ExportConfig
-from curate.review.population import population
+from curate.review.population import read_population
 from curate.review.select import add_facts, choose_records, extend_audit, pick_rows
-from curate.review.strata import band_edges, with_bands
+from curate.review.strata import add_bands, band_edges
 from curate.screen.human import text_key
 from curate.store.reviews import read_asked, read_review, review_folder
 from schemas.errors import UserError
@@ -96,7 +96,7 @@ def test_a_batch_has_its_shares_and_is_saved(data):
 
 
 def test_a_record_shows_both_responses_in_the_order_that_it_keeps_to_itself(data):
-    pairs = population(data, "scored", False)
+    pairs = read_population(data, "scored", False)
 
     asked = chosen(data)
 
@@ -386,7 +386,7 @@ def test_what_was_drawn_of_a_dataset_that_has_changed_is_never_more_than_asked_f
             for i in range(0, 500, 5)
         ]
     )
-    facts = add_facts(with_bands(rows, band_edges(rows)), asked, review, text_key("record_id"))
+    facts = add_facts(add_bands(rows, band_edges(rows)), asked, review, text_key("record_id"))
 
     audit, strata = extend_audit(facts, config(data, records=20))
     picked = pick_rows(facts, audit, config(data, records=20), lambda among, taken, count: among.head(count))
@@ -403,14 +403,14 @@ def test_twenty_thousand_records_of_a_large_dataset_are_chosen_in_seconds(data):
     cfg = config(data, records=20_000)
     started = time.process_time()
 
-    facts = add_facts(with_bands(rows, band_edges(rows)), ReviewRecord.create_empty(), review, text_key("record_id"))
+    facts = add_facts(add_bands(rows, band_edges(rows)), ReviewRecord.create_empty(), review, text_key("record_id"))
     audit, _ = extend_audit(facts, cfg)
     picked = pick_rows(facts, audit, cfg, lambda among, taken, count: among.head(count))
 
     assert picked["sampler"].value_counts().sort("sampler").rows() == [
+        ("diverse", 4_000),
         ("random", 8_000),
         ("suspicious", 8_000),
-        ("diverse", 4_000),
     ]
     assert picked["pair_id"].is_unique().all()
     assert time.process_time() - started < 10
@@ -421,11 +421,11 @@ def test_twenty_thousand_records_of_a_large_dataset_are_chosen_in_seconds(data):
     [
         ({"records": 0}, "--records 0"),
         ({"records": -3}, "--records -3"),
-        ({"random": 1.1}, "--random-share 1.1"),
-        ({"random": math.nan}, "--random-share nan"),
-        ({"diverse": -0.1}, "--diverse-share -0.1"),
+        ({"random_share": 1.1}, "--random-share 1.1"),
+        ({"random_share": math.nan}, "--random-share nan"),
+        ({"diverse_share": -0.1}, "--diverse-share -0.1"),
         ({"overlap": 2.0}, "--overlap 2"),
-        ({"random": 0.7, "diverse": 0.4}, "--random-share 0.7 and --diverse-share 0.4"),
+        ({"random_share": 0.7, "diverse_share": 0.4}, "--random-share 0.7 and --diverse-share 0.4"),
         ({"min_submitted": 0}, "--min-submitted 0"),
         ({"seed": -1}, "--seed -1"),
         ({"gold": Path("nowhere.jsonl")}, "--gold nowhere.jsonl"),
@@ -486,7 +486,7 @@ def test_known_answers_are_not_asked_twice(data, tmp_path):
 @pytest.mark.parametrize("is_turned", [False, True])
 def test_a_known_answer_on_a_pair_of_the_dataset_is_refused(tmp_path, is_turned):
     built(tmp_path, 20)
-    texts = population(tmp_path, "scored", False)
+    texts = read_population(tmp_path, "scored", False)
     pair = texts.texts_of(texts.rows["pair_id"].head(1)).row(0, named=True)
     sides = (pair["rejected"], pair["chosen"]) if is_turned else (pair["chosen"], pair["rejected"])
     row = {"prompt": pair["messages"][0]["content"], "chosen": sides[0], "rejected": sides[1]}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.review.strata import band_edges, band_names, drawn, make_strata, ranked, with_bands
+from curate.review.strata import add_bands, band_edges, band_names, draw_audit, make_strata, rank_for_audit
 
 
 def frame(sizes: list[int], seed: int = 0) -> pl.DataFrame:
@@ -34,13 +34,13 @@ def test_bands_are_quartiles_of_the_source_alone():
 
 
 def test_a_margin_on_an_edge_lies_under_it():
-    rows = with_bands(margins(1, 25, 26, 100), {"real": [25, 50, 75]})
+    rows = add_bands(margins(1, 25, 26, 100), {"real": [25, 50, 75]})
 
     assert rows["band"].to_list() == ["up to 25", "up to 25", "25 to 50", "above 75"]
 
 
 def test_pairs_without_margin_are_a_band_of_their_own_after_the_others():
-    rows = with_bands(margins(*range(40), None), band_edges(margins(*range(40), None)))
+    rows = add_bands(margins(*range(40), None), band_edges(margins(*range(40), None)))
 
     assert rows["band"][-1] == "none"
     assert rows["place"][-1] > rows["place"][:-1].max()
@@ -61,15 +61,15 @@ def test_pairs_without_margin_are_a_band_of_their_own_after_the_others():
 def test_few_or_equal_margins_make_fewer_bands_and_none_is_empty(values, bands):
     rows = margins(*values)
 
-    assert set(with_bands(rows, band_edges(rows))["band"]) == bands
+    assert set(add_bands(rows, band_edges(rows))["band"]) == bands
 
 
 def test_no_pairs_have_no_bands_and_no_strata():
     rows = margins().with_columns(number=pl.Series([], dtype=pl.UInt64))
 
-    turns = ranked(with_bands(rows, band_edges(rows)))
+    turns = rank_for_audit(add_bands(rows, band_edges(rows)))
 
-    assert (drawn(turns, 5).height, make_strata(turns, 5).height) == (0, 0)
+    assert (draw_audit(turns, 5).height, make_strata(turns, 5).height) == (0, 0)
 
 
 def test_edges_that_are_close_have_names_that_differ():
@@ -77,7 +77,7 @@ def test_edges_that_are_close_have_names_that_differ():
 
 
 def test_a_margin_outside_those_drawn_first_falls_into_an_outer_band():
-    rows = with_bands(margins(-50, 500), {"real": [25.0]})
+    rows = add_bands(margins(-50, 500), {"real": [25.0]})
 
     assert rows["band"].to_list() == ["up to 25", "above 25"]
 
@@ -87,7 +87,7 @@ def test_every_pair_has_a_band_and_no_band_is_empty(values):
     rows = margins(*values)
     edges = band_edges(rows)
 
-    found = with_bands(rows, edges)
+    found = add_bands(rows, edges)
 
     assert found["band"].null_count() == 0
     if any(value is not None for value in values):
@@ -99,8 +99,8 @@ sizes = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 
 @given(sizes, st.integers(0, 200))
 def test_the_probabilities_of_all_pairs_add_up_to_the_records(sizes, records):
-    turns = ranked(frame(sizes))
-    sample, strata = drawn(turns, records), make_strata(turns, records)
+    turns = rank_for_audit(frame(sizes))
+    sample, strata = draw_audit(turns, records), make_strata(turns, records)
 
     of_all = sum(row["pairs"] * (row["drawn"] / row["pairs"]) for row in strata.iter_rows(named=True))
 
@@ -113,7 +113,7 @@ def test_the_probabilities_of_all_pairs_add_up_to_the_records(sizes, records):
 
 @given(sizes, st.integers(0, 200))
 def test_every_stratum_has_a_record_where_there_are_as_many_and_two_where_there_is_room(sizes, records):
-    strata = make_strata(ranked(frame(sizes)), records)
+    strata = make_strata(rank_for_audit(frame(sizes)), records)
 
     if records >= len(sizes):
         assert strata["drawn"].min() >= 1
@@ -124,9 +124,9 @@ def test_every_stratum_has_a_record_where_there_are_as_many_and_two_where_there_
 
 @given(sizes, st.integers(0, 100), st.integers(0, 100))
 def test_an_extended_audit_is_what_a_larger_one_at_once_is(sizes, records, more):
-    turns = ranked(frame(sizes))
+    turns = rank_for_audit(frame(sizes))
 
-    small, large = drawn(turns, records), drawn(turns, records + more)
+    small, large = draw_audit(turns, records), draw_audit(turns, records + more)
 
     assert set(small["pair_id"]) <= set(large["pair_id"])
     assert (make_strata(turns, records)["drawn"] <= make_strata(turns, records + more)["drawn"]).all()
@@ -135,9 +135,9 @@ def test_an_extended_audit_is_what_a_larger_one_at_once_is(sizes, records, more)
 @given(sizes, st.integers(1, 100))
 def test_a_stratum_gives_its_pairs_with_the_smallest_numbers(sizes, records):
     rows = frame(sizes)
-    strata = make_strata(ranked(rows), records)
+    strata = make_strata(rank_for_audit(rows), records)
 
-    sample = drawn(ranked(rows), records)
+    sample = draw_audit(rank_for_audit(rows), records)
 
     for source, _, _, count in strata.rows():
         smallest = rows.filter(source=source).sort("number").head(count)["pair_id"]
@@ -147,7 +147,7 @@ def test_a_stratum_gives_its_pairs_with_the_smallest_numbers(sizes, records):
 @settings(max_examples=30)
 @given(st.lists(st.integers(100, 1000), min_size=2, max_size=10), st.integers(100, 300))
 def test_records_are_in_proportion_to_the_pairs(sizes, records):
-    strata = make_strata(ranked(frame(sizes)), records)
+    strata = make_strata(rank_for_audit(frame(sizes)), records)
 
     ideal = np.array(sizes) / sum(sizes) * min(records, sum(sizes))
     # Two at least for all of them leaves a little less to the large ones.
@@ -157,7 +157,7 @@ def test_records_are_in_proportion_to_the_pairs(sizes, records):
 def test_the_order_of_the_rows_changes_nothing():
     rows = frame([7, 30, 2])
 
-    one, other = (drawn(ranked(given), 12)["pair_id"].to_list() for given in (rows, rows.reverse()))
+    one, other = (draw_audit(rank_for_audit(given), 12)["pair_id"].to_list() for given in (rows, rows.reverse()))
 
     assert one == other
 
@@ -166,10 +166,10 @@ def test_over_many_seeds_each_pair_comes_as_often_as_its_probability_says():
     sizes, records, draws = [5, 20, 3], 9, 2000
     counts = np.zeros(sum(sizes))
     for seed in range(draws):
-        sample = drawn(ranked(frame(sizes, seed)), records)
+        sample = draw_audit(rank_for_audit(frame(sizes, seed)), records)
         counts[sample["pair_id"].str.slice(1).cast(pl.Int64).to_numpy()] += 1
 
-    strata = make_strata(ranked(frame(sizes)), records)
+    strata = make_strata(rank_for_audit(frame(sizes)), records)
     expected = np.repeat(strata["drawn"].to_numpy() / strata["pairs"].to_numpy(), sizes)
     # Five standard errors of a share of 2,000 draws are at most 0.056.
     assert np.abs(counts / draws - expected).max() < 0.056
@@ -180,6 +180,6 @@ def test_a_million_pairs_are_drawn_from_in_seconds():
     rows = pl.DataFrame({"source": "real", "margin": rng.normal(size=1_000_000), "number": rng.random(1_000_000)})
     started = time.process_time()
 
-    drawn(ranked(with_bands(rows, band_edges(rows))), 80)
+    draw_audit(rank_for_audit(add_bands(rows, band_edges(rows))), 80)
 
     assert time.process_time() - started < 20

@@ -11,14 +11,13 @@ from curate.config import BuildConfig, ExplainConfig, MixConfig, ScreenConfig
 from curate.mix.mix import mix
 from curate.pipeline.build import build
 from curate.pipeline.rescreen import last_thresholds, rescreen
-from curate.report.explain import explain, format_trace
+from curate.report.explain import explain
 from curate.review.apply import AppliedVerdicts, apply_verdicts
 from curate.screen.human import SwapConfig, all_verdicts, swap_pairs
-from curate.store.store import open_table
-from curate.store.workspace import read_build
+from curate.store.workspace import BuildRecord, Workspace
 from schemas.errors import UserError
 from schemas.ids import digest
-from schemas.stages import pairs_stage
+from schemas.stages import StageName
 
 NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
 
@@ -30,25 +29,27 @@ def data(tmp_path):
     return tmp_path
 
 
+def read_garden(data) -> BuildRecord:
+    return Workspace(data).read_build("garden")
+
+
 def screened(data) -> dict[str, str | None]:
-    table = open_table(data, "screen_pairs", read_build(data, "garden")["tables"]["screen_pairs"])
+    table = Workspace(data).open_table(StageName.SCREEN_PAIRS, read_garden(data).tables[StageName.SCREEN_PAIRS])
     return dict(table.scan().select("pair_id", pl.col("dropped_by").cast(pl.String)).collect().rows())
 
 
 def pairs_now(data) -> pl.DataFrame:
-    tables = read_build(data, "garden")["tables"]
-    stage = pairs_stage(tables)
-    return open_table(data, stage, tables[stage]).scan().collect()
+    return Workspace(data).open_pairs(read_garden(data)).scan().collect()
 
 
 def test_nothing_judged_leaves_every_table_as_it_is(data):
-    before = read_build(data, "garden")["tables"]
+    before = read_garden(data).tables
     ask_about(data, "garden")
 
     assert apply_verdicts(data, "garden") == []
 
     rescreen(ScreenConfig(name="garden", data=data, **last_thresholds(data, "garden")))
-    assert read_build(data, "garden")["tables"] == before
+    assert read_garden(data).tables == before
     assert all_verdicts(data).is_empty()
 
 
@@ -89,7 +90,7 @@ def test_a_swap_is_taken_back_when_the_reviewer_changes_their_mind(data):
     apply_verdicts(data, "garden")
 
     assert pairs_now(data).equals(pairs_of(data, "garden"))
-    assert "swap_pairs" not in read_build(data, "garden")["tables"]
+    assert StageName.SWAP_PAIRS not in read_garden(data).tables
 
 
 def test_an_even_split_keeps_the_pair_and_flags_it(data):
@@ -100,7 +101,7 @@ def test_an_even_split_keeps_the_pair_and_flags_it(data):
     apply_verdicts(data, "garden")
 
     assert screened(data)[asked["record_id"][0]] is None
-    assert read_build(data, "garden")["summary"]["flags"] == {"needs_review": 1}
+    assert read_garden(data).summary["flags"] == {"needs_review": 1}
 
 
 def test_verdicts_are_applied_once(data):
@@ -198,8 +199,8 @@ def test_explain_tells_what_people_said(data):
 
     found = explain(ExplainConfig(pair_id=asked["record_id"][0], data=data))
 
-    assert found["screening"]["judged"]["verdict"] == "swap"
-    assert "reviewers: swap, by 1 of 1 answers of r1" in format_trace(found)
+    assert found.summary()["screening"][StageName.COLLECT_HUMAN_VERDICTS]["verdict"] == "swap"
+    assert "  reviewers: swap, by 1 of 1 answers of r1" in found.lines()
 
 
 def test_swapping_exchanges_all_that_belongs_to_a_side(make_pairs):

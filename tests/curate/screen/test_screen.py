@@ -4,10 +4,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.screen.rules import RULES, RulesConfig
+from curate.screen.rules import RulesConfig
 from curate.screen.screen import screen_pairs
 from curate.screen.text.measure import MeasureConfig, measure_pairs
-from schemas.names import FLAWS, SCREEN_REASONS
+from schemas.names import FLAWS
 from schemas.tables import Contaminated, EvalProximity, Probed, Screened, Similar, Topicality, Verdict
 
 
@@ -23,12 +23,12 @@ def screen():
             pl.DataFrame(given.pop(name, []), schema=schema.create_empty().schema, orient="row").lazy()
             for name, schema in (
                 ("contaminated", Contaminated),
-                ("copies", Similar),
-                ("neighbors", Similar),
                 ("placed", Topicality),
                 ("near", EvalProximity),
                 ("probed", Probed),
                 ("judged", Verdict),
+                ("lexical", Similar),
+                ("semantic", Similar),
             )
         ]
         return Screened.validate(screen_pairs(measured.lazy(), *tables, RulesConfig(**given)))
@@ -46,10 +46,6 @@ def numbered(count: int) -> list[str]:
 
 def alike(left: int, right: int, kind: str, similarity: float) -> dict[str, Any]:
     return {"left": left, "right": right, "kind": kind, "similarity": similarity}
-
-
-def test_the_rules_are_the_reasons_in_their_order():
-    assert tuple(rule.name for rule in RULES) == SCREEN_REASONS
 
 
 def test_an_empty_table_is_screened_to_an_empty_table(screen, make_pairs):
@@ -144,7 +140,7 @@ def test_a_prompt_with_several_pairs_falls_whole_to_the_prompt_with_the_best_pai
         origin=["synthetic"] * 4,
     )
 
-    screened = screen(pairs, neighbors=[alike(0, 2, "prompt", 0.97)])
+    screened = screen(pairs, semantic=[alike(0, 2, "prompt", 0.97)])
 
     assert dropped(screened) == ["semantic_duplicate_prompt", "semantic_duplicate_prompt", None, None]
 
@@ -152,9 +148,9 @@ def test_a_prompt_with_several_pairs_falls_whole_to_the_prompt_with_the_best_pai
 @pytest.mark.parametrize(
     ("kind", "rule", "table"),
     [
-        ("text", "lexical_duplicate", "copies"),
-        ("prompt", "semantic_duplicate_prompt", "neighbors"),
-        ("pair", "semantic_duplicate_pair", "neighbors"),
+        ("text", "lexical_duplicate", "lexical"),
+        ("prompt", "semantic_duplicate_prompt", "semantic"),
+        ("pair", "semantic_duplicate_pair", "semantic"),
     ],
 )
 def test_of_two_alike_on_the_threshold_the_larger_margin_in_z_stays(screen, make_pairs, kind, rule, table):
@@ -170,8 +166,8 @@ def test_as_many_of_a_cluster_stay_as_are_asked_for(screen, make_pairs):
     pairs = make_pairs(prompt=numbered(3), score_chosen=[2.0, 4.0, 3.0])
     near = [alike(0, 1, "prompt", 0.99), alike(1, 2, "prompt", 0.99), alike(0, 2, "prompt", 0.99)]
 
-    assert dropped(screen(pairs, neighbors=near)) == ["semantic_duplicate_prompt", None, "semantic_duplicate_prompt"]
-    assert dropped(screen(pairs, neighbors=near, keep_per_cluster=2)) == ["semantic_duplicate_prompt", None, None]
+    assert dropped(screen(pairs, semantic=near)) == ["semantic_duplicate_prompt", None, "semantic_duplicate_prompt"]
+    assert dropped(screen(pairs, semantic=near, keep_per_cluster=2)) == ["semantic_duplicate_prompt", None, None]
 
 
 def test_a_margin_not_larger_than_the_noise_is_a_tie_on_either_side_of_zero(screen, make_pairs):

@@ -18,6 +18,8 @@ from curate.store.store import Part, Store, damaged_files, dropped_row, make_fra
 from schemas.calls import CallResult, Request
 from schemas.errors import UserError
 from schemas.ids import short_id
+from schemas.manifest import FORMAT
+from schemas.stages import StageName
 from schemas.tables import Dropped, Prompt
 
 
@@ -50,44 +52,44 @@ def store(tmp_path, recorder):
 
 
 def test_a_table_without_parts_is_whole(store):
-    table = store.read(count_up, CountConfig(parts=0), writes=Prompt)
+    table = store.read(StageName.READ_PROMPTS, count_up, CountConfig(parts=0), writes=Prompt)
 
     assert (table.rows, table.dropped) == (0, {})
 
 
 def test_unchanged_work_is_a_read(store):
-    source, made = store.read(count_up, CountConfig(), writes=Prompt), []
+    source, made = store.read(StageName.READ_PROMPTS, count_up, CountConfig(), writes=Prompt), []
 
-    first = store.map(copy_rows, CountConfig(), source, writes=Prompt, made=made)
-    second = store.map(copy_rows, CountConfig(), source, writes=Prompt, made=made)
+    first = store.map(StageName.MAKE_PAIRS, copy_rows, CountConfig(), source, writes=Prompt, made=made)
+    second = store.map(StageName.MAKE_PAIRS, copy_rows, CountConfig(), source, writes=Prompt, made=made)
 
     assert made == ["row0", "row1", "row2"]
     assert first.identity == second.identity
 
 
 def test_a_config_field_outside_the_key_does_not_make_another_table(store):
-    one = store.read(count_up, CountConfig(where="here"), writes=Prompt)
-    two = store.read(count_up, CountConfig(where="there"), writes=Prompt)
-    other = store.read(count_up, CountConfig(label="line"), writes=Prompt)
+    one = store.read(StageName.READ_PROMPTS, count_up, CountConfig(where="here"), writes=Prompt)
+    two = store.read(StageName.READ_PROMPTS, count_up, CountConfig(where="there"), writes=Prompt)
+    other = store.read(StageName.READ_PROMPTS, count_up, CountConfig(label="line"), writes=Prompt)
 
     assert one.folder == two.folder != other.folder
 
 
 def test_an_interrupted_table_goes_on_at_the_first_missing_part_with_the_same_bytes(store):
-    source, made = store.read(count_up, CountConfig(), writes=Prompt), []
-    whole = store.map(copy_rows, CountConfig(), source, writes=Prompt, made=made)
+    source, made = store.read(StageName.READ_PROMPTS, count_up, CountConfig(), writes=Prompt), []
+    whole = store.map(StageName.MAKE_PAIRS, copy_rows, CountConfig(), source, writes=Prompt, made=made)
     for name in ("manifest.json", "part-00002.json", "part-00002.parquet", "part-00001.json"):
         (whole.folder / name).unlink()
     made.clear()
 
-    again = store.map(copy_rows, CountConfig(), source, writes=Prompt, made=made)
+    again = store.map(StageName.MAKE_PAIRS, copy_rows, CountConfig(), source, writes=Prompt, made=made)
 
     assert made == ["row1", "row2"]
     assert again.manifest.sha256 == whole.manifest.sha256
 
 
 def test_rows_and_dropped_rows_are_counted(store):
-    table = store.read(count_up, CountConfig(), writes=Prompt)
+    table = store.read(StageName.READ_PROMPTS, count_up, CountConfig(), writes=Prompt)
 
     assert (table.rows, table.dropped) == (3, {"bad_prompt": 1})
     assert table.scan_dropped().collect()["raw"].to_list() == ["?"]
@@ -98,9 +100,9 @@ def test_a_part_that_breaks_its_schema_is_not_written(store):
         yield Part(make_frame(Prompt, rows("a", 0) * 2), Dropped.create_empty())
 
     with pytest.raises(Exception, match="primary_key"):
-        store.read(broken, CountConfig(), writes=Prompt)
+        store.read(StageName.READ_PROMPTS, broken, CountConfig(), writes=Prompt)
 
-    assert not list(store.tables.glob("broken/*/part-*"))
+    assert not list(store.tables.glob("*/*/part-*"))
 
 
 def test_a_table_with_failed_calls_is_made_again_and_only_they_are_asked(store, recorder):
@@ -118,10 +120,10 @@ def test_a_table_with_failed_calls_is_made_again_and_only_they_are_asked(store, 
         failed = [dropped_row("ask_all", answer.failure, "") for answer in answers if answer.failure]
         return Part(prompts, make_frame(Dropped, failed))
 
-    source = store.read(count_up, CountConfig(parts=1), writes=Prompt)
-    first = store.map(ask_all, CountConfig(), source, writes=Prompt, recorder=recorder)
+    source = store.read(StageName.READ_PROMPTS, count_up, CountConfig(parts=1), writes=Prompt)
+    first = store.map(StageName.SAMPLE_RESPONSES, ask_all, CountConfig(), source, writes=Prompt, recorder=recorder)
     is_down = False
-    second = store.map(ask_all, CountConfig(), source, writes=Prompt, recorder=recorder)
+    second = store.map(StageName.SAMPLE_RESPONSES, ask_all, CountConfig(), source, writes=Prompt, recorder=recorder)
 
     assert (first.dropped, second.dropped) == ({"failed_call": 1}, {})
     assert len(model.asked) == 10
@@ -130,17 +132,20 @@ def test_a_table_with_failed_calls_is_made_again_and_only_they_are_asked(store, 
     assert damaged_files(first) == []
 
 
-def test_a_table_of_a_newer_format_is_refused(store):
-    table = store.read(count_up, CountConfig(), writes=Prompt)
+@pytest.mark.parametrize(
+    ("written", "sentence"), [(FORMAT + 1, "newer pairwright .*upgrade"), (1, "earlier pairwright")]
+)
+def test_a_table_of_another_format_is_refused(store, written, sentence):
+    table = store.read(StageName.READ_PROMPTS, count_up, CountConfig(), writes=Prompt)
     path = table.folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": written}))
 
-    with pytest.raises(UserError, match="newer pairwright"):
-        store.read(count_up, CountConfig(), writes=Prompt)
+    with pytest.raises(UserError, match=sentence):
+        store.read(StageName.READ_PROMPTS, count_up, CountConfig(), writes=Prompt)
 
 
 def test_a_damaged_part_is_found(store):
-    table = store.read(count_up, CountConfig(), writes=Prompt)
+    table = store.read(StageName.READ_PROMPTS, count_up, CountConfig(), writes=Prompt)
     table.files()[1].write_bytes(b"")
 
     assert damaged_files(table) == [table.files()[1]]
@@ -178,12 +183,20 @@ def test_paid_answers_are_recorded_where_the_part_before_them_cannot_be_written(
         allowance = Budget()
         recorder = Recorder(ledger, allowance)
         store = Store(tmp_path, recorder)
-        source = store.read(count_up, CountConfig(parts=3), writes=Prompt)
+        source = store.read(StageName.READ_PROMPTS, count_up, CountConfig(parts=3), writes=Prompt)
         source_ids = [source.part(i)["prompt_id"][0] for i in range(3)]
-        (tmp_path / "tables" / "ask_all").write_text("in the way")
+        (tmp_path / StageName.SAMPLE_RESPONSES).write_text("in the way")
         model = ChatAPI("test", server.url, "tiny", "PAIRWRIGHT_API_KEY", EndpointConfig(allowance=allowance))
 
         with pytest.raises(UserError, match="cannot write"):
-            store.map(ask_all, CountConfig(), source, writes=Prompt, model=model, recorder=recorder)
+            store.map(
+                StageName.SAMPLE_RESPONSES,
+                ask_all,
+                CountConfig(),
+                source,
+                writes=Prompt,
+                model=model,
+                recorder=recorder,
+            )
 
         assert ledger.counts() == {"answered": len(server.bodies)} == {"answered": 12}

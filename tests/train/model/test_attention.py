@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounding import assert_as_exact
 
 from train.data.packing import Segment
 from train.model.attention import NotPackable, SegmentAttention, gather_keys, packed_attention
@@ -114,11 +115,12 @@ def test_lower_precisions_are_close(dtype):
 
     found = with_gradients(lambda *each: SegmentAttention.apply(*each, segments, 0.3, 6), given)
 
-    exact = [each.double() for each in given]
-    expected = with_gradients(lambda *each: plain(*each, segments, 0.3, 6), exact)
-    share = 1e-5 if dtype == torch.float32 else 3e-2
+    peer, exact = (
+        with_gradients(lambda *each: plain(*each, segments, 0.3, 6), [each.to(kind) for each in given])
+        for kind in (dtype, torch.float64)
+    )
     assert all(each.dtype == dtype for each in found)
-    assert_equal(found, expected, atol=share, rtol=share)
+    assert_as_exact(*(dict(enumerate(each)) for each in (found, peer, exact)), dtype)
 
 
 @st.composite

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from rounding import assert_as_exact, assert_close
 from tiny_models import tiny, with_lora
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -49,9 +50,9 @@ def made(bias=False, scale=1.0, cap=None, dtype=torch.float64, size=1.0):
 
 
 def plain(hidden, head, targets):
-    """The same from all logits, in float64."""
-    logits = hidden.double() @ head.weight.double().T
-    logits = head.scale * (logits if head.bias is None else logits + head.bias.double())
+    """The same from all logits, in the precision that the hidden states have."""
+    logits = hidden @ head.weight.to(hidden.dtype).T
+    logits = head.scale * (logits if head.bias is None else logits + head.bias.to(hidden.dtype))
     if head.cap is not None:
         logits = head.cap * (logits / head.cap).tanh()
     return logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
@@ -63,6 +64,15 @@ def with_gradient(logps, hidden, head, targets):
     found = logps(hidden, head, targets)
     (grad,) = torch.autograd.grad((found * torch.arange(1.0, len(targets) + 1)).sum(), hidden)
     return found.detach().double(), grad.double()
+
+
+def assert_near_float64(hidden, head, targets):
+    """Values and gradients are about as near to float64 as those of all logits in the same precision."""
+    found, peer, exact = (
+        dict(enumerate(with_gradient(logps, states, head, targets)))
+        for logps, states in ((TargetLogps.apply, hidden), (plain, hidden), (plain, hidden.double()))
+    )
+    assert_as_exact(found, peer, exact, hidden.dtype)
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -97,10 +107,7 @@ def test_many_rows_and_words_are_close_in_float32():
     hidden, weight = torch.randn(700, 32), torch.randn(3000, 32)
     head, targets = Head(weight, None, 1.0, None), torch.randint(3000, (700,))
 
-    found = with_gradient(TargetLogps.apply, hidden, head, targets)
-
-    for ours, theirs in zip(found, with_gradient(plain, hidden, head, targets), strict=True):
-        assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+    assert_near_float64(hidden, head, targets)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -108,12 +115,7 @@ def test_many_rows_and_words_are_close_in_float32():
 def test_lower_precisions_are_close(blocks, kind, dtype):
     hidden, head, targets = made(**HEADS[kind], dtype=dtype)
 
-    logps, grad = with_gradient(TargetLogps.apply, hidden, head, targets)
-
-    expected, expected_grad = with_gradient(plain, hidden, head, targets)
-    share = 1e-5 if dtype == torch.float32 else 4e-2
-    assert (logps - expected).abs().max() < share * expected.abs().max()
-    assert (grad - expected_grad).abs().max() < share * expected_grad.abs().max()
+    assert_near_float64(hidden, head, targets)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -139,9 +141,9 @@ def test_lines_are_summed_in_float64_and_one_without_learned_tokens_is_0():
 
     found = learned_logps(hidden, head, targets, lines, 4)
 
-    each = plain(hidden, head, targets)
+    peer, exact = (plain(states, head, targets) for states in (hidden, hidden.double()))
     assert found.dtype == torch.float64
-    assert found.tolist() == pytest.approx([each[lines == line].sum().item() for line in range(4)], abs=1e-4)
+    assert_close(found, *(torch.zeros(4, dtype=each.dtype).index_add(0, lines, each) for each in (peer, exact)))
     assert found[2] == 0
 
 
@@ -224,5 +226,5 @@ def test_a_token_that_is_all_but_certain_has_no_more_than_that_probability(dtype
     found = TargetLogps.apply(hidden, head, targets)
 
     # rounding of the target's logit must be that of the sum it is compared with
-    assert (found - plain(hidden, head, targets)).abs().max() < 1e-3
+    assert (found - plain(hidden.double(), head, targets)).abs().max() < 1e-3
     assert found.max() < 1e-4

@@ -65,7 +65,7 @@ def test_every_pair_of_policy_and_reference_trains_one_adapter_on_the_base(
     assert manifest["base"] == base
     assert ("as it must be (0.6931)" in caplog.text) == is_same
     first_check = json.loads((data / "runs" / "d" / "metrics.jsonl").read_text().splitlines()[0])
-    assert (first_check["eval_loss"] == pytest.approx(0.693147, abs=1e-5)) == is_same
+    assert (first_check["eval_loss"] == pytest.approx(0.693147, abs=1e-4)) == is_same
     model = plain_peft(tiny_llama, data / "runs" / "d" / "adapter")
     assert list(model.peft_config) == ["default"]
 

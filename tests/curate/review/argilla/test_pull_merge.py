@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.review.answers import answer_row, answer_table, latest_answers, merge_answers, withdrawn
+from curate.review.answers import answer_row, answer_table, latest_answers, merge_answers, withdraw_answers
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = {"record_id": pl.String, "reviewer": pl.String, "answered_at": pl.Datetime("us", "UTC")}
@@ -27,14 +27,14 @@ def taken_back(minute: int | None, record: str = "x", reviewer: str = "r1") -> p
 
 
 def after(before: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
-    return merge_answers(before, withdrawn(before, gone))
+    return merge_answers(before, withdraw_answers(before, gone))
 
 
 def test_nothing_taken_back_changes_nothing():
     before = history(version(0))
 
-    assert withdrawn(before, taken_back(5).clear()).is_empty()
-    assert withdrawn(answer_table([]), taken_back(5)).is_empty()
+    assert withdraw_answers(before, taken_back(5).clear()).is_empty()
+    assert withdraw_answers(answer_table([]), taken_back(5)).is_empty()
 
 
 def test_what_is_taken_back_is_withdrawn_without_its_content_and_stays_in_the_history():

@@ -13,8 +13,8 @@ from curate.review.argilla.records import (
     MOST_RECORDS,
     escape_text,
     has_cut_text,
+    make_record,
     preferred_response,
-    record_of,
     split_requests,
 )
 from curate.review.display import LONGEST
@@ -44,7 +44,7 @@ def test_a_record_tells_neither_score_nor_sampler_nor_which_is_chosen():
         .row(0, named=True)
     )
 
-    record = record_of(row, Dataset("garden", "d", "w", "", "q"))
+    record = make_record(row, Dataset("garden", "d", "w", "", "q"))
 
     assert set(record) == {"external_id", "fields", "metadata"}
     assert record["metadata"] == {"source": "garden", "flags": ["none"], "margin_band": "0.0 to 1.0"}

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.review.estimate.rates import PRIOR, Estimate, agreement_rates, audited_records, reviews_needed, standing_for
+from curate.review.estimate.rates import (
+    PRIOR,
+    Estimate,
+    agreement_rates,
+    audited_records,
+    find_stand_ins,
+    reviews_needed,
+)
 from curate.stats import wilson
 
 STRATA = {"source": pl.String, "band": pl.String, "pairs": pl.UInt32}
@@ -78,7 +85,7 @@ def test_stratum_without_answers_is_told_by_the_nearest_of_its_source():
 
 def test_record_of_an_unknown_stratum_is_an_error():
     with pytest.raises(ValueError, match="lacks"):
-        standing_for(judged(("s", "new", [1])), strata(("s", "low", 10)))
+        find_stand_ins(judged(("s", "new", [1])), strata(("s", "low", 10)))
 
 
 @pytest.mark.parametrize(("said", "ends"), [(1.0, (0.84, 1.0)), (0.0, (0.0, 0.16))])

@@ -20,9 +20,9 @@ from curate.review.server.serve import (
     environment_python,
     find_home,
     find_server,
-    listen,
     lock_home,
     make_home,
+    open_listener,
     server_environment,
 )
 from schemas.errors import UserError
@@ -146,17 +146,17 @@ def test_taken_port_is_named() -> None:
         port = taken.getsockname()[1]
 
         with pytest.raises(UserError, match=rf"cannot listen on port {port} of 127\.0\.0\.1: .* in use; .* --port"):
-            listen(port)
+            open_listener(port)
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_impossible_port_is_refused(port: int) -> None:
     with pytest.raises(UserError, match=f"cannot listen on port {port} .*there is no such port; .*--port"):
-        listen(port)
+        open_listener(port)
 
 
 def test_port_of_a_server_that_has_just_ended_is_free() -> None:
-    with listen(0) as first:
+    with open_listener(0) as first:
         port = first.getsockname()[1]
         caller = socket.create_connection(("127.0.0.1", port))
         taken, _ = first.accept()
@@ -164,7 +164,7 @@ def test_port_of_a_server_that_has_just_ended_is_free() -> None:
     taken.close()
     caller.close()
 
-    listen(port).close()
+    open_listener(port).close()
 
 
 def test_home_is_open_to_the_user_alone(tmp_path: Path) -> None:

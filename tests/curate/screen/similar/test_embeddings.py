@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.screen.similar import embeddings as vectors
+from curate.screen.similar import embeddings
 from curate.screen.similar.embeddings import embed_texts, stored_vectors, text_keys
 from schemas.errors import UserError
 
@@ -87,7 +87,7 @@ def test_each_distinct_text_is_embedded_once(tmp_path):
 
 
 def test_a_text_is_embedded_once_across_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(vectors, "TEXTS_PER_SHARD", 3)
+    monkeypatch.setattr(embeddings, "TEXTS_PER_SHARD", 3)
     embedder = Scripted()
     texts = [f"text {i % 10}" for i in range(100)]
 
@@ -111,7 +111,7 @@ def test_vectors_stand_in_the_order_of_the_texts_however_they_come(tmp_path_fact
 
 @given(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16))
 def test_keys_are_equal_only_where_all_their_bytes_are(left, right):
-    keys = np.frombuffer(left + right, vectors.KEY)
+    keys = np.frombuffer(left + right, embeddings.KEY)
 
     assert (keys[0] == keys[1]) == (left == right)
 
@@ -164,7 +164,7 @@ def test_progress_is_told_of_the_texts_that_were_embedded(tmp_path):
 
 
 def test_slow_work_is_written_in_smaller_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(vectors, "SECONDS_PER_SHARD", 0.0)
+    monkeypatch.setattr(embeddings, "SECONDS_PER_SHARD", 0.0)
 
     embed_texts([str(i) for i in range(600)], tmp_path, Scripted())
 
@@ -211,10 +211,10 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path[:0] = [sys.argv[2]]
-from test_vectors import Scripted
-from curate.screen import vectors
-vectors.TEXTS_PER_SHARD = 50
-vectors.embed_texts([f"text {i}" for i in range(1000)], Path(sys.argv[1]), Scripted(pause_s=0.05))
+from test_embeddings import Scripted
+from curate.screen.similar import embeddings
+embeddings.TEXTS_PER_SHARD = 50
+embeddings.embed_texts([f"text {i}" for i in range(1000)], Path(sys.argv[1]), Scripted(pause_s=0.05))
 """
 
 

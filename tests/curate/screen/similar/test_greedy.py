@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.screen.similar.greedy import Edges, Mask, Rows, kept_rows
+from curate.screen.arrays import Rows
+from curate.screen.similar.greedy import Edges, Mask, kept_rows
 
 
 def edges(*pairs: tuple[int, int]) -> Edges:

@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.screen.similar import lexical as copies
+from curate.screen.similar import lexical
 from curate.screen.similar.lexical import LexicalConfig, find_lexical_duplicates
 from schemas.tables import Pair, Similar
 
@@ -106,7 +106,7 @@ def test_a_crowd_of_copies_takes_few_edges_to_its_best_row(make_pairs: Make) -> 
 
     found = find_lexical_duplicates(pairs.lazy(), measured(pairs, margins), LexicalConfig())
 
-    assert found.height < count * copies.LEADERS * 4
+    assert found.height < count * lexical.LEADERS * 4
     # The last row has the largest margin, and every other one may fall to it.
     assert found.filter(pl.col("right") == count - 1)["left"].n_unique() == count - 1
 

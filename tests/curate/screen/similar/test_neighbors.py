@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from curate.screen.similar import neighbor_lists as crowds
+from curate.screen.similar import neighbor_lists
 from curate.screen.similar.cosines import UnitVectors, main_axes
 from curate.screen.similar.greedy import kept_rows
 from curate.screen.similar.ivf import make_lists
@@ -85,8 +85,8 @@ def test_every_row_has_all_of_its_first_better_neighbors() -> None:
     left, right, _ = similar_rows(vectors, 0.9)
 
     better = np.bincount([pair[1] for pair in all_pairs(vectors, 0.9)], minlength=300)
-    assert np.all(np.bincount(right, minlength=300) >= np.minimum(better, crowds.LIMIT))
-    assert len(left) <= 300 * (crowds.LIMIT * crowds.LEVELS + 1)
+    assert np.all(np.bincount(right, minlength=300) >= np.minimum(better, neighbor_lists.LIMIT))
+    assert len(left) <= 300 * (neighbor_lists.LIMIT * neighbor_lists.LEVELS + 1)
 
 
 @settings(max_examples=25)
@@ -94,12 +94,12 @@ def test_every_row_has_all_of_its_first_better_neighbors() -> None:
     seed=st.integers(0, 1000),
     clusters=st.integers(1, 6),
     spread=st.floats(0.1, 0.8),
-    level=st.integers(0, crowds.LEVELS - 1),
+    level=st.integers(0, neighbor_lists.LEVELS - 1),
 )
 def test_short_lists_keep_the_rows_that_all_edges_keep(seed: int, clusters: int, spread: float, level: int) -> None:
     vectors = clustered(400, clusters, spread, seed, dimensions=12)
     rank = np.random.default_rng(seed).permutation(400)
-    threshold = crowds.levels_of(0.8)[level]
+    threshold = neighbor_lists.count_levels(0.8)[level]
 
     left, right, cosine = similar_rows(vectors, 0.8, rank)
 
@@ -115,7 +115,7 @@ def test_a_crowd_of_look_alikes_takes_few_edges_and_keeps_one() -> None:
 
     left, right, _ = similar_rows(vectors, 0.9)
 
-    assert len(left) <= 20_000 * crowds.LIMIT
+    assert len(left) <= 20_000 * neighbor_lists.LIMIT
     every = np.arange(20_000)
     assert kept_rows(every, every, (left, right), 1).sum() == 1
 
@@ -128,7 +128,7 @@ def test_inverted_lists_find_what_the_sample_promises(caplog: pytest.LogCaptureF
 
     with caplog.at_level(logging.INFO):
         lists = make_lists(one, order, axes, 0.85)
-    better, worse, _ = pairs_of_lists(one, order, lists, axes, crowds.levels_of(0.85))
+    better, worse, _ = pairs_of_lists(one, order, lists, axes, neighbor_lists.count_levels(0.85))
 
     exact = all_pairs(vectors, 0.85)
     found = set(zip(better.tolist(), worse.tolist(), strict=True))
@@ -143,9 +143,11 @@ def test_a_crowd_in_one_list_takes_few_edges() -> None:
     order = np.arange(5000)
     axes = main_axes(one, order)
 
-    better, worse, _ = pairs_of_lists(one, order, make_lists(one, order, axes, 0.9), axes, crowds.levels_of(0.9))
+    better, worse, _ = pairs_of_lists(
+        one, order, make_lists(one, order, axes, 0.9), axes, neighbor_lists.count_levels(0.9)
+    )
 
-    assert len(better) < 5000 * crowds.LIMIT * crowds.LEVELS
+    assert len(better) < 5000 * neighbor_lists.LIMIT * neighbor_lists.LEVELS
     assert 3000 in better[worse == 4999]
 
 

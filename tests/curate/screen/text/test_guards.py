@@ -6,7 +6,9 @@ import polars as pl
 import pytest
 from scripted import user
 
-from curate.screen.text.guards import GuardConfig, guard_rules, hash_prompts, is_empty, response_features
+from curate.config import Thresholds
+from curate.screen.rules import guard_config, guard_rules
+from curate.screen.text.guards import hash_prompts, is_empty, response_features
 from curate.screen.text.word_runs import read_wording
 from schemas.names import GUARDS
 
@@ -46,10 +48,10 @@ def features(prompt: str, response: str | None, finish: str | None = None, syste
     return {name.removeprefix("response_"): value for name, value in row.row(0, named=True).items()}
 
 
-def broken(prompt: str, response: str, cfg: GuardConfig | None = None, **given: str) -> list[str]:
+def broken(prompt: str, response: str, **given: str) -> list[str]:
     """The guards that a response breaks."""
     row = pl.DataFrame([{f"response_{name}": value for name, value in features(prompt, response, **given).items()}])
-    rules = guard_rules("response", cfg or GuardConfig())
+    rules = guard_rules("response", guard_config(Thresholds()))
     return [guard for guard, rule in rules.items() if row.select(rule).item()]
 
 
@@ -59,11 +61,6 @@ ANSWER = "Air pressure falls with height. Water boils when its vapour pressure r
 
 def test_a_good_answer_breaks_no_guard():
     assert broken(ASKED, ANSWER) == []
-
-
-def test_rules_come_in_the_order_of_the_guards_without_those_to_skip():
-    assert tuple(guard_rules("chosen", GuardConfig())) == GUARDS
-    assert "empty" not in guard_rules("chosen", GuardConfig(skip_rule=("empty",)))
 
 
 def test_no_responses_have_no_features():
@@ -166,9 +163,9 @@ def test_the_beginning_of_the_system_message_is_a_leak():
 
 
 def test_the_prompt_said_again_is_an_echo():
-    assert features(ASKED, ASKED)["echo"] == 1
+    assert features(ASKED, ASKED)["echo_share"] == 1
     assert broken(ASKED, ASKED.upper()) == ["prompt_echo"]
-    assert features("Go on then", "Go on then.")["echo"] == 1
+    assert features("Go on then", "Go on then.")["echo_share"] == 1
 
 
 @pytest.mark.parametrize(
@@ -182,12 +179,12 @@ def test_the_prompt_said_again_is_an_echo():
     ],
 )
 def test_greetings_quotations_and_questions_with_their_answer_are_no_echo(prompt, response):
-    assert features(prompt, response)["echo"] < 0.9
+    assert features(prompt, response)["echo_share"] < 0.9
 
 
 def test_repetition_is_the_share_of_runs_that_come_again():
     # 16 words have 13 runs of four, of which a, b, c and d begin one each: 9 of 13 come again.
-    assert features(ASKED, "a b c d " * 4)["repetition"] == pytest.approx(9 / 13)
+    assert features(ASKED, "a b c d " * 4)["repetition_share"] == pytest.approx(9 / 13)
 
 
 @pytest.mark.parametrize(
@@ -209,78 +206,7 @@ def test_loops_of_words_and_of_signs_are_repetition(text):
     ],
 )
 def test_short_or_varied_text_is_no_repetition(text):
-    assert features(ASKED, text)["repetition"] < 0.3
-
-
-def test_the_finish_reason_comes_before_the_text():
-    unfinished = "It is so because the pressure of the"
-
-    assert features(ASKED, ANSWER, "length")["cut"] == "yes"
-    assert features(ASKED, unfinished, "stop")["cut"] == "no"
-    assert features(ASKED, unfinished, None)["cut"] == "yes"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "```python\nprint(1)\n",
-        "Water boils at a lower temperature, because the pressure of the",
-        "There are three reasons for it: height, pressure,  weather,",
-        "It is so. Water boils when its vapour pressure reaches that of the air around it and vapour can",
-        "These help:\n1. Drink water.\n2. Rest a while.\n3. Take the pot from",
-        "These help:\n1. Drink a glass of water.\n2. Rest for a while.\n3. Create",
-        "Air pressure falls with height. So does the boiling point.\n\nIt is important to be cautious when consider",
-        "There are two reasons:\n\n- The air is thin.\n- The pressure falls.\n\nSo in total the",
-    ],
-)
-def test_open_code_and_open_sentences_are_cut(text):
-    assert features(ASKED, text)["cut"] == "yes"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        ANSWER,
-        "She has 9 eggs left.\nA: 9",
-        "These help:\n- water\n- rest\n- a pot of tea",
-        "Apples, pears and plums",
-        "def f(x):\n    return x",
-        "First snow of the year is here. What a beautiful sight it is from our office #winter #snow #first",
-        "Best regards,\nJane Doe",
-        "The air is thin there. Water boils early.\n\nBest regards,\nThe Mountain Team",
-        "The air is thin there. Water boils early.\n\nAnswer: not enough information",
-        "The air is thin there. Water boils early.\n\n- height\n- pressure\n- weather",
-        "I didn\u2019t catch that. I don\u2019t have a call to make right now, so I just can\u2019t speak right now",
-        "Thank you 👍",
-        "在山上\uff0c水在较低的温度下就会沸腾。",
-        "",
-    ],
-)
-def test_notes_lists_code_and_hashtags_are_not_surely_cut(text):
-    assert features(ASKED, text)["cut"] != "yes"
-
-
-def test_a_named_answer_is_no_sign_of_a_cut():
-    assert features(ASKED, "She has 4 + 5 = 9 eggs left.\nA: 9")["cut"] == "no"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I'm sorry, but I can't help with that.",
-        "I\u2019m sorry, I cannot provide that.",
-        "As an AI language model, I cannot do so.",
-        "Unfortunately, I am not able to open links.",
-        "I cannot help with that.",
-    ],
-)
-def test_refusals_are_seen(text):
-    assert features(ASKED, text)["refuses"]
-
-
-@pytest.mark.parametrize("text", ["", ANSWER, "I'm sorry for your loss. Take your time.", "You can't boil it."])
-def test_answers_and_condolences_are_no_refusals(text):
-    assert not features(ASKED, text)["refuses"]
+    assert features(ASKED, text)["repetition_share"] < 0.3
 
 
 @pytest.mark.skipif(not DATASETS.exists(), reason="needs the shared datasets")
@@ -294,4 +220,4 @@ def test_answers_of_strong_models_hardly_ever_break_a_guard(guard):
     finish = pl.Series([None] * answers.height, dtype=pl.String)
     rows = response_features("response", prompts, read_wording(answers["answer"]), finish)
 
-    assert rows.select(guard_rules("response", GuardConfig())[guard].mean()).item() <= 0.01
+    assert rows.select(guard_rules("response", guard_config(Thresholds()))[guard].mean()).item() <= 0.01

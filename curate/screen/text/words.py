@@ -1,4 +1,8 @@
-"""Words of a response and quotes from it, in any script."""
+"""Words of a response and quotes from it, in any script.
+
+These words are read and compared one text at a time: a contraction is one word, and of scripts without blanks a word is
+two neighboring signs. `ngrams` hashes the words of whole columns: there an apostrophe parts words, and a sign is one.
+"""
 
 # ruff: noqa: RUF001  (signs that look like others are what this module tells apart)
 
@@ -6,9 +10,10 @@ import re
 import unicodedata
 
 UNSPACED = (
-    "\u0e00-\u0edf\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+    "\u3005-\u3007\u0e00-\u0edf\u1000-\u109f\u1780-\u17ff\u3040-\u30ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 )
-"""Scripts without blanks between words: Thai, Lao, Burmese, Khmer, kana and Han."""
+"""Scripts without blanks between words: Thai, Lao, Burmese, Khmer, kana and Han, as re and polars both read it."""
 MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u0966-\u0dff"
 """Accents, points and vowel signs, which `\\w` leaves out though they stand inside words."""
 SPACED = rf"(?:(?![{UNSPACED}])(?:[^\W_]|[{MARKS}]))"
@@ -26,8 +31,9 @@ STOPWORDS = frozenset(
     won't would yes yet you you're your yours""".split()  # noqa: SIM905
 )
 
+APOSTROPHES = "‘’‚‛′`´"
 SAME_SIGNS = str.maketrans(
-    dict.fromkeys("‘’‚‛′`´", "'") | dict.fromkeys("“”„‟″«»「」『』", '"') | dict.fromkeys("‐‑‒–—―−", "-")
+    dict.fromkeys(APOSTROPHES, "'") | dict.fromkeys("“”„‟″«»「」『』", '"') | dict.fromkeys("‐‑‒–—―−", "-")
 )
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 LINE_MARKER = re.compile(r"^[ \t]*(?:[-*+•]|#{1,6}|>)[ \t]+", re.MULTILINE)

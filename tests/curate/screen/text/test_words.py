@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.generate.words import are_similar, content_words, has_quote_text, share_in, strip_markup, words
+from curate.screen.text.words import are_similar, content_words, has_quote_text, share_in, strip_markup, words
 
 
 @pytest.mark.parametrize(

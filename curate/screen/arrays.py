@@ -1,0 +1,10 @@
+"""Arrays that searches and rules about wording pass on."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+"""Places of rows, or how many there are of something."""
+Vectors = NDArray[np.float16] | NDArray[np.float32]
+"""(rows, dimensions)."""
+Cosines = NDArray[np.float32]
