@@ -58,7 +58,7 @@ class Config:
 
 
 def requirement(config: type[Config], name: str, problem: str) -> str:
-    """What the value of a field must be, in words."""
+    """The requirement on the value of a field, in words."""
     hint = get_type_hints(config)[name]
     kind = next(kind for kind in (hint, *get_args(hint)) if get_origin(kind) not in (Union, UnionType))
     if problem == "literal_error":

@@ -23,7 +23,7 @@ Z_95 = 1.959964
 Z_80 = 0.841621
 """Quantile 0.8 of the normal distribution: a power of 80%."""
 RESAMPLES = 10_000
-"""Bootstrap samples of an interval, unless told otherwise."""
+"""Bootstrap samples of an interval, by default."""
 DRAWS_AT_ONCE = 4_000_000
 """Draws held in memory together; a bound, without influence on what is drawn."""
 
@@ -115,7 +115,7 @@ def detectable(n: int) -> float | None:
 
 
 def detectable_at_80_power(n: int) -> float | None:
-    """How far from 0.5 a true win rate must lie to be found in 4 of 5 evaluations: 1.40 / sqrt(n), at most.
+    """Distance of a true win rate from 0.5 that is found with 80% power: 1.40 / sqrt(n), at most.
 
     (z_0.975 + z_0.8) * sqrt(p * (1 - p) / n) at p = 0.5: the usual sample size formula for one proportion,
     solved for the difference. Above 0.5 there is no such win rate.

@@ -32,7 +32,7 @@ CONTRACT = (
     *("run", "baseline", "judge", "n", "wins", "losses", "ties", "win_rate", "win_rate_strict"),
     *("ci95", "detectable"),
 )
-"""What `--json` prints of results.json; the names are a contract."""
+"""Fields of results.json in the JSON object of `--json`; the names are a contract."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,16 @@ class Evaluated:
     """An evaluation that was saved."""
 
     results: dict[str, Any]
-    """What results.json holds."""
+    """Content of results.json."""
     path: Path
     """Of results.json."""
 
     def summary(self) -> dict[str, Any]:
-        """What `evaluate --json` prints; the names are a contract."""
+        """The JSON object of `evaluate --json`; the names are a contract."""
         return {**{name: self.results[name] for name in CONTRACT}, "results": str(self.path)}
 
     def lines(self) -> list[str]:
-        """The result for people to read; what speaks against trusting it comes first."""
+        """The result for people to read; reasons not to trust it come first."""
         facts = describe_findings(self.results)
         width = max(map(len, facts))
         run, baseline, judge = (self.results[name] for name in ("run", "baseline", "judge"))
@@ -73,7 +73,7 @@ class Responded:
     file: Path
 
     def summary(self) -> dict[str, Any]:
-        """What `evaluate --responses-only --json` prints."""
+        """The JSON object of `evaluate --responses-only --json`."""
         return {**asdict(self), "file": str(self.file)}
 
     def lines(self) -> list[str]:

@@ -28,7 +28,7 @@ class StageName(StrEnum):
 
     @property
     def rows(self) -> str:
-        """What its rows are, in words."""
+        """Its rows in words, for the log."""
         return ROWS[self]
 
 

@@ -137,7 +137,7 @@ class Measured(dy.Schema):
     """Share of its 4-grams that repeat an earlier one."""
     rejected_repetition_share = dy.Float32()
     chosen_foreign_share = dy.Float32()
-    """Share of the response in a language that the prompt neither is in nor asks for; 0 where it cannot be told."""
+    """Share of the response in a language that the prompt neither is in nor asks for; 0 where it is unknown."""
     rejected_foreign_share = dy.Float32()
     chosen_refuses = dy.Bool()
     rejected_refuses = dy.Bool()
@@ -196,7 +196,7 @@ class Topicality(dy.Schema):
 
 
 class EvalProximity(dy.Schema):
-    """How near the prompt of a pair is to the evaluation prompts; one row a pair, in the same order."""
+    """Proximity of the prompt of a pair to the evaluation prompts; one row a pair, in the same order."""
 
     pair_id = dy.String(primary_key=True)
     max_cos_eval = dy.Float32(nullable=True)

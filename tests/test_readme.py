@@ -8,6 +8,8 @@ import pytest
 
 import curate.cli.main
 import train.cli
+from curate.config import Thresholds
+from curate.screen.rules import RULES, Rule
 from eval.cli import make_parser as eval_parser
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +54,27 @@ def test_the_transcript_is_that_of_the_demo():
     assert [line.replace('"$pair"', "") for line in shown] == [
         re.sub(r"^(curate explain )[0-9a-f]{16}$", r"\1", line) for line in printed
     ]
+
+
+def rules_table() -> str:
+    """The rules as a Markdown table, made from their records and the defaults of `Thresholds`."""
+    rows = [("rule", "drops", "threshold and default", "why there"), ("---",) * 4]
+    rows += [(f"`{rule.name}`", rule.drops, default_threshold(rule), rule.note) for rule in RULES]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+
+
+def default_threshold(rule: Rule) -> str:
+    """The flag of a rule with its default, empty without a flag."""
+    if not rule.flag:
+        return ""
+    default = getattr(Thresholds(), rule.threshold)
+    return f"`{rule.flag}`, off" if default in (None, "") else f"`{rule.flag} {default:g}`"
+
+
+def test_the_table_of_rules_is_made_from_their_records():
+    table = rules_table()
+
+    assert table in README, f"README.md does not hold this table:\n{table}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

@@ -48,7 +48,7 @@ REFERENCE_TOKENS = {"cpu": 4096, "cuda": 65_536}
 
 
 def train_dpo(cfg: DPOConfig) -> dict[str, Any]:
-    """Train, or find the same run finished; returns what `--json` prints."""
+    """Train, or find the same run finished; returns the JSON object of `--json`."""
     cfg, loss = with_loss_defaults(cfg)
     device = chosen_device(cfg.device)
     mix = read_mix(cfg.data, cfg.mix, cfg.max_rows)

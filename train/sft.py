@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def train_sft(cfg: SFTConfig) -> dict[str, Any]:
-    """Train, or find the same run finished; returns what `--json` prints."""
+    """Train, or find the same run finished; returns the JSON object of `--json`."""
     if cfg.dataset and cfg.mix:
         raise UserError("--dataset and --mix both say what to learn; give one of them")
     device = chosen_device(cfg.device)

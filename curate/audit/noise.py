@@ -80,7 +80,7 @@ def measure_noise(scorer: Backend, recorder: Recorder, num: int) -> Noise:
 
 
 def margin_width(is_pairwise: bool, candidates: int) -> float:
-    """How many times wider the error of a margin is than the difference of two measurements."""
+    """Ratio of the error of a margin to the difference of two measurements."""
     return math.sqrt(candidates) / (candidates - 1) if is_pairwise else 1.0
 
 
@@ -104,7 +104,7 @@ def read_scores(scorer: Backend, answers: Sequence[CallResult]) -> list[float | 
 
 
 def noise_path(workspace: Workspace, scorer: str, digest: str) -> Path:
-    """Where the noise of a scorer is kept; other weights are another scorer."""
+    """File of the noise of a scorer; other weights are another scorer."""
     return workspace.noise(short_id([scorer, digest]))
 
 

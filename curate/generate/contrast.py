@@ -124,7 +124,7 @@ def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backen
 def check_pair(
     flaw: WrittenFlaw, pair: FlawedPairJSON, messages: list[dict[str, str]]
 ) -> tuple[UnpairedReason | None, str]:
-    """Why a written pair cannot be used, if so, and what is then kept of it."""
+    """The reason a written pair cannot be used, if so, and the text then kept of it."""
     conversation = "\n".join(message["content"] for message in messages)
     written = Written(conversation, pair.chosen, pair.rejected, pair.quote, pair.constraint)
     fired = CHECKS[flaw](written)

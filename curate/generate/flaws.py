@@ -213,7 +213,7 @@ def flaw_instruction(flaw: WrittenFlaw) -> str:
 
 
 def unusable_reason(flaw: WrittenFlaw, named: str, written: Written, fired: bool) -> UnpairedReason | None:
-    """Why a written pair is no pair with `flaw`, in the order the reasons are tried; None for one that is.
+    """The reason a written pair is no pair with `flaw`, in the order the reasons are tried; None for one that is.
 
     A pair whose writer names another flaw than it was asked for is not trusted to have planted this one alone.
     """
@@ -255,7 +255,7 @@ def raw_row(flaw: WrittenFlaw, fired: bool | None, rest: Mapping[str, Any]) -> s
 
 
 def flaw_summary(pairs: pl.DataFrame, dropped: pl.DataFrame, shares: Shares) -> pl.DataFrame:
-    """How each flaw came out, in the order of `shares`, from the pairs and the dropped rows of `write_pairs`.
+    """Counts of each flaw, in the order of `shares`, from the pairs and the dropped rows of `write_pairs`.
 
     `asked` counts prompts, `checked` the pairs that came back as JSON, `fired` those whose check found the flaw, and
     `written` those that became pairs. `check_rate` is fired over checked, null of nothing, and `quota` the part that

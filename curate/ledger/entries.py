@@ -86,7 +86,7 @@ def read_slots(content: dict[str, Any]) -> PartialResponses:
 
 
 def read_answer(kind: str, text: str, numbers: bytes | None, input_tokens: int, output_tokens: int) -> CallResult:
-    """What `write_answer` wrote of a whole answer."""
+    """The whole answer that `write_answer` wrote."""
     content = json.loads(text)
     return CallResult(
         responses=tuple(slot for slot in read_slots(content) if slot),
@@ -99,7 +99,7 @@ def read_answer(kind: str, text: str, numbers: bytes | None, input_tokens: int, 
 
 
 def request_content(request: Request) -> dict[str, Any]:
-    """What is asked, without how it is sampled."""
+    """The content of a request, without its sampling parameters."""
     return {
         "messages": request.messages,
         "schema": request.schema,
@@ -109,7 +109,7 @@ def request_content(request: Request) -> dict[str, Any]:
 
 
 def call_identity(backend: Backend, request: Request) -> str:
-    """Digest of what is asked of whom."""
+    """Digest of the content of a request and of its model."""
     return digest([request.kind, backend.model, backend.digest, request_content(request)])
 
 

@@ -122,7 +122,7 @@ class Ledger:
         return self._spare.is_used
 
     def look(self, backend: Backend, requests: Sequence[tuple[str, Request]]) -> Claim:
-        """What `claim` would find, without claiming anything."""
+        """The result of `claim`, without claiming anything."""
         claim = Claim()
         found = self._look_up([call_id for call_id, _ in requests], claim)
         missing = [(call_id, request) for call_id, request in requests if call_id not in claim.answers]
@@ -246,7 +246,7 @@ class Ledger:
         return dict(self.read("SELECT state, count(*) FROM calls GROUP BY state ORDER BY state"))
 
     def faults(self) -> list[str]:
-        """What SQLite's own check finds wrong with the file."""
+        """Faults of the file that SQLite's own check finds."""
         try:
             with self._lock:
                 found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
@@ -370,7 +370,7 @@ def disk_full_error(path: Path, why: object) -> UserError:
 
 
 def ledger_error(path: Path, error: Exception) -> UserError:
-    """Why the ledger cannot be used, in a sentence that says what to do."""
+    """The error for a ledger that cannot be used, with what to do."""
     if is_full(error):
         return disk_full_error(path, error)
     if "not a database" in str(error) or "malformed" in str(error):

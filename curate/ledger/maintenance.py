@@ -24,7 +24,7 @@ WHERE reused_from IS NOT NULL AND reused_from NOT IN (SELECT call_id FROM calls)
 
 @dataclass(frozen=True)
 class CompactedLedger:
-    """What was dropped, and the size of the ledger before and after."""
+    """Calls dropped, and the size of the ledger before and after."""
 
     failed: int
     abandoned: int
@@ -37,7 +37,7 @@ class CompactedLedger:
 
 @dataclass(frozen=True)
 class CheckedLedger:
-    """What is wrong with a ledger."""
+    """Faults of a ledger."""
 
     faults: list[str]
     """One sentence each."""
@@ -100,7 +100,7 @@ def check_ledger(path: Path) -> CheckedLedger:
 
 
 def call_faults(call: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with one call."""
+    """Faults of one call."""
     try:
         request, sampling = json.loads(call["request"]), json.loads(call["sampling"])
     except ValueError as error:
@@ -118,7 +118,7 @@ def call_faults(call: dict[str, Any]) -> Iterator[str]:
 
 
 def answer_faults(call: dict[str, Any], request: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with the answer to a call."""
+    """Faults of the answer to a call."""
     if call["answered_at"] is None:
         yield f"{call['state']}, but without a time"
     try:

@@ -37,7 +37,7 @@ class Tally:
         return replace(self)
 
     def since(self, before: "Tally") -> "Tally":
-        """What was added after `before` was copied."""
+        """The counts added after `before` was copied."""
         old = asdict(before)
         return Tally(**{name: value - old[name] for name, value in asdict(self).items()})
 
@@ -118,7 +118,7 @@ class Recorder:
         ids: Sequence[str],
         answers: dict[str, CallResult],
     ) -> None:
-        """Make the calls that are held, in rounds until each has all its responses; adds to `answers`."""
+        """Make the claimed calls, in rounds until each has all its responses; adds to `answers`."""
         asked = list(requests)
         whole = [i for i, found in held.items() if found.is_whole]
         for i in whole:

@@ -73,7 +73,7 @@ class FailureCount:
 
 @dataclass(frozen=True)
 class LedgerReport:
-    """What a ledger holds."""
+    """Totals, failures and unanswered calls of a ledger."""
 
     path: Path
     bytes: int
@@ -99,7 +99,7 @@ class LedgerReport:
         )
 
     def summary(self) -> dict[str, Any]:
-        """What `curate ledger --json` prints."""
+        """The JSON object of `curate ledger --json`."""
         return {
             "path": str(self.path),
             "bytes": self.bytes,

@@ -50,7 +50,7 @@ class PublishedMix:
     path: Path
 
     def summary(self) -> dict[str, Any]:
-        """What `curate mix --json` prints; the names are a contract."""
+        """The JSON object of `curate mix --json`; the names are a contract."""
         return {
             "name": self.recipe.name,
             "rows": self.lock.rows,

@@ -139,7 +139,7 @@ def new_cache(model: Any) -> Any:
 
 
 def shared_length(model: Any, prompts: Sequence[list[int]]) -> int:
-    """How many first tokens of all prompts to read once; 0 where it would not pay or padding behind them would harm.
+    """Number of first tokens of all prompts to read once; 0 where it would not pay or padding behind them would harm.
 
     A sliding window counts the padding between the shared tokens and the rest as if it were text.
     """

@@ -25,7 +25,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def folder_digest(folder: Path) -> str:
-    """What identifies a model: the revision of a hub snapshot, else the digest of all that its answers depend on.
+    """Identity of a model: the revision of a hub snapshot, else the digest of all that its answers depend on.
 
     Settings count by their content, without what the libraries that wrote them say of themselves.
     """

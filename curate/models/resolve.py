@@ -129,7 +129,7 @@ def resolve_scorer(
 
 
 def find_model(name: str, data: Path) -> ModelRef:
-    """Where the generator called `name` is. Raises UserError for a name that is none."""
+    """Find the generator called `name`. Raises UserError for an unknown name."""
     prefix, _, rest = name.partition(":")
     if prefix in GENERATORS and rest:
         return GENERATORS[prefix](name, data)

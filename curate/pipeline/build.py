@@ -85,7 +85,7 @@ class Built:
         return f"no pair was kept; {reason} dropped {rows} of {self.counts.rows_in}{raised}"
 
     def summary(self) -> dict[str, Any]:
-        """What `curate build --json` prints; the names are a contract."""
+        """The JSON object of `curate build --json`; the names are a contract."""
         scorer = self.models.scorer
         return {
             "name": self.name,

@@ -25,7 +25,7 @@ their mean, and so far only where all the others are equal: at n = 4 two are nev
 
 @dataclass(frozen=True)
 class PairConfig:
-    """Which candidates of a prompt make its pairs."""
+    """Everything that decides the pairs of a prompt."""
 
     policy: Policy = "best_worst"
     seed: int = 0
@@ -175,7 +175,7 @@ def unpaired_prompts(judged: pl.DataFrame, paired: set[str]) -> pl.DataFrame:
 
 
 def unpaired_reason(failed: bool, guards: list[Guard]) -> UnpairedReason:
-    """Why too few candidates are left; of guards broken equally often the first in their order."""
+    """The reason too few candidates are left; of guards broken equally often the first in their order."""
     if failed or not guards:
         return "failed_score"
     return max(GUARDS, key=guards.count)

@@ -56,7 +56,7 @@ class Rescreened:
         return len(swaps.manifest.config["swaps"]) if swaps else 0
 
     def summary(self) -> dict[str, Any]:
-        """What `curate screen --json` prints; the names are a contract."""
+        """The JSON object of `curate screen --json`; the names are a contract."""
         return {
             "name": self.name,
             "pairs": self.pairs,

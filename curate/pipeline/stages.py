@@ -87,7 +87,7 @@ Input = StageName | Literal["pairs"]
 
 @dataclass(frozen=True)
 class Models:
-    """Who writes and who scores."""
+    """The generator and the scorer of a build."""
 
     generator: LazyModel | None
     scorer: LazyModel | None

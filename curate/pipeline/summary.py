@@ -97,7 +97,7 @@ def flag_counts(screened: Table) -> dict[str, int]:
 def count_flaws(
     tables: Mapping[StageName, Table], shares: Sequence[tuple[WrittenFlaw, float]]
 ) -> list[FlawCount] | None:
-    """How each flaw that was asked for came out, up to the pairs that were kept; None where none was."""
+    """Counts of each flaw that was asked for, up to the pairs kept; None where none was."""
     if not shares:
         return None
     written, pairs, screened = (

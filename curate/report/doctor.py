@@ -48,7 +48,7 @@ class Checks:
         return all(check.is_good for check in self.checks)
 
     def summary(self) -> dict[str, Any]:
-        """What `curate doctor --json` prints."""
+        """The JSON object of `curate doctor --json`."""
         return {"good": self.is_good, "checks": [asdict(check) for check in self.checks]}
 
     def lines(self) -> list[str]:

@@ -25,7 +25,7 @@ from schemas.stages import MADE_STAGES, StageName, newest_stage, pairs_stage
 
 @dataclass(frozen=True)
 class InMix:
-    """Where a pair stands in a mix."""
+    """Position of a pair in a mix."""
 
     mix: str
     sha256: str
@@ -51,7 +51,7 @@ class Trace:
     tables: dict[StageName, str]
 
     def summary(self) -> dict[str, Any]:
-        """What `curate explain --json` prints; the names are a contract."""
+        """The JSON object of `curate explain --json`; the names are a contract."""
         shown = ("pair_id", "prompt_id", "messages", "chosen", "rejected", "score_chosen", "score_rejected")
         return {
             "build": self.build,

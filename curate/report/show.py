@@ -32,7 +32,7 @@ class Listing:
     runs: list[dict[str, Any]]
 
     def summary(self) -> dict[str, Any]:
-        """What `curate show --json` prints."""
+        """The JSON object of `curate show --json`."""
         return asdict(self)
 
     def lines(self) -> list[str]:
@@ -57,7 +57,7 @@ class Shown:
     """The first pairs, their texts shortened to a line, personal data as its kind."""
 
     def summary(self) -> dict[str, Any]:
-        """What `curate show NAME --json` prints."""
+        """The JSON object of `curate show NAME --json`."""
         return {**self.facts, "pairs": self.pairs}
 
     def lines(self) -> list[str]:

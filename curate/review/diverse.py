@@ -34,7 +34,7 @@ def has_small_margin() -> pl.Expr:
 
 
 def draw_pool(rows: pl.DataFrame, records: int) -> pl.DataFrame:
-    """The pairs to choose `records` among: some by chance of those of small margin, others where these run out.
+    """The pairs to choose `records` among: some at random of those of small margin, others where these run out.
 
     `rows` has `is_small` and `number`, a random number, whose order the pool has.
     """
@@ -81,7 +81,7 @@ def margin_share() -> pl.Expr:
 
 
 def suspicion_score() -> pl.Expr:
-    """How suspicious each pair is, over a frame of all pairs: `source`, `margin`, `flags` and `is_disputed`.
+    """Suspicion of each pair, over a frame of all pairs: `source`, `margin`, `flags` and `is_disputed`.
 
     Minus the logarithm of `margin_share`, plus the weights of its flags: were the logarithms of likelihood ratios
     known, they would be added like this. A negative margin, where the scorer finds the rejected response better, is a

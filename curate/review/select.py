@@ -230,7 +230,7 @@ def add_texts(picked: pl.DataFrame, pairs: Population) -> pl.DataFrame:
 
 
 def arrange_batch(batch: pl.DataFrame, asked: pl.DataFrame, review: Review, overlap: float) -> pl.DataFrame:
-    """A batch as rows of `ReviewRecord`: which response is shown first and which records two people judge go by hashes.
+    """A batch as rows of `ReviewRecord`; hashes decide which response comes first and which records get two reviewers.
 
     By their ids, which are hashes, the records are in random order: a reviewer who stops early has judged a
     fair sample, and nobody sees from its place why a record was chosen.

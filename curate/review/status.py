@@ -56,7 +56,7 @@ class ReviewStatus:
         return self.missing / self.answers_an_hour if self.answers_an_hour else None
 
     def summary(self) -> dict[str, Any]:
-        """What `curate review status --json` prints."""
+        """The JSON object of `curate review status --json`."""
         return {
             "name": self.name,
             "records": self.records,

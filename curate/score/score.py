@@ -120,7 +120,7 @@ def score_sides(chosen: ScoreOrReason, rejected: ScoreOrReason) -> tuple[float |
 
 
 def compare_sides(chosen_first: ScoreOrReason, rejected_first: ScoreOrReason) -> tuple[float | None, float | None]:
-    """How likely the chosen, and the rejected, response is the better one."""
+    """Probability that the chosen, and the rejected, response is the better one."""
     p, _ = both_orders(chosen_first, rejected_first)
     return p, None if p is None else 1 - p
 

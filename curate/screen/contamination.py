@@ -29,7 +29,7 @@ PAIRS_PER_BLOCK = 1024
 
 @dataclass(frozen=True)
 class ContaminationConfig:
-    """What pairs are compared with."""
+    """Evaluation prompts that pairs are compared with."""
 
     benchmarks: tuple[tuple[str, str], ...]
     """Name and SHA-256 of each file of evaluation prompts."""

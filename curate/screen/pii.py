@@ -170,7 +170,7 @@ def candidate_texts(texts: pl.Series) -> pl.DataFrame:
 
 
 def spans_in(text: str, signs: Iterable[str]) -> list[Span]:
-    """Where personal data stands: begin, end and kind, in order and apart from each other."""
+    """Spans of personal data: begin, end and kind, in order and apart from each other."""
     spans = sorted((start, -stop, kind) for sign in signs for start, stop, kind in FINDERS[sign](text))
     apart: list[Span] = []
     for start, stop, kind in spans:

@@ -110,14 +110,14 @@ RULES = (
         value=pl.col("failed_score"),
         can_skip=False,
     ),
-    Rule("empty", "a side of nothing but white space and template tokens", side=of_side("empty"), can_skip=False),
+    Rule("empty", "a response of nothing but white space and template tokens", side=of_side("empty"), can_skip=False),
     Rule(
         "tie",
         "a margin within the scorer's noise (equal scores where it was not measured)",
         broken=lambda cfg, _: pl.col("margin").abs() <= cfg.noise,
         note="`curate doctor --scorer` measures the noise",
     ),
-    Rule("identical", "equal sides (case and spacing aside)", value=pl.col("is_identical")),
+    Rule("identical", "equal responses (case and spacing aside)", value=pl.col("is_identical")),
     Rule("duplicate_pair", "the same pair again (case and spacing aside)", same_text="pair_hash"),
     Rule(
         "low_margin",
@@ -183,7 +183,7 @@ RULES = (
         "another language than the prompt is in, names or asks to translate to",
         side=of_side("foreign_share"),
         threshold="max_other_language",
-        note="mostly another language",
+        note="a response mostly in another language",
     ),
     Rule(
         "similar_responses",
@@ -212,7 +212,7 @@ RULES = (
         StageName.MEASURE_TOPICALITY,
         side=lambda side: pl.col(f"{side}_cos_other_prompt") - pl.col(f"{side}_cos_prompt"),
         threshold="max_topic_gap",
-        note="below it, short replies that fit any prompt would be dropped; English only",
+        note="a smaller one would drop short replies that fit any prompt; English only",
     ),
     Rule(
         "lexical_duplicate",
@@ -230,7 +230,7 @@ RULES = (
         threshold="max_cosine",
         same_text="prompt_hash",
         kind="prompt",
-        note="at 0.9, different questions of one kind would be dropped",
+        note="0.9 would drop different questions of one kind",
     ),
     Rule(
         "semantic_duplicate_pair",

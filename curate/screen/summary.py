@@ -99,7 +99,7 @@ def one_line(text: str) -> str:
 
 
 def suggest_threshold(tables: Mapping[StageName, Table], cfg: RulesConfig) -> str | None:
-    """Where no pair was kept: the rule that dropped most and what would keep the first of them; else None."""
+    """A hint where no pair was kept: the rule that dropped most and the flag that keeps the first pairs; else None."""
     screened = tables[StageName.SCREEN_PAIRS]
     verdicts = screened.scan().select(pl.col("dropped_by").cast(pl.String)).collect().to_series()
     if not verdicts.len() or verdicts.null_count():

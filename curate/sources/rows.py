@@ -25,7 +25,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:.+)?")
 
 @dataclass(frozen=True)
 class RowsConfig:
-    """Which rows of a source are read, and in what order."""
+    """Rows of a source to read, and their order."""
 
     path: str = field(metadata={"key": False})
     """A file, or a hub dataset as `owner/name:split`."""
@@ -212,6 +212,6 @@ def hub_dataset(source: str) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line, without tokens or the user-info of an address."""
+    """The text of an error, in one line, without tokens or the user-info of an address."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return re.sub(r"hf_\w+", "hf_***", re.sub(r"//[^/@\s]+@", "//***@", text))

@@ -38,7 +38,7 @@ class Work(Generic[Result]):
         self._is_done.wait()
 
     def result(self) -> Result:
-        """What `make` returned; raises what it raised."""
+        """The result of `make`; raises what it raised."""
         self.wait()
         if self._error:
             raise self._error

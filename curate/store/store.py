@@ -274,7 +274,7 @@ class Pending:
 
 
 def config_in_key(cfg: Any) -> dict[str, Any]:
-    """What a stage is told, as JSON holds it, without the fields that change no row."""
+    """The config of a stage as JSON, without the fields that change no row."""
     told = {field.name: getattr(cfg, field.name) for field in fields(cfg) if field.metadata.get("key", True)}
     found: dict[str, Any] = json.loads(json.dumps(told, default=plain_value))
     return found

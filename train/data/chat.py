@@ -53,7 +53,7 @@ class Chat:
 
 
 def read_chat(name: str, tokenizer: Any, generation_config: Any) -> Chat:
-    """How the tokenizer of model `name` writes conversations. Raises UserError where it cannot."""
+    """The tokenizer of model `name` with its chat template. Raises UserError where it cannot hold a conversation."""
     # Brings torch, which the processes that only make tokens do without.
     from curate.models.hf_generator import end_tokens
 

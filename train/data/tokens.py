@@ -200,7 +200,7 @@ def encode_conversation(chat: Chat, messages: Sequence[Message], turns: Sequence
 
 
 def response_span(chat: Chat, messages: Sequence[Message], turn: int, full: str) -> tuple[int, int] | None:
-    """Where the response at `turn` and what ends it stand in the rendered conversation."""
+    """Span of the response at `turn`, its end token included, in the rendered conversation."""
     if not turn:
         return None
     before = render(chat.tokenizer, messages[:turn], prompt=True)

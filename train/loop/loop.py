@@ -34,7 +34,7 @@ START_TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long and how fast; the fields are those of `TrainingConfig`."""
+    """Settings of the loop; the fields are those of `TrainingConfig`."""
 
     epochs: int
     lr: float

@@ -39,7 +39,7 @@ def packed_attention(
     windows: set[int] | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in each layer: `query` is (1, heads, tokens, size), the result (1, tokens, heads, size).
+    """Called by transformers in each layer: `query` is (1, heads, tokens, size), the result (1, tokens, heads, size).
 
     `key` and `value` may have fewer heads. `sliding_window` is the number of tokens seen, the token itself
     included, and is added to `windows` where that is given.

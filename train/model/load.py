@@ -116,7 +116,7 @@ def run_weights(run: Run) -> ModelWeights:
 
 
 def chosen_device(asked: Device) -> torch.device:
-    """Where to train. Raises UserError for a GPU that is named and absent."""
+    """Device to train on. Raises UserError for a GPU that is named and absent."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     is_named = asked == "cuda" or (asked == "auto" and named not in ("", "-1", "NoDevFiles"))
     if torch.cuda.is_available() and asked != "cpu":

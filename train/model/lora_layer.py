@@ -19,7 +19,7 @@ from train.model.matmul import input_gradient
 
 @dataclass
 class Dropout:
-    """Which numbers the masks of the batch in work are drawn from."""
+    """Seeds of the dropout masks of the current batch."""
 
     spans: list[tuple[int, Span]] = field(default_factory=list)
     """Seed of each span, in the batch's order."""
@@ -46,7 +46,7 @@ def mix_numbers(*parts: int) -> int:
 
 
 def adapt_lora_layers(model: nn.Module) -> Dropout:
-    """Give every plain LoRA layer of a model the forward of this file; returns what its dropout is drawn by."""
+    """Give every plain LoRA layer of a model the forward of this file; returns the seeds of its dropout."""
     dropout = Dropout()
     layers = [module for module in model.modules() if isinstance(module, LoraLinear)]
     for number, module in enumerate(layers):

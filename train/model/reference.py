@@ -66,7 +66,7 @@ def reference_key(tokens: str, weights: str, device: str) -> str:
 def reference_logps(
     references: Path, key: str, rows: ReferenceRows, sides: int, measure: Callable[[list[int]], Tensor], name: str
 ) -> Tensor:
-    """(rows, sides) summed log-probabilities in float64, on the CPU; `name` is the reference's, to be told.
+    """(rows, sides) summed log-probabilities in float64, on the CPU; `name` is the reference's, for messages.
 
     `measure` gives those of the rows at some places, alike in length; it is called for what is not there yet alone,
     so it can load the model when it is called first. Raises UserError with the rows where they are not finite.
@@ -170,7 +170,7 @@ def log_progress(
 ) -> Iterator[tuple[Path, NDArray[np.int64]]]:
     """The parts to measure, with a bar in a terminal and elsewhere a line a minute: rows, rate and time left.
 
-    What is left is told by the tokens, for the longest rows come first.
+    The time left is estimated from tokens, for the longest rows come first.
     """
     count = sum(map(len, missing.values()))
     tokens = sum(int(rows.sizes[places].sum()) for places in missing.values())

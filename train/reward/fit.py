@@ -99,7 +99,7 @@ def differences(head: RewardHead, pairs: PairTable) -> "np.ndarray":
 
 
 def shrinkage(head: RewardHead, pairs: PairTable) -> "np.ndarray":
-    """What each column is divided by before fitting, so that a wide block is penalized about as a narrow one."""
+    """Divisor of each column before fitting, so that a wide block is penalized about as a narrow one."""
     import numpy as np
 
     widths = [pairs.chosen[name].shape[1] for name in head.config.blocks]

@@ -48,7 +48,7 @@ MIN_GROUPS = 5
 
 
 def train_reward(config: RewardConfig) -> dict[str, Any]:
-    """Fit, evaluate and save one head; returns what `--json` prints."""
+    """Fit, evaluate and save one head; returns the JSON object of `--json`."""
     started = time.monotonic()
     if not config.pairs:
         raise UserError("--pairs must be given: a file of preference pairs")

@@ -177,7 +177,7 @@ def adapter_weights(model: Any) -> dict[str, Any]:
 
 
 def run_summary(run: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
-    """What `--json` prints; the names are a contract."""
+    """The JSON object of `--json`; the names are a contract."""
     names = ("steps", "first_loss", "last_loss", "tokens", "seconds", "peak_rss_mb")
     return {"run": run.name, **{name: manifest[name] for name in names}, "adapter": str(run.path / "adapter")}
 

@@ -103,7 +103,7 @@ class VLLMServer:
         return self._process.poll() is None
 
     def death(self) -> str | None:
-        """How the server ended, with the end of its log; None while it runs."""
+        """Exit status of the server in a sentence, with the end of its log; None while it runs."""
         try:
             # Connections break a moment before it and what it started are gone.
             status = self._process.wait(LAST_TIMEOUT_S + 1)

@@ -77,7 +77,7 @@ class Forecast:
         return sum_known([stage.seconds for stage in self.stages])
 
     def summary(self) -> dict[str, Any]:
-        """What `curate build --dry-run --json` prints; an unknown cost or time is null."""
+        """The JSON object of `curate build --dry-run --json`; an unknown cost or time is null."""
         totals = {"cost_usd": self.cost_usd(), "seconds": self.seconds()}
         return {
             "dry_run": True,
@@ -204,7 +204,7 @@ def sum_calls(calls: StageCalls, made: list[Call], endpoints: EndpointConfig) ->
 
 
 def span(sums: list[Range]) -> Range:
-    """What takes one of three amounts of work: the likely estimate, between the ends of the least and the most."""
+    """Range over three amounts of work: the likely estimate, between the ends of the least and the most."""
     fewest, likely, most = sums
     return Range(likely.estimate, min(fewest.low, likely.low), max(most.high, likely.high))
 

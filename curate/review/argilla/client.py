@@ -210,7 +210,7 @@ def read_retry_after(answer: httpx.Response) -> float:
 
 
 def error_detail(answer: httpx.Response) -> str:
-    """What the server gave as its reason, short and on one line, after a colon."""
+    """The reason that the server gave, short and on one line, after a colon."""
     try:
         value = answer.json()
     except ValueError:

@@ -69,7 +69,7 @@ def send_records(
 
 
 def preferred_response() -> pl.Expr:
-    """Which response the scorer prefers, as a value of `better`; null where nothing was scored."""
+    """The response that the scorer prefers, as a value of `better`; null where nothing was scored."""
     margin = pl.col("margin")
     a_wins = pl.col("a_is_chosen") == (margin > 0)
     return pl.when(margin == 0).then(pl.lit("equal")).when(a_wins).then(pl.lit("a")).when(~a_wins).then(pl.lit("b"))

@@ -88,7 +88,7 @@ def no_correction(gold: int, reason: str) -> CorrectedRate:
 
 
 def fieller_interval(agree: float, n: float, right: float, opposite: float, m: float) -> tuple[float, float] | None:
-    """Both ends of the interval of `correct_rate`, not yet cut to 0 and 1; None where it is not bounded.
+    """Both ends of the interval of `correct_rate`, not yet clipped to 0 and 1; None where it is not bounded.
 
     The test is a quadratic inequality in s: (agree - d)² <= z² · (d · (1 - d) / n + v / m) with
     d = s · right + (1 - s) · opposite and v = s² · right + (1 - s)² · opposite - d².

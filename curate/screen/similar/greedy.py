@@ -108,7 +108,7 @@ def keep_one_by_one(kept: Mask, is_open: Mask, fallen_to: Rows, better: Rows, wo
 
 
 def keep_order(rows: pl.DataFrame) -> Rows:
-    """The place of each pair among all in the order in which look-alikes are kept, 0 for the first.
+    """The place of each pair among all in the order in which near-duplicates are kept, 0 for the first.
 
     Larger margin in z first, then larger margin, none last; ties by id.
     """

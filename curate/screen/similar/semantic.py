@@ -165,7 +165,7 @@ def nearest_prompts(hashes: pl.DataFrame, of_text: str) -> Rows:
 
 
 def similar_frame(kind: str, rows: Rows, of_rows: Vectors, floor: float, places: Rows) -> pl.DataFrame:
-    """The neighbors among vectors as rows of `Alike`; vector i is that of row `rows[i]`, which ascend."""
+    """The neighbors among vectors as rows of `Similar`; vector i is that of row `rows[i]`, which ascend."""
     # Not above: it loads torch, which a screening of measured pairs does without.
     from curate.screen.similar.neighbors import similar_rows
 

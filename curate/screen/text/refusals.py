@@ -1,4 +1,4 @@
-"""Whether a response begins by declining."""
+"""Detect responses that begin by declining."""
 
 import polars as pl
 

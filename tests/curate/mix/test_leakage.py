@@ -1,4 +1,4 @@
-"""Look-alikes between the builds of a mix, and between its training rows and those it holds out."""
+"""Near-duplicates between the builds of a mix, and between its training rows and those it holds out."""
 
 import json
 import math

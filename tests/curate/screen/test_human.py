@@ -1,4 +1,4 @@
-"""What people said reaches screening, the pairs and the mixes."""
+"""Verdicts of reviewers reach screening, the pairs and the mixes."""
 
 from dataclasses import replace
 
