@@ -270,7 +270,7 @@ class DoctorConfig(DataConfig):
     for a tie. And try it on responses that say nothing, are cut, or answer another prompt."""
     rubric: str = "helpful"
     """What a judge given as `--scorer` judges by, as for `curate build`."""
-    num_pairs: int = 60
+    num_pairs: Count = 60
     """Sample pairs of which `--scorer` scores both responses twice."""
 
 

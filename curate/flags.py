@@ -55,7 +55,9 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Config]) -> None:
     # What a config declares itself comes before what it inherits.
     inherited = {field.name for base in config.__mro__[1:] if is_dataclass(base) for field in fields(base)}
     for field in sorted(fields(config), key=lambda field: field.name in inherited):
-        about = " ".join((config.__pydantic_fields__[field.name].description or "").split()).replace("%", "%%")
+        # Only the class that declares a field knows its docstring.
+        own = next(base for base in config.__mro__ if issubclass(base, Config) and field.name in base.__annotations__)
+        about = " ".join((own.__pydantic_fields__[field.name].description or "").split()).replace("%", "%%")
         kind = plain_type(hints[field.name])
         common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": about}
         if field.metadata.get("positional"):

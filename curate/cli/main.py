@@ -167,9 +167,10 @@ def ledger_command(cfg: LedgerConfig, as_json: bool) -> int:
     else:
         found = report(cfg)
         text = format_report(found)
-    print(text)
     if as_json:
         print_json(found)
+    else:
+        print_lines([text])
     return 1 if faults else 0
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from curate.flags import print_json
+from curate.flags import print_json, print_lines, print_result
 from curate.review.config import (
     ExportConfig,
     ImportConfig,
@@ -40,11 +40,7 @@ def invite_command(cfg: InviteConfig, as_json: bool) -> int:
 def push_command(cfg: PushConfig, as_json: bool) -> int:
     from curate.review.argilla.push import push
 
-    pushed = push(cfg)
-    summary = pushed.summary()
-    print("\n".join(pushed.lines()))
-    if as_json:
-        print_json(summary)
+    print_result(push(cfg), as_json)
     return 0
 
 
@@ -65,16 +61,16 @@ def print_and_apply(name: str, cfg: PullConfig | ImportConfig, summary: dict[str
     """Print what came back, and screen the builds it is about again."""
     from curate.review.apply import apply_verdicts
 
+    applied = apply_verdicts(cfg.data, name)
+    if as_json:
+        print_json(summary)
+        return 0
     verdicts = ", ".join(f"{rows} {verdict}" for verdict, rows in summary["verdicts"].items())
-    print(
+    came = (
         f"review '{name}': {summary['submitted']} answers submitted, {summary['drafts']} drafts, "
         f"{summary['discarded']} discarded; verdicts: {verdicts}; {summary['needs_review']} need review"
     )
-    for line in apply_verdicts(cfg.data, name):
-        print(line)
-    print(f"what they say of the dataset: curate review status {name}")
-    if as_json:
-        print_json(summary)
+    print_lines([came, *applied, f"what they say of the dataset: curate review status {name}"])
     return 0
 
 
@@ -82,9 +78,10 @@ def status_command(cfg: StatusConfig, as_json: bool) -> int:
     from curate.review.status import status, status_lines
 
     found = status(cfg)
-    print("\n".join(status_lines(found)))
     if as_json:
         print_json(found)
+    else:
+        print_lines(status_lines(found))
     return 0
 
 
@@ -92,9 +89,10 @@ def export_command(cfg: ExportConfig, as_json: bool) -> int:
     from curate.review.form.form import export
 
     summary = export(cfg)
-    print(f"review '{cfg.name}': {summary['records']} records in {summary['path']}")
     if as_json:
         print_json(summary)
+    else:
+        print_lines([f"review '{cfg.name}': {summary['records']} records in {summary['path']}"])
     return 0
 
 

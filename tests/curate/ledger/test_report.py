@@ -201,7 +201,7 @@ def test_a_ledger_without_calls_has_nothing_to_tell(tmp_path, run):
 
     code, out, _ = run("--json")
 
-    found = json.loads(out.splitlines()[-1])
+    found = json.loads(out)
     assert code == 0
     assert (found["calls"], found["unknown_cost"], found["totals"], found["failures"]) == (0, 0, [], [])
 
@@ -233,7 +233,7 @@ def test_every_call_is_exported_with_its_numbers_unpacked(tmp_path, add, run):
     calls = pl.read_parquet(tmp_path / "new" / "calls.parquet")
     by_model = {call["model"]: call for call in calls.to_dicts()}
     assert code == 0
-    assert json.loads(out.splitlines()[-1])["calls"] == calls.height == 4
+    assert json.loads(out)["calls"] == calls.height == 4
     assert calls.schema["numbers"] == pl.List(pl.Float64)
     assert (by_model["head"]["numbers"], by_model["minilm"]["numbers"]) == ([0.1], [0.5, 0.25])
     assert by_model["openai:other"]["cost_usd"] is None
@@ -282,7 +282,7 @@ def test_compacting_drops_what_has_no_answer_and_nothing_else(tmp_path, cfg, add
 
     code, out, _ = run("--compact", "--json")
 
-    found = json.loads(out.splitlines()[-1])
+    found = json.loads(out)
     after = report(cfg)
     assert code == 0
     assert (found["failed"], found["abandoned"]) == (2, 1)
