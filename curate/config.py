@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from schemas.errors import UserError
 
-CONFIG = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False)
+CONFIG = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False, extra="forbid")
 
 Int = Annotated[int, Strict()]
 Count = Annotated[int, Strict(), Ge(1)]
@@ -52,7 +52,7 @@ class Config:
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0])
-            if name not in cls.__pydantic_fields__:
+            if name not in cls.__pydantic_fields__ or first["type"] == "missing":
                 raise TypeError(f"{cls.__name__}: {first['msg']} {name}") from error
             raise FieldError(name, first["input"], requirement(cls, name, first["type"])) from error
 
