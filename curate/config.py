@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from schemas.errors import UserError
 
-CONFIG = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False)
+CONFIG = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False, extra="forbid")
 
 Int = Annotated[int, Strict()]
 Count = Annotated[int, Strict(), Ge(1)]
@@ -52,7 +52,7 @@ class Config:
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0])
-            if name not in cls.__pydantic_fields__:
+            if name not in cls.__pydantic_fields__ or first["type"] == "missing":
                 raise TypeError(f"{cls.__name__}: {first['msg']} {name}") from error
             raise FieldError(name, first["input"], requirement(cls, name, first["type"])) from error
 
@@ -269,7 +269,7 @@ class DoctorConfig(DataConfig):
     a tie. Also try the scorer on responses that say nothing, are truncated, or answer another prompt."""
     rubric: str = "helpful"
     """Rubric of a judge given as `--scorer`, as for `curate build`."""
-    num_pairs: int = 60
+    num_pairs: Count = 60
     """Sample pairs of which `--scorer` scores both responses twice."""
 
 

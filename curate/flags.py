@@ -55,7 +55,9 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Config]) -> None:
     # What a config declares itself comes before what it inherits.
     inherited = {field.name for base in config.__mro__[1:] if is_dataclass(base) for field in fields(base)}
     for field in sorted(fields(config), key=lambda field: field.name in inherited):
-        about = " ".join((config.__pydantic_fields__[field.name].description or "").split()).replace("%", "%%")
+        # Only the class that declares a field knows its docstring.
+        own = next(base for base in config.__mro__ if issubclass(base, Config) and field.name in base.__annotations__)
+        about = " ".join((own.__pydantic_fields__[field.name].description or "").split()).replace("%", "%%")
         kind = plain_type(hints[field.name])
         common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": about}
         if field.metadata.get("positional"):
@@ -154,12 +156,13 @@ def show_notes(*packages: str) -> None:
         logging.getLogger(package).setLevel(logging.INFO)
 
 
-def print_result(result: Result, as_json: bool) -> None:
-    """A result on stdout: as its one JSON object, else as lines to read."""
+def print_result(result: Result, as_json: bool, *more: str) -> int:
+    """A result on stdout: as its one JSON object, else as lines to read with `more` after them; returns exit code 0."""
     if as_json:
         print_json(result.summary())
     else:
-        print_lines(result.lines())
+        print_lines([*result.lines(), *more])
+    return 0
 
 
 def print_lines(lines: Iterable[str]) -> None:

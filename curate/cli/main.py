@@ -108,8 +108,7 @@ def build_command(cfg: BuildConfig, as_json: bool) -> int:
 def screen_command(cfg: ScreenConfig, as_json: bool) -> int:
     from curate.pipeline.rescreen import rescreen
 
-    print_result(rescreen(cfg), as_json)
-    return 0
+    return print_result(rescreen(cfg), as_json)
 
 
 def dry_run_command(cfg: BuildConfig, as_json: bool) -> int:
@@ -127,22 +126,19 @@ def dry_run_command(cfg: BuildConfig, as_json: bool) -> int:
 def mix_command(cfg: MixConfig, as_json: bool) -> int:
     from curate.mix.mix import mix
 
-    print_result(mix(cfg), as_json)
-    return 0
+    return print_result(mix(cfg), as_json)
 
 
 def explain_command(cfg: ExplainConfig, as_json: bool) -> int:
     from curate.report.explain import explain
 
-    print_result(explain(cfg), as_json)
-    return 0
+    return print_result(explain(cfg), as_json)
 
 
 def show_command(cfg: ShowConfig, as_json: bool) -> int:
     from curate.report.show import show
 
-    print_result(show(cfg), as_json)
-    return 0
+    return print_result(show(cfg), as_json)
 
 
 def doctor_command(cfg: DoctorConfig, as_json: bool) -> int:

@@ -4,9 +4,9 @@ curate review push sft --records 200
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from curate.flags import print_json
+from curate.flags import print_result
 from curate.review.config import (
     ExportConfig,
     ImportConfig,
@@ -76,25 +76,6 @@ def export_command(cfg: ExportConfig, as_json: bool) -> int:
     from curate.review.form.form import export_records
 
     return print_result(export_records(cfg), as_json)
-
-
-class Result(Protocol):
-    """The result of a command."""
-
-    def summary(self) -> dict[str, Any]:
-        """The object of `--json`."""
-
-    def lines(self) -> list[str]:
-        """The same for people to read."""
-
-
-def print_result(result: Result, as_json: bool, *more: str) -> int:
-    """Print a result, as JSON alone or in words with lines that follow it; returns the exit code."""
-    if as_json:
-        print_json(result.summary())
-    else:
-        print(*result.lines(), *more, sep="\n")
-    return 0
 
 
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {

@@ -28,11 +28,7 @@ class HashedWords:
     Hashes compare within one process; they are not kept. Of 32 bits they are the first half, which takes half the room.
     """
 
-<<<<<<< HEAD
-    hashes: NDArray[Any]
-=======
     hashes: Hashes
->>>>>>> similar
     starts: Rows
     """(texts + 1,)."""
 

@@ -12,6 +12,7 @@ from curate.models.resolve import LazyModel
 from curate.pipeline.build import build
 from curate.score.score import ScoreConfig, score_responses
 from curate.store.store import make_frame
+from curate.store.workspace import Workspace
 from schemas.calls import CallResult
 from schemas.errors import UserError
 from schemas.tables import Candidate, Prompt
@@ -151,9 +152,9 @@ def test_of_a_pairwise_scorer_that_is_asked_in_both_orders_the_noise_is_that_of_
 def test_the_noise_of_a_margin_is_less_where_a_score_is_the_mean_of_several_comparisons(
     tmp_path, is_pairwise, candidates, noise
 ):
-    save_noise(tmp_path, Noise("judge:m", "weights", 120, 0, 0.1, 0.2, is_pairwise))
+    save_noise(Workspace(tmp_path), Noise("judge:m", "weights", 120, 0, 0.1, 0.2, is_pairwise))
 
-    assert read_noise(tmp_path, "judge:m", "weights", candidates) == pytest.approx(noise)
+    assert read_noise(Workspace(tmp_path), "judge:m", "weights", candidates) == pytest.approx(noise)
 
 
 @pytest.mark.parametrize("n", [2, 4])
@@ -162,24 +163,24 @@ def test_one_margin_in_twenty_of_equal_candidates_is_larger_than_the_noise(recor
     chance = random.Random(0)
     model = ScriptedModel(lambda request: CallResult(values=(0.5 + chance.gauss(0, 0.05),)))
     judge = LazyModel("judge-pairs:x", "weights", lambda: model, form="pair", rubric="Be kind.")
-    save_noise(tmp_path, Noise(judge.model, judge.digest, 500, 0, 1.96 * 0.05, 1.0, is_pairwise=True))
+    save_noise(Workspace(tmp_path), Noise(judge.model, judge.digest, 500, 0, 1.96 * 0.05, 1.0, is_pairwise=True))
     prompts, candidates = equal_candidates(500, n)
 
     scores = score_responses(prompts, candidates, ScoreConfig("judge", "weights"), scorer=judge, recorder=recorder)
 
     found = scores.rows["score"].to_list()
     margins = [abs(found[i] - found[i + 1]) for i in range(0, len(found), n)]
-    larger = sum(margin > read_noise(tmp_path, judge.model, judge.digest, n) for margin in margins)
+    larger = sum(margin > read_noise(Workspace(tmp_path), judge.model, judge.digest, n) for margin in margins)
     # The standard deviation of 25 of 500 is 5.
     assert 10 <= larger <= 40
 
 
 def test_noise_is_kept_by_name_and_weights_and_null_where_never_measured(tmp_path):
-    save_noise(tmp_path, Noise("nim:a/b", "weights", 120, 0, 0.25, 1.0))
+    save_noise(Workspace(tmp_path), Noise("nim:a/b", "weights", 120, 0, 0.25, 1.0))
 
-    assert read_noise(tmp_path, "nim:a/b", "weights") == 0.25
-    assert read_noise(tmp_path, "nim:a/b", "other weights") is None
-    record = json.loads(noise_path(tmp_path, "nim:a/b", "weights").read_text())
+    assert read_noise(Workspace(tmp_path), "nim:a/b", "weights") == 0.25
+    assert read_noise(Workspace(tmp_path), "nim:a/b", "other weights") is None
+    record = json.loads(noise_path(Workspace(tmp_path), "nim:a/b", "weights").read_text())
     assert record.keys() == {"format", "scorer", "digest", "rows", "failed", "noise", "max", "is_pairwise"}
 
 
@@ -210,7 +211,7 @@ def test_the_doctor_measures_a_scorer_and_a_build_takes_its_noise_for_the_size_o
     after = build(cfg).summary()
 
     assert code == 0
-    check = next(check for check in json.loads(printed.splitlines()[-1])["checks"] if check["name"] == "noise nim:m")
+    check = next(check for check in json.loads(printed)["checks"] if check["name"] == "noise nim:m")
     assert "a margin of 1 or less is a tie" in check["found"] and "8 scored twice" in check["found"]
     assert (before["noise"], before["kept"]) == (None, 3)
     assert (after["noise"], after["kept"], after["dropped"]) == (1.0, 1, {"tie": 2})
@@ -238,15 +239,17 @@ def test_a_scorer_that_prefers_empty_responses_is_one_bad_line_and_its_figures_a
 
     monkeypatch.setenv("NIM_BASE_URL", endpoint(prefer_short).url)
 
-    code = main(["doctor", "--scorer", "nim:m", "--num-pairs", "8", "--data", str(tmp_path), "--json"])
+    words = ["doctor", "--scorer", "nim:m", "--num-pairs", "8", "--data", str(tmp_path)]
+    code = main(words)
+    bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    code_json = main([*words, "--json"])
+    checks = json.loads(capsys.readouterr().out)["checks"]
 
-    *lines, last = capsys.readouterr().out.splitlines()
-    bad = [line for line in lines if line.startswith("BAD")]
-    assert code == 1
+    assert (code, code_json) == (1, 1)
     assert len(bad) == 1
     assert bad[0].split()[1] == "probes"
     assert "nim:m prefers an empty response to the chosen one in 8 of 8 prompts (100%, 68% to 100%)" in bad[0]
-    check = next(check for check in json.loads(last)["checks"] if check["name"] == "probes")
+    check = next(check for check in checks if check["name"] == "probes")
     assert check["is_good"] is False
     assert {(one["probe"], one["over"]) for one in check["figures"]["probes"]} >= {
         ("echo", "rejected"),
@@ -287,7 +290,7 @@ def test_a_scorer_that_prefers_empty_responses_never_chooses_one_and_its_pairs_a
     ("words", "sentence"),
     [
         (["--scorer", "reward-mni"], "did you mean 'reward-mini'"),
-        (["--num-pairs", "0"], "--num-pairs must be at least 1"),
+        (["--num-pairs", "0"], "--num-pairs 0 must be at least 1"),
     ],
 )
 def test_what_the_doctor_cannot_measure_is_the_users_mistake(tmp_path, capsys, words, sentence):

@@ -54,8 +54,8 @@ def pairs(tmp_path):
     return path
 
 
-def last_json(out: str) -> dict:
-    return json.loads(out.splitlines()[-1])
+def read_json(out: str) -> dict:
+    return json.loads(out)
 
 
 def test_help_loads_neither_torch_nor_duckdb_nor_polars():
@@ -85,10 +85,10 @@ def test_every_flag_of_build_has_a_help_text(capsys):
         assert words in shown
 
 
-def test_a_build_prints_one_json_object_last_with_the_names_of_the_contract(run, pairs):
+def test_a_build_prints_one_json_object_alone_with_the_names_of_the_contract(run, pairs):
     code, out, _ = run("build", "--source", str(pairs), "--min-margin", "1", "--json")
 
-    summary = last_json(out)
+    summary = read_json(out)
     assert code == 0
     assert (summary["name"], summary["rows_in"], summary["kept"]) == ("pairs", 3, 1)
     assert summary["dropped"] == {"empty": 1, "low_margin": 1}
@@ -125,7 +125,7 @@ def test_a_toml_file_holds_the_same_fields_and_flags_win(run, pairs, tmp_path):
 
     _, out, _ = run("build", "-c", "build.toml", "--min-margin", "1", "--json")
 
-    assert (last_json(out)["name"], last_json(out)["kept"]) == ("from-file", 1)
+    assert (read_json(out)["name"], read_json(out)["kept"]) == ("from-file", 1)
 
 
 def test_the_way_from_build_to_mix_to_explain(run, pairs):
@@ -133,12 +133,12 @@ def test_the_way_from_build_to_mix_to_explain(run, pairs):
     _, mixed, _ = run("mix", "v1", "--add", "mine", "--json")
     _, listed, _ = run("show", "--json")
     _, shown, _ = run("show", "mine", "--json")
-    pair_id = next(pair["pair_id"] for pair in last_json(shown)["pairs"] if pair["dropped_by"] is None)
+    pair_id = next(pair["pair_id"] for pair in read_json(shown)["pairs"] if pair["dropped_by"] is None)
     code, explained, _ = run("explain", pair_id)
 
     named = {"name", "rows", "train", "heldout", "sources", "duplicates_between_sources", "like_heldout"}
-    assert last_json(mixed).keys() == named | {"sha256", "path"}
-    assert [build["name"] for build in last_json(listed)["builds"]] == ["mine"]
+    assert read_json(mixed).keys() == named | {"sha256", "path"}
+    assert [build["name"] for build in read_json(listed)["builds"]] == ["mine"]
     assert code == 0
     assert "  kept\n  margin " in explained
     assert "mix v1: row" in explained
@@ -157,15 +157,15 @@ def test_show_of_an_empty_folder_has_nothing_and_creates_nothing(run, tmp_path):
     [
         (["build", "--source", "sft", "--num-responses", "1"], "--num-responses 1 gives no pair"),
         (["build", "--source", "sft", "--temperature", "0"], "same response every time"),
-        (["build", "--source", "sft", "--num-prompts", "0"], "--num-prompts must be at least 1"),
+        (["build", "--source", "sft", "--num-prompts", "0"], "--num-prompts 0 must be at least 1"),
         (["build", "--source", "sft", "--prompts", "nowhere.jsonl"], "nowhere.jsonl"),
         (["build", "--source", "sft", "--generator", "smolm2"], "did you mean 'smollm2'"),
         (["build", "--source", "sft", "--generator", "hf:./nowhere"], "no model folder ./nowhere"),
         (["build", "--source", "sft", "--generator", "no-such/model"], "no reachable hub model 'no-such/model'"),
         (["build", "--source", "sft", "--scorer", "reward-mni"], "did you mean 'reward-mini'"),
-        (["build", "--source", "sft", "--top-p", "2"], "--top-p 2.0 is outside 0 to 1"),
-        (["build", "--source", "sft", "--max-tokens", "0"], "no room for a response"),
-        (["build", "--source", "sft", "--min-margin", "nan"], "--min-margin nan must be 0 or more"),
+        (["build", "--source", "sft", "--top-p", "2"], "--top-p 2 must be above 0 and at most 1"),
+        (["build", "--source", "sft", "--max-tokens", "0"], "--max-tokens 0 must be at least 1"),
+        (["build", "--source", "sft", "--min-margin", "nan"], "--min-margin nan must be at least 0"),
         (["build", "--source", "sft", "--name", "../up"], "--name '../up'"),
         (["build", "--source", "gpt"], "needs --generator"),
         (["build", "--source", "gpt", "--generator", "openai:gpt-4o-mini"], "set OPENAI_API_KEY"),
@@ -181,7 +181,7 @@ def test_show_of_an_empty_folder_has_nothing_and_creates_nothing(run, tmp_path):
         (["build", "--source", "sft", "--name", "samples"], "belongs to --source samples"),
         (["build", "-c", "."], "cannot read ."),
         (["build", "--source", "x" * 300 + ".jsonl"], "cannot read xxx"),
-        (["mix", "v1", "--add", "samples", "--heldout-share", "1"], "heldout_share 1 is outside 0 to 1"),
+        (["mix", "v1", "--add", "samples", "--heldout-share", "1"], "--heldout-share 1 must be at least 0 and under 1"),
         (["mix"], "NAME must be given"),
         (["show", "nothing"], "no build or mix 'nothing'"),
         (["explain", "0123456789abcdef"], "no build in data yet"),
@@ -204,8 +204,8 @@ def test_the_users_mistake_is_one_sentence_and_exit_code_2(run, monkeypatch, wor
     [
         ("source = ", "is not TOML"),
         ("sauce = 'sft'", "unknown field 'sauce'"),
-        ("source = 'sft'\nnum_responses = 'four'", "field 'num_responses' must be int"),
-        ("source = 'sft'\nnum_responses = true", "field 'num_responses' must be int"),
+        ("source = 'sft'\nnum_responses = 'four'", "build.toml: field 'num_responses' must be int, found 'four'"),
+        ("source = 'sft'\nnum_responses = true", "build.toml: field 'num_responses' must be int, found True"),
     ],
 )
 def test_a_config_file_that_cannot_be_meant_is_refused(run, tmp_path, toml, sentence):
@@ -269,7 +269,7 @@ def test_a_source_does_not_take_the_name_of_another_unasked(run, pairs, tmp_path
 
     assert code == 2
     assert "give this one a --name" in err
-    assert last_json(out)["name"] == "samples-pairs"
+    assert read_json(out)["name"] == "samples-pairs"
 
 
 def test_keys_are_present_or_not_and_never_shown(run, monkeypatch):
@@ -279,7 +279,7 @@ def test_keys_are_present_or_not_and_never_shown(run, monkeypatch):
 
     assert code == 0
     assert "sk-secret-123" not in out + err
-    found = {check["name"]: check["found"] for check in last_json(out)["checks"]}
+    found = {check["name"]: check["found"] for check in read_json(out)["checks"]}
     assert found["OPENAI_API_KEY"] == "set"
     assert "evaluate" in found["shell"]
 

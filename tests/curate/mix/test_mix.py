@@ -79,7 +79,7 @@ def test_another_name_gives_the_same_rows(data):
     one, _ = published(data, "name-one", "real", "other:0.5")
     two, _ = published(data, "name-two", "real", "other:0.5")
 
-    assert one.lock["sha256"] == two.lock["sha256"]
+    assert one.lock.sha256 == two.lock.sha256
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_the_same_pair_in_two_builds_is_one_pair_of_the_source_named_first(data,
     mixed, _ = published(tmp_path, "v1", "two", "one")
 
     assert mixed.summary()["sources"] == {"two": 60, "one": 0}
-    assert mixed.lock["duplicates_between_sources"] == 60
+    assert mixed.lock.duplicates_between_sources == 60
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def place(tmp_path, monkeypatch, capsys, endpoint):
         source = ["--source", "gpt", "--flaws", "none", "--generator", generator, "--prompts", "prompts.jsonl"]
         code = main(["build", *source, "--max-tokens", "64", "--data", data, "--json", *told, *words])
         printed = capsys.readouterr()
-        found = json.loads(printed.out.splitlines()[-1]) if code in (0, 1) else {}
+        found = json.loads(printed.out) if code in (0, 1) else {}
         return code, found, printed.err
 
     run.server = server
