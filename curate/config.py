@@ -124,7 +124,7 @@ class Thresholds(Config):
     max_topic_gap: Annotated[float, Interval(ge=0, le=2)] = 0.5
     """A response whose cosine to another prompt is larger than to its own by this much is off topic."""
     max_jaccard: Annotated[float, Interval(ge=0.5, le=1)] = 0.8
-    """Pairs whose prompt and chosen response share more of their wording than this (Jaccard index, 0.5 to 1) are
+    """Pairs whose prompt and chosen response share at least this much of their wording (Jaccard index, 0.5 to 1) are
     near-duplicates."""
     max_cosine: Annotated[float, Interval(ge=0.5, le=1)] = 0.95
     """Prompts, or prompts and chosen responses together, at least this alike (cosine, 0.5 to 1) are near-duplicates;

@@ -256,7 +256,7 @@ def test_cleaning_has_small_margins_and_flags_first(tmp_path):
     assert read_review(tmp_path, "scored").strata == ()
 
 
-def test_only_flagged_sends_no_other_pair_and_tells_that_no_rate_follows(tmp_path, caplog):
+def test_only_flagged_sends_no_other_pair_and_gives_no_estimate(tmp_path, caplog):
     refusal = "I'm sorry, but I cannot help with {}, as I am only a language model."
     built(
         tmp_path, 60, rejected=[refusal.format(words(3, i)) if i % 6 == 0 else f"No: {words(8, i)}." for i in range(60)]
@@ -267,7 +267,7 @@ def test_only_flagged_sends_no_other_pair_and_tells_that_no_rate_follows(tmp_pat
 
     assert by_sampler(asked) == {"suspicious": 7}
     assert (asked["flags"].list.len() > 0).all()
-    assert "no rate" in caplog.text
+    assert "flagged pairs give no estimate for the whole dataset" in caplog.text
     assert by_sampler(chosen(tmp_path, only_flagged=True, records=7)) == {"suspicious": 10}
     # Whatever was sent before, an audit is drawn from all pairs.
     asked = chosen(tmp_path, records=20)
@@ -331,11 +331,11 @@ def test_a_mix_is_reviewed_by_the_builds_of_its_rows(data):
     assert read_review(data, "v1").kind == "mix"
 
 
-def test_learning_goes_over_prompts_by_chance_where_nothing_was_embedded(data, caplog):
+def test_diverse_records_are_spread_over_prompts_at_random_where_nothing_was_embedded(data, caplog):
     with caplog.at_level(logging.INFO):
         asked = chosen(data)
 
-    assert "spread over prompts by chance" in caplog.text
+    assert "spread over prompts at random" in caplog.text
     assert asked.filter(sampler="diverse")["margin"].max() <= 0.5
 
 
