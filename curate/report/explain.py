@@ -91,7 +91,8 @@ class Trace:
         for mix in self.mixes:
             where = f"row {mix.row}, {mix.split}, from {mix.source}"
             lines.append(f"mix {mix.mix}: {where} (sha256 {mix.sha256[:12]})")
-        return [*lines, "", "tables", *(f"  {stage:18} {key}" for stage, key in self.tables.items())]
+        width = max(map(len, self.tables))
+        return [*lines, "", "tables", *(f"  {stage:{width}} {key}" for stage, key in self.tables.items())]
 
     def _candidate(self, candidate: dict[str, Any]) -> str:
         failed = f"score failed: {candidate['reason']}"
