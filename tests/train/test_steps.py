@@ -9,7 +9,6 @@ import torch
 from rounding import difference, exact_norms
 from tiny_models import (
     Listed,
-    as_transformers_wrote_it,
     gradients,
     plain_logps,
     random_rows,
@@ -38,13 +37,6 @@ STEP = [4, 0, 5, 2, 1, 3]
 BUDGETS = [1, 25, 60, 10_000]
 SHARES = {"gemma2": 1e-4}
 """How much of a value may be rounding: transformers takes Gemma's softmax in float32, of whose units this is 1,000."""
-
-
-@pytest.fixture(autouse=True)
-def rotary():
-    """Undo what preparing a model does to modeling modules."""
-    with as_transformers_wrote_it():
-        yield
 
 
 def pairs(loss="sigmoid", weights=(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)):

@@ -15,7 +15,6 @@ from train.data.packing import Batch, pack_rows, pad_rows
 from train.data.token_store import TokenRows
 from train.data.tokens import Row, Tokens
 from train.model.attention import NAME, NotPackable
-from train.model.fused_cpu import fuse
 from train.model.head import Head, learned_logps, read_head
 from train.model.lora_layer import Dropout, adapt_lora_layers
 
@@ -84,8 +83,6 @@ def prepare_model(model: Any, name: str, pad: int) -> LanguageModel:
         why_not = pack_by_trial(base, rows, expected)
     if why_not:
         log.warning("rows are not packed for %s (%s): each response has its own copy of the prompt", name, why_not)
-    if head.weight.device.type == "cpu":
-        fuse(base)
     return LanguageModel(name, model, head, not why_not, pad, adapt_lora_layers(base))
 
 
