@@ -39,7 +39,9 @@ def evaluate(cfg: EvalConfig, sides: Matchup) -> dict[str, Any]:
         recorder = Recorder(ledger)
         store = Store(cfg.data, recorder)
         prompts = eval_prompts(cfg, store)
-        log.info("%s against %s, judge %s; %s", sides.run, sides.baseline, sides.judge.model, can_show(prompts.rows))
+        log.info(
+            "%s against %s, judge %s; %s", sides.run, sides.baseline, sides.judge.model, describe_power(prompts.rows)
+        )
         ours = sample_side(cfg, store, recorder, prompts, sides.run_model, cfg.seed)
         theirs = sample_side(cfg, store, recorder, prompts, sides.baseline_model, baseline_seed)
         paired = side_by_side(prompts, ours, theirs)
@@ -124,7 +126,7 @@ def validate_eval(cfg: EvalConfig) -> None:
         raise UserError(f"--name '{cfg.name}' must be letters, digits, '.', '_' and '-' (at most 64)")
 
 
-def can_show(n: int) -> str:
+def describe_power(n: int) -> str:
     """The smallest difference that `n` prompts can show, in words."""
     half_width, found = detectable(n), detectable_at_80_power(n)
     if half_width is None or found is None or half_width > 0.5:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from eval.config import EvalConfig
-from eval.evaluate import can_show, evaluate, respond
+from eval.evaluate import describe_power, evaluate, respond
 from eval.matchup import Matchup
 from schemas.calls import CallResult
 from schemas.errors import UserError
@@ -243,10 +243,10 @@ def test_a_setting_that_no_evaluation_can_have_is_refused_before_any_call(make_c
 
 
 def test_what_prompts_can_show_is_said_in_words():
-    assert can_show(200) == (
+    assert describe_power(200) == (
         "the smallest difference 200 prompts can show is 6.9 points from 50%; "
         "a true one of 9.9 points is found 4 times in 5"
     )
-    assert can_show(4).endswith("a side that always wins is missed more than 1 time in 5")
-    assert can_show(3) == "3 prompts are too few to show any difference"
-    assert can_show(0) == "0 prompts are too few to show any difference"
+    assert describe_power(4).endswith("a side that always wins is missed more than 1 time in 5")
+    assert describe_power(3) == "3 prompts are too few to show any difference"
+    assert describe_power(0) == "0 prompts are too few to show any difference"

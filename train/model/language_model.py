@@ -73,7 +73,7 @@ def prepare_model(model: Any, name: str, pad: int) -> LanguageModel:
     base = base_of(model)
     head = read_head(base, name)
     model.eval()
-    without_dropout(base)
+    disable_dropout(base)
     rows = trial_rows(len(head.weight))
     places = range(len(rows))
     with torch.no_grad():
@@ -86,7 +86,7 @@ def prepare_model(model: Any, name: str, pad: int) -> LanguageModel:
     return LanguageModel(name, model, head, not why_not, pad, adapt_lora_layers(base))
 
 
-def without_dropout(base: Any) -> None:
+def disable_dropout(base: Any) -> None:
     """Switch off what a model drops out by itself: what the adapter drops out does not depend on parts."""
     for name, module in base.named_modules():
         if isinstance(module, nn.Dropout) and "lora_" not in name:

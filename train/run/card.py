@@ -77,9 +77,9 @@ def format_table(values: Mapping[str, Any]) -> str:
 def describe_rows(manifest: Mapping[str, Any]) -> str:
     """What became of the rows of each split."""
     parts = []
-    for split, said in manifest["preflight"].items():
-        lost = f"cut {format_counts(said['cut'])}, dropped {format_counts(said['dropped'])}"
-        parts.append(f"{split} {said['rows']:,} in, {said['kept']:,} kept, {lost}")
+    for split, counts in manifest["preflight"].items():
+        lost = f"cut {format_counts(counts['cut'])}, dropped {format_counts(counts['dropped'])}"
+        parts.append(f"{split} {counts['rows']:,} in, {counts['kept']:,} kept, {lost}")
     return "; ".join(parts)
 
 
