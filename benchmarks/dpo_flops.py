@@ -137,12 +137,9 @@ def done_flops(shape: Shape, work: Work, arm: str) -> int:
 def gemm_rates(shape: Shape, device: str, seconds: float = 0.3) -> dict[str, float]:
     """Shape -> billions of operations a second of CPU time of all threads; on a GPU, in bf16 and wall time.
 
-    A large square, and what the model multiplies 2,048 tokens with, forward and `back`; on a CPU by both libraries
-    that torch has.
+    A large square, and what the model multiplies 2,048 tokens with, forward and `back`.
     """
     import torch
-
-    from train.model.matmul import find_onednn, input_gradient
 
     query, kv = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
     sizes = {
@@ -164,8 +161,6 @@ def gemm_rates(shape: Shape, device: str, seconds: float = 0.3) -> dict[str, flo
             left = torch.randn(rows, len(right), device=device, dtype=kind)
             out = torch.empty(rows, right.shape[1], device=device, dtype=kind)
             found[way] = rate(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), flops, device, seconds)
-            if device == "cpu" and find_onednn():
-                found[f"{way} by oneDNN"] = rate(lambda a=left, b=right: input_gradient(a, b), flops, device, seconds)
     return found
 
 

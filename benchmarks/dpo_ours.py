@@ -106,16 +106,16 @@ class Side:
         """(pairs,)"""
         return sigmoid_loss(self.logps(pairs), reference, BETA)
 
-    def course(self, rows: TokenRows, reference: Tensor, room: MicroBatcher, folder: Path) -> Trainer:
+    def trainer(self, rows: TokenRows, reference: Tensor, batcher: MicroBatcher, folder: Path) -> Trainer:
         """Training on these rows."""
         places = np.arange(len(rows))
         objective = PairObjective(LOSS, {"train": reference}, torch.ones(len(rows), dtype=torch.float64))
-        cfg = LoopConfig(1, RATE, 0, 0, False, room.tokens)
-        course = Trainer(
+        cfg = LoopConfig(1, RATE, 0, 0, False, batcher.tokens)
+        trainer = Trainer(
             self.language, SplitRows(rows, rows, places), objective, cfg, new_accelerator(self.device), folder
         )
-        course.room = room
-        return course
+        trainer.batcher = batcher
+        return trainer
 
     def steps(self, dealt: Sequence[Sequence[Sequence[Pair]]], folder: Path) -> Iterator[Any]:
         """Calls that take a step each, in micro-batches as they are dealt, and return its loss.
@@ -127,12 +127,12 @@ class Side:
         rows = read_store(folder)
         with self.model.disable_adapter():
             reference = line_logps(self.language, MicroBatcher(REFERENCE_TOKENS, True), rows, list(range(len(rows))))
-        course = self.course(rows, reference, AsDealt(len(dealt[0][0])), folder)
+        trainer = self.trainer(rows, reference, AsDealt(len(dealt[0][0])), folder)
 
         def step(at: int, chosen: list[int]) -> float:
             for group in self.adam.param_groups:
                 group["lr"] = RATE * (1 - at / len(dealt))
-            return float(course.step(at + 1, chosen, self.adam, self.weights)["loss"])
+            return float(trainer.step(at + 1, chosen, self.adam, self.weights)["loss"])
 
         start = 0
         for at, micros in enumerate(dealt):

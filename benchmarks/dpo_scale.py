@@ -84,12 +84,12 @@ def trained(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     base = resident_mb()
     forget_peak()
     rows = read_store(folder)
-    reader, room = Reader(**vars(side.language)), MicroBatcher(job["budget"], True)
+    reader, batcher = Reader(**vars(side.language)), MicroBatcher(job["budget"], True)
     with tempfile.TemporaryDirectory() as scratch:
         reference = reference_logps(
-            Path(scratch), "benchmark", rows, 2, lambda places: line_logps(reader, room, rows, places), "benchmark"
+            Path(scratch), "benchmark", rows, 2, lambda places: line_logps(reader, batcher, rows, places), "benchmark"
         )
-    course = side.course(rows, reference, MicroBatcher(job["budget"], True), folder)
+    trainer = side.trainer(rows, reference, MicroBatcher(job["budget"], True), folder)
     schedule = Schedule(len(rows), STORE_BATCH, 1, 0)
     steps = schedule.steps()
     computed = set(np.linspace(1, steps, STORE_STEPS).astype(int).tolist())
@@ -99,7 +99,7 @@ def trained(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     for step in range(1, steps + 1):
         chosen = schedule.rows(step)
         if step in computed:
-            row = course.step(step, chosen, side.adam, side.weights)
+            row = trainer.step(step, chosen, side.adam, side.weights)
         else:
             for place in chosen:
                 rows[place]

@@ -152,7 +152,7 @@ def conversation(prompt: str | list[dict[str, str]]) -> str:
     return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
 
 
-def planted_pairs(texts: Sequence[tuple[str, str]], seed: int) -> list[PlantedPair]:
+def plant_pairs(texts: Sequence[tuple[str, str]], seed: int) -> list[PlantedPair]:
     """(flaw, prompt, chosen, rejected, quote) for every flaw that can be put into each (prompt, response)."""
     chance = random.Random(seed)
     pairs = []
@@ -212,7 +212,7 @@ def main() -> None:
     if args.ultrafeedback.exists():
         rows = pl.read_parquet(args.ultrafeedback)
         texts = [(p, c) for p, c in rows.select("prompt", "chosen").rows() if len(c.split()) >= 20]
-        sets["planted"] = planted_pairs(texts, args.seed)
+        sets["planted"] = plant_pairs(texts, args.seed)
         alike = rows.filter(pl.col("score_rejected") >= GOOD).select("prompt", "chosen", "rejected").rows()
         good = [("good", p, c, r, "") for p, c, r in alike if c.strip() and r.strip()]
     found = {name: rates(pairs) for name, pairs in sets.items()}

@@ -96,7 +96,9 @@ def evaluate(cfg: EvalConfig, sides: Matchup) -> Evaluated:
     started = time.monotonic()
     with open_session(cfg.data) as session:
         prompts = eval_prompts(cfg, session.store)
-        log.info("%s against %s, judge %s; %s", sides.run, sides.baseline, sides.judge.model, can_show(prompts.rows))
+        log.info(
+            "%s against %s, judge %s; %s", sides.run, sides.baseline, sides.judge.model, describe_power(prompts.rows)
+        )
         ours = sample_side(cfg, session, prompts, sides.run_model, cfg.seed)
         theirs = sample_side(cfg, session, prompts, sides.baseline_model, baseline_seed)
         paired = side_by_side(prompts, ours, theirs)
@@ -164,7 +166,7 @@ def validate_eval(cfg: EvalConfig) -> None:
         check_name("--name", cfg.name)
 
 
-def can_show(n: int) -> str:
+def describe_power(n: int) -> str:
     """Minimum detectable difference of `n` prompts, and that at 80% power, in words."""
     half_width, found = detectable(n), detectable_at_80_power(n)
     if half_width is None or found is None or half_width > 0.5:

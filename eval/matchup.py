@@ -83,7 +83,7 @@ def selection_notes(sides: Matchup, data: Path) -> list[str]:
     """
     found = []
     for name in dict.fromkeys((sides.run, sides.baseline)):
-        for mix in mixes_behind(name, data):
+        for mix in training_mixes(name, data):
             path = Workspace(data).mix(mix)
             if not path.exists():
                 found.append(
@@ -98,7 +98,7 @@ def selection_notes(sides: Matchup, data: Path) -> list[str]:
     return found
 
 
-def mixes_behind(name: str, data: Path) -> list[str]:
+def training_mixes(name: str, data: Path) -> list[str]:
     """Mixes that a model was trained on: its own if it is a run, then those of the run it started from."""
     found: list[str] = []
     seen: set[str] = set()

@@ -1,9 +1,7 @@
 """Tiny random language models, rows of random tokens, and log-probabilities as plain transformers gives them."""
 
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -140,24 +138,8 @@ def lines_of(rows: Sequence[Row]) -> list[tuple[Tensor, Tensor]]:
 def plain_logps(model: Any, rows: Sequence[Row]) -> Tensor:
     """(lines,): every response behind its own prompt in a call by itself, from all logits."""
     found = []
-    with as_transformers_wrote_it():
-        for ids, learned in lines_of(rows):
-            logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
-            logps = logits.log_softmax(-1).gather(1, ids[1:, None])[:, 0]
-            found.append(logps[learned[1:]].sum())
+    for ids, learned in lines_of(rows):
+        logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
+        logps = logits.log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+        found.append(logps[learned[1:]].sum())
     return torch.stack(found)
-
-
-MODULES = {sys.modules[model_type.__module__] for model_type, _, _ in MODELS.values()}
-ROTARY = {module: module.apply_rotary_pos_emb for module in MODULES}
-
-
-@contextmanager
-def as_transformers_wrote_it() -> Iterator[None]:
-    """Give the modeling modules the rotary function that they came with, until the end of the block."""
-    before = {module: module.apply_rotary_pos_emb for module in MODULES}
-    for module in MODULES:
-        module.apply_rotary_pos_emb = ROTARY[module]
-    yield
-    for module in MODULES:
-        module.apply_rotary_pos_emb = before[module]

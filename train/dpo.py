@@ -30,12 +30,12 @@ from train.model.language_model import LanguageModel, check_vocabulary, prepare_
 from train.model.load import (
     LoRA,
     ModelWeights,
+    check_same_tokens,
+    choose_device,
     choose_sides,
-    chosen_device,
     load_chat,
     load_frozen,
     load_trainable,
-    same_tokens,
 )
 from train.model.reference import reference_key, reference_logps
 from train.run.run_folder import finish_run, log_reused, open_run, plan_run, run_request, run_summary
@@ -50,11 +50,11 @@ REFERENCE_TOKENS = {"cpu": 4096, "cuda": 65_536}
 def train_dpo(cfg: DPOConfig) -> dict[str, Any]:
     """Train, or find the same run finished; returns the JSON object of `--json`."""
     cfg, loss = with_loss_defaults(cfg)
-    device = chosen_device(cfg.device)
+    device = choose_device(cfg.device)
     mix = read_mix(cfg.data, cfg.mix, cfg.max_rows)
     policy, reference = choose_sides(cfg.data, cfg.base, cfg.policy, cfg.reference)
     if LOSSES[cfg.loss].needs_reference:
-        same_tokens(policy, reference)
+        check_same_tokens(policy, reference)
     data: dict[str, Any] = mix.identity()
     if cfg.weights:
         data["weights_sha256"] = weights_sha256(Path(cfg.weights))
@@ -64,7 +64,7 @@ def train_dpo(cfg: DPOConfig) -> dict[str, Any]:
         if run.manifest:
             return log_reused(run, run.manifest)
         is_same = policy.digest == reference.digest
-        said = ", ".join(f"{side} {weights.said()}" for side, weights in sides.items())
+        said = ", ".join(f"{side} {weights.describe()}" for side, weights in sides.items())
         log.info("%s%s", said, ": the same weights" if is_same and len(sides) == 2 else "")
         chat = load_chat(policy)
         rows, preflight = read_rows(cfg, mix, chat)
@@ -134,14 +134,14 @@ def reference_logps_by_split(
     """Split -> (rows, 2) summed log-probabilities under the frozen reference, which is loaded if any are missing."""
 
     @cache
-    def loaded() -> tuple[LanguageModel, MicroBatcher]:
+    def load() -> tuple[LanguageModel, MicroBatcher]:
         language = prepare_model(load_frozen(reference, cfg.max_length, device), reference.name, pad)
         check_vocabulary(language, *rows.values())
         asked, most = cfg.micro_batch_tokens, REFERENCE_TOKENS[device.type]
         return language, MicroBatcher(min(asked, most) if asked else most, language.packs)
 
     def measure(split: Split) -> Callable[[list[int]], Tensor]:
-        return lambda places: line_logps(*loaded(), rows[split], places)
+        return lambda places: line_logps(*load(), rows[split], places)
 
     key = {split: reference_key(rows[split].key, reference.digest, device.type) for split in SPLITS}
     folder = Workspace(cfg.data).references
@@ -150,11 +150,11 @@ def reference_logps_by_split(
     }
 
 
-def line_logps(language: LanguageModel, room: MicroBatcher, rows: TokenRows, places: list[int]) -> Tensor:
+def line_logps(language: LanguageModel, batcher: MicroBatcher, rows: TokenRows, places: list[int]) -> Tensor:
     """(places, lines of a row) under a frozen model, as many at a time as there is room for."""
 
     @torch.no_grad()
-    def measured(parts: list[list[int]]) -> Tensor:
+    def measure(parts: list[list[int]]) -> Tensor:
         found: dict[int, Tensor] = {}
         for part in parts:
             batch = language.batch(rows, part)
@@ -162,7 +162,7 @@ def line_logps(language: LanguageModel, room: MicroBatcher, rows: TokenRows, pla
             rows.release()
         return torch.stack([found[place] for place in places])
 
-    return room.within(rows, places, measured)
+    return batcher.run_in_parts(rows, places, measure)
 
 
 def start_loss(loss: LossConfig) -> float:

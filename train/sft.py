@@ -22,7 +22,7 @@ from train.loop.loop import LoopConfig, Loss, SplitRows, new_accelerator, train
 from train.loop.memory import plan_memory
 from train.losses import sft_loss
 from train.model.language_model import check_vocabulary, prepare_model
-from train.model.load import LoRA, base_name, chosen_device, load_chat, load_trainable, resolve_weights
+from train.model.load import LoRA, base_name, choose_device, load_chat, load_trainable, resolve_weights
 from train.run.run_folder import finish_run, log_reused, open_run, plan_run, run_request, run_summary
 
 log = logging.getLogger(__name__)
@@ -32,13 +32,13 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
     """Train, or find the same run finished; returns the JSON object of `--json`."""
     if cfg.dataset and cfg.mix:
         raise UserError("--dataset and --mix both say what to learn; give one of them")
-    device = chosen_device(cfg.device)
+    device = choose_device(cfg.device)
     base = resolve_weights(base_name(cfg.base), cfg.data)
     conversations, source, default_name = read_source(cfg)
     with open_run(cfg.data, cfg.name or default_name, run_request("sft", cfg, source, policy=base)) as run:
         if run.manifest:
             return log_reused(run, run.manifest)
-        log.info("sft of %s", base.said())
+        log.info("sft of %s", base.describe())
         chat = load_chat(base)
         rows: dict[Split, TokenRows] = {}
         preflight: dict[str, Preflight] = {}
@@ -56,8 +56,8 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
             run, cfg.micro_batch_tokens, lambda: plan_memory(language, rows["train"], cfg)
         ).micro_batch_tokens
         loop = LoopConfig.of(cfg, tokens)
-        course = SplitRows(rows["train"], rows["heldout"], np.arange(len(rows["train"])))
-        trained = train(language, course, SFTObjective(), loop, run.path, new_accelerator(device))
+        learned = SplitRows(rows["train"], rows["heldout"], np.arange(len(rows["train"])))
+        trained = train(language, learned, SFTObjective(), loop, run.path, new_accelerator(device))
         return run_summary(run, finish_run(run, model, trained, preflight))
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from eval.config import EvalConfig
-from eval.evaluate import can_show, evaluate, respond
+from eval.evaluate import describe_power, evaluate, respond
 from eval.matchup import Matchup
 from schemas.calls import CallResult
 from schemas.errors import UserError
@@ -243,9 +243,9 @@ def test_a_setting_that_no_evaluation_can_have_is_refused_before_any_call(make_c
 
 
 def test_what_prompts_can_show_is_said_in_words():
-    assert can_show(200) == (
+    assert describe_power(200) == (
         "minimum detectable difference with 200 prompts: 6.9 points from 50%; 80% power to detect 9.9 points"
     )
-    assert can_show(4).endswith("less than 80% power even for a side that always wins")
-    assert can_show(3) == "3 prompts are too few to show any difference"
-    assert can_show(0) == "0 prompts are too few to show any difference"
+    assert describe_power(4).endswith("less than 80% power even for a side that always wins")
+    assert describe_power(3) == "3 prompts are too few to show any difference"
+    assert describe_power(0) == "0 prompts are too few to show any difference"

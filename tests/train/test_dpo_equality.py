@@ -11,7 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from rounding import FACTOR, UNITS, assert_as_exact, exact_norms
-from tiny_models import Listed, as_transformers_wrote_it, gradients, plain_logps, shaken
+from tiny_models import Listed, gradients, plain_logps, shaken
 from transformers import AutoModelForCausalLM
 
 from train.cli import main
@@ -134,9 +134,8 @@ def trl_dpo(folder, tokenizer, pairs, output):
         ),
     )
     shaken(trainer.model).train()
-    with as_transformers_wrote_it():
-        loss = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
-        loss.backward()
+    loss = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
+    loss.backward()
     return list(trainer.train_dataset), loss.item(), gradients(trainer.model)
 
 

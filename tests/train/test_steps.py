@@ -9,7 +9,6 @@ import torch
 from rounding import difference, exact_norms
 from tiny_models import (
     Listed,
-    as_transformers_wrote_it,
     gradients,
     plain_logps,
     random_rows,
@@ -40,13 +39,6 @@ SHARES = {"gemma2": 1e-4}
 """How much of a value may be rounding: transformers takes Gemma's softmax in float32, of whose units this is 1,000."""
 
 
-@pytest.fixture(autouse=True)
-def rotary():
-    """Undo what preparing a model does to modeling modules."""
-    with as_transformers_wrote_it():
-        yield
-
-
 def pairs(loss="sigmoid", weights=(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)):
     """An objective of the pairs, against log-probabilities near the model's."""
     reference = -torch.rand(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(5)) * 50
@@ -54,8 +46,8 @@ def pairs(loss="sigmoid", weights=(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)):
     return PairObjective(LOSSES[loss], against, torch.tensor(weights, dtype=torch.float64))
 
 
-def course_of(budget, objective, rows=PAIRS, kind="smollm2", dropout=0.0, checkpointing=False):
-    """A course in float64, so that nothing is hidden by rounding."""
+def trainer_of(budget, objective, rows=PAIRS, kind="smollm2", dropout=0.0, checkpointing=False):
+    """A trainer in float64, so that nothing is hidden by rounding."""
     language = prepare_model(exact_norms(with_lora(tiny(kind).double(), dropout).double()), kind, 2)
     if checkpointing:
         language.model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
@@ -65,9 +57,11 @@ def course_of(budget, objective, rows=PAIRS, kind="smollm2", dropout=0.0, checkp
 
 def step_of(budget, objective, step=1, chosen=STEP, **told):
     """Metrics and gradients of a step that is computed with so many tokens at a time."""
-    course = course_of(budget, objective, **told)
-    idle = torch.optim.SGD([value for value in course.language.model.parameters() if value.requires_grad], lr=0.0)
-    return course.gradient(step, course.room.parts(course.rows.train, chosen), idle), gradients(course.language.model)
+    trainer = trainer_of(budget, objective, **told)
+    idle = torch.optim.SGD([value for value in trainer.language.model.parameters() if value.requires_grad], lr=0.0)
+    return trainer.gradient(step, trainer.batcher.parts(trainer.rows.train, chosen), idle), gradients(
+        trainer.language.model
+    )
 
 
 def assert_same(found, expected, share=1e-9):
@@ -154,7 +148,7 @@ def test_another_step_drops_other_states():
 
 @pytest.mark.parametrize("kind", ["smollm2", "gemma2"])
 def test_held_out_rows_have_the_same_metrics_for_every_budget(kind):
-    found = [course_of(budget, pairs("ipo"), kind=kind, dropout=0.3).check() for budget in BUDGETS]
+    found = [trainer_of(budget, pairs("ipo"), kind=kind, dropout=0.3).check() for budget in BUDGETS]
 
     assert all(metrics == pytest.approx(found[0], rel=SHARES.get(kind, 1e-9)) for metrics in found)
     assert found[0]["eval_rows"] == 6
@@ -185,14 +179,14 @@ OUT_OF_MEMORY = [
 def test_where_memory_runs_out_parts_are_halved_until_they_fit(error, caplog):
     expected = step_of(10_000, SFTObjective(), rows=CONVERSATIONS)
     objective = Hungry(60, error)
-    course = course_of(200, objective, rows=CONVERSATIONS)
-    weights = {name: value for name, value in course.language.model.named_parameters() if value.requires_grad}
+    trainer = trainer_of(200, objective, rows=CONVERSATIONS)
+    weights = {name: value for name, value in trainer.language.model.named_parameters() if value.requires_grad}
     sgd = torch.optim.SGD(weights.values(), lr=0.0)
 
-    metrics = course.step(1, STEP, sgd, weights)
+    metrics = trainer.step(1, STEP, sgd, weights)
 
     # 118 tokens in all, then at most half of them at a time
-    assert course.room.tokens == 59
+    assert trainer.batcher.tokens == 59
     assert max(objective.seen[1:]) <= 60
     assert metrics["loss"] == pytest.approx(expected[0]["loss"], rel=1e-9)
     norm = math.sqrt(sum(value.square().sum().item() for value in expected[1].values()))
@@ -215,14 +209,14 @@ class HungryOnce(SFTObjective):
 
 def test_what_a_step_had_of_its_gradient_before_memory_ran_out_does_not_count_twice():
     expected, grads = step_of(10_000, SFTObjective(), rows=CONVERSATIONS, dropout=0.3)
-    course = course_of(60, HungryOnce(), rows=CONVERSATIONS, dropout=0.3)
-    weights = {name: value for name, value in course.language.model.named_parameters() if value.requires_grad}
+    trainer = trainer_of(60, HungryOnce(), rows=CONVERSATIONS, dropout=0.3)
+    weights = {name: value for name, value in trainer.language.model.named_parameters() if value.requires_grad}
     sgd = torch.optim.SGD(weights.values(), lr=1.0)
     before = {name: value.detach().clone() for name, value in weights.items()}
 
-    metrics = course.step(1, STEP, sgd, weights)
+    metrics = trainer.step(1, STEP, sgd, weights)
 
-    assert course.room.tokens == 30
+    assert trainer.batcher.tokens == 30
     assert metrics["loss"] == pytest.approx(expected["loss"], rel=1e-9)
     assert metrics["num_tokens"] == expected["num_tokens"]
     moved = {name.split("base_model.model.", 1)[1]: before[name] - value.detach() for name, value in weights.items()}
@@ -231,9 +225,9 @@ def test_what_a_step_had_of_its_gradient_before_memory_ran_out_does_not_count_tw
 
 def test_a_budget_far_over_a_step_is_not_halved_in_vain():
     objective = Hungry(110, MemoryError())
-    course = course_of(10_000, objective, rows=CONVERSATIONS)
+    trainer = trainer_of(10_000, objective, rows=CONVERSATIONS)
 
-    course.check()
+    trainer.check()
 
     # all of it once, and then in two parts
     assert objective.seen[0] == CONVERSATIONS.sizes.sum()
@@ -241,35 +235,35 @@ def test_a_budget_far_over_a_step_is_not_halved_in_vain():
 
 
 def test_held_out_rows_that_do_not_fit_together_are_looked_at_in_parts(caplog):
-    expected = course_of(10_000, SFTObjective(), rows=CONVERSATIONS).check()
+    expected = trainer_of(10_000, SFTObjective(), rows=CONVERSATIONS).check()
 
-    found = course_of(10_000, Hungry(60, MemoryError()), rows=CONVERSATIONS).check()
+    found = trainer_of(10_000, Hungry(60, MemoryError()), rows=CONVERSATIONS).check()
 
     assert found == pytest.approx(expected, rel=1e-9)
     assert "out of memory" in caplog.text
 
 
 def test_a_row_that_does_not_fit_by_itself_is_refused_with_what_to_do():
-    course = course_of(10_000, Hungry(10, MemoryError()), rows=CONVERSATIONS)
+    trainer = trainer_of(10_000, Hungry(10, MemoryError()), rows=CONVERSATIONS)
 
     with pytest.raises(UserError, match="a row of up to 42 tokens takes more memory than there is; give --gradient"):
-        course.check()
+        trainer.check()
 
 
 def test_an_error_that_is_not_about_memory_is_not_tried_again():
     objective = Hungry(0, RuntimeError("shapes differ"))
-    course = course_of(10_000, objective, rows=CONVERSATIONS)
+    trainer = trainer_of(10_000, objective, rows=CONVERSATIONS)
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        course.check()
+        trainer.check()
 
     assert len(objective.seen) == 1
 
 
 def test_rows_that_are_not_packed_take_up_to_twice_their_tokens():
-    packed, padded = (course_of(60, pairs(), kind=kind) for kind in ("smollm2", "gemma2"))
+    packed, padded = (trainer_of(60, pairs(), kind=kind) for kind in ("smollm2", "gemma2"))
 
     assert not padded.language.packs
-    assert [sum(PAIRS.sizes[part]) <= 30 or len(part) == 1 for part in padded.room.parts(PAIRS, STEP)] == [True] * 5
-    assert len(packed.room.parts(PAIRS, STEP)) < len(padded.room.parts(PAIRS, STEP))
-    assert pack_rows(PAIRS, packed.room.parts(PAIRS, STEP)[0]).tokens <= 60
+    assert [sum(PAIRS.sizes[part]) <= 30 or len(part) == 1 for part in padded.batcher.parts(PAIRS, STEP)] == [True] * 5
+    assert len(packed.batcher.parts(PAIRS, STEP)) < len(padded.batcher.parts(PAIRS, STEP))
+    assert pack_rows(PAIRS, packed.batcher.parts(PAIRS, STEP)[0]).tokens <= 60

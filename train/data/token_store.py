@@ -67,13 +67,13 @@ class TokenRows(Sequence[Row]):
         self._segments = SEGMENTS[manifest["kind"]]
         self._maps: list[mmap.mmap] = []
         self._tokens, self._ends, self._ids, self._id_ends = (
-            self._mapped(folder / name, numbers) for name, numbers in FILES.items()
+            self._map_file(folder / name, numbers) for name, numbers in FILES.items()
         )
         self.sizes: NDArray[np.int64] = np.diff(self._ends[:: self._segments]).astype(np.int64)
         """(rows,) tokens of each row, the prompt counted once."""
         self.release()
 
-    def _mapped(self, path: Path, numbers: str) -> NDArray[Any]:
+    def _map_file(self, path: Path, numbers: str) -> NDArray[Any]:
         if path.stat().st_size == 0:
             return np.empty(0, dtype=numbers)
         with path.open("rb") as stream:
@@ -124,7 +124,7 @@ def token_rows(
     }
     folder = Workspace(data).tokens / digest(about)[:16] / split
     if not (manifest := whole_manifest(folder)):
-        with writing(folder):
+        with report_disk_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{split}.lock")):
             # Another process may have written it meanwhile.
@@ -164,13 +164,13 @@ def write_split(folder: Path, chat: Chat, texts: Texts, about: dict[str, Any], w
     begun = time.monotonic()
     scratch = folder.with_name(f".{folder.name}.part")
     try:
-        with writing(folder):
-            # Left behind by a process that was killed.
+        with report_disk_errors(folder):
+            # What a process that was killed left behind.
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir()
         with closing(encode_all(chat, texts.kind, texts.rows(), about["max_length"], texts.count, workers)) as chunks:
             manifest = {"key": f"{folder.parent.name}-{folder.name}"} | about | write_files(scratch, chunks)
-        with writing(folder):
+        with report_disk_errors(folder):
             (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
             for name in (*FILES, MANIFEST):
                 with (scratch / name).open("rb") as stream:
@@ -185,8 +185,8 @@ def write_split(folder: Path, chat: Chat, texts: Texts, about: dict[str, Any], w
 
 
 def write_files(folder: Path, chunks: Iterable[Encoded]) -> dict[str, Any]:
-    """Write all files but the manifest, whose content is returned."""
-    said, largest_id = Preflight(), -1
+    """Write all files but the manifest, of which what they hold is returned."""
+    preflight, largest_id = Preflight(), -1
     total, id_total = 0, 0
     append(folder, np.empty(0), np.zeros(1), np.empty(0), np.zeros(1))
     for chunk in chunks:
@@ -201,21 +201,21 @@ def write_files(folder: Path, chunks: Iterable[Encoded]) -> dict[str, Any]:
         total += len(chunk.tokens)
         id_total += sum(map(len, ids))
         largest_id = max(largest_id, int((chunk.tokens & ~LEARNED).max(initial=0)) if len(chunk.tokens) else -1)
-        said.add(chunk.said)
+        preflight.add(chunk.preflight)
     sizes = {name: (folder / name).stat().st_size for name in FILES}
-    return {"tokens": total, "largest_id": largest_id, "preflight": said.to_json(), "bytes": sizes}
+    return {"tokens": total, "largest_id": largest_id, "preflight": preflight.to_json(), "bytes": sizes}
 
 
 def append(folder: Path, *numbers: NDArray[Any]) -> None:
     """Write to the end of each of the files."""
     for (name, kind), content in zip(FILES.items(), numbers, strict=True):
-        with writing(folder), (folder / name).open("ab") as stream:
+        with report_disk_errors(folder), (folder / name).open("ab") as stream:
             stream.write(content.astype(kind).tobytes())
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn errors of the disk into a UserError."""
+def report_disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what can go wrong with the disk into a UserError."""
     try:
         yield
     except OSError as error:

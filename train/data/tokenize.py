@@ -48,7 +48,7 @@ class Encoded:
     lengths: NDArray[np.int64]
     """(rows x segments,) tokens of each."""
     row_ids: list[str]
-    said: Preflight
+    preflight: Preflight
 
 
 def encode_all(
@@ -70,7 +70,7 @@ def encode_all(
     results = (make(chunk) for chunk in every) if is_alone else map_in_processes(make, every, workers)
     with closing(results), tqdm(total=count, desc="tokens", unit="row", delay=1.0, leave=False, disable=None) as bar:
         for made in results:
-            bar.update(made.said.rows)
+            bar.update(made.preflight.rows)
             yield made
 
 
@@ -87,19 +87,19 @@ def chunks_of(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]
 
 def encode_rows(chat: Chat, kind: Kind, max_length: int, rows: Sequence[tuple[Any, ...]]) -> Encoded:
     """The rows that fit."""
-    said = Preflight()
-    made = [ENCODERS[kind](chat, *row, max_length, said) for row in rows]
-    return pack_rows([row for row in made if row is not None], said)
+    preflight = Preflight()
+    made = [ENCODERS[kind](chat, *row, max_length, preflight) for row in rows]
+    return pack_rows([row for row in made if row is not None], preflight)
 
 
-def pack_rows(rows: Sequence[Row], said: Preflight) -> Encoded:
+def pack_rows(rows: Sequence[Row], preflight: Preflight) -> Encoded:
     """Rows in the form they are written in."""
     segments = [segment for row in rows for segment in (row.prompt, *map(mark_learned, row.responses))]
     return Encoded(
         np.concatenate([np.empty(0, np.uint32), *segments]),
         np.array([len(segment) for segment in segments], dtype=np.int64),
         [row.row_id for row in rows],
-        said,
+        preflight,
     )
 
 

@@ -82,18 +82,24 @@ class Preflight:
         return {"rows": self.rows, "kept": self.kept, "cut": dict(self.cut), "dropped": dict(self.dropped)}
 
     @classmethod
-    def from_json(cls, said: dict[str, Any]) -> "Preflight":
-        """The counts from the JSON of `to_json`."""
-        return cls(said["rows"], said["kept"], Counter(said["cut"]), Counter(said["dropped"]))
+    def from_json(cls, preflight: dict[str, Any]) -> "Preflight":
+        """What `to_json` returned, as it was."""
+        return cls(preflight["rows"], preflight["kept"], Counter(preflight["cut"]), Counter(preflight["dropped"]))
 
 
 def pair_row(
-    chat: Chat, row_id: str, messages: Sequence[Message], chosen: str, rejected: str, max_length: int, said: Preflight
+    chat: Chat,
+    row_id: str,
+    messages: Sequence[Message],
+    chosen: str,
+    rejected: str,
+    max_length: int,
+    preflight: Preflight,
 ) -> Row | None:
     """A pair as a prompt and two responses to it, or None, counted, where it does not fit."""
-    said.rows += 1
+    preflight.rows += 1
     try:
-        for kept in shortened_conversations(messages):
+        for kept in shorten_conversation(messages):
             prompt, responses = encode_continuations(chat, kept, (chosen, rejected))
             if len(prompt) + max(map(len, responses)) <= max_length:
                 break
@@ -106,23 +112,23 @@ def pair_row(
         if fitted[0] == fitted[1]:
             raise Unfit("same_when_cut")
     except Unfit as error:
-        said.dropped[error.reason] += 1
+        preflight.dropped[error.reason] += 1
         return None
-    said.kept += 1
-    said.cut["prompt"] += len(kept) < len(messages)
+    preflight.kept += 1
+    preflight.cut["prompt"] += len(kept) < len(messages)
     for name, response, short in zip(("chosen", "rejected"), responses, fitted, strict=True):
-        said.cut[name] += len(short) < len(response)
+        preflight.cut[name] += len(short) < len(response)
     learned = (Tokens(np.array(ids, dtype=np.uint32), np.ones(len(ids), dtype=np.bool_)) for ids in fitted)
     return Row(row_id, np.array(prompt, dtype=np.uint32), tuple(learned))
 
 
 def conversation_row(
-    chat: Chat, row_id: str, messages: Sequence[Message], max_length: int, said: Preflight
+    chat: Chat, row_id: str, messages: Sequence[Message], max_length: int, preflight: Preflight
 ) -> Row | None:
     """A conversation whose responses are all learned, the last turn being one; None, counted, where it does not fit."""
-    said.rows += 1
+    preflight.rows += 1
     try:
-        for kept in shortened_conversations(messages):
+        for kept in shorten_conversation(messages):
             whole = encode_conversation(chat, kept, [i for i, turn in enumerate(kept) if turn["role"] == "assistant"])
             if len(whole) <= max_length:
                 break
@@ -133,16 +139,16 @@ def conversation_row(
         if not learned[1:].any():
             raise Unfit("prompt_too_long")
     except Unfit as error:
-        said.dropped[error.reason] += 1
+        preflight.dropped[error.reason] += 1
         return None
-    said.kept += 1
-    said.cut["prompt"] += len(kept) < len(messages)
-    said.cut["response"] += len(ids) < len(whole)
+    preflight.kept += 1
+    preflight.cut["prompt"] += len(kept) < len(messages)
+    preflight.cut["response"] += len(ids) < len(whole)
     start = 1 + int(learned[1:].argmax())
     return Row(row_id, ids[:start], (Tokens(ids[start:], learned[start:]),))
 
 
-def shortened_conversations(messages: Sequence[Message]) -> Iterator[list[Message]]:
+def shorten_conversation(messages: Sequence[Message]) -> Iterator[list[Message]]:
     """`messages`, then without the oldest exchanges, then without the system message; the last user turn stays."""
     system = [turn for turn in messages[:1] if turn["role"] == "system"]
     users = [i for i, turn in enumerate(messages) if turn["role"] == "user"]

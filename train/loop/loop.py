@@ -121,7 +121,7 @@ def train(
     weights = {name: value for name, value in language.model.named_parameters() if value.requires_grad}
     adam = torch.optim.AdamW(weights.values(), lr=cfg.lr, weight_decay=0.0)
     model, optimizer = accelerator.prepare(language.model, adam)
-    course = Trainer(replace(language, model=model), rows, objective, cfg, accelerator, folder)
+    trainer = Trainer(replace(language, model=model), rows, objective, cfg, accelerator, folder)
     schedule = Schedule(len(rows.places), cfg.batch_size, cfg.epochs, cfg.seed)
     steps = schedule.steps()
     checks = check_steps(steps, cfg.epochs)
@@ -134,22 +134,22 @@ def train(
                 value.copy_(saved.weights[name])
         restore_moments(adam, saved.moments)
     else:
-        for row in course.start(schedule, start_loss):
+        for row in trainer.start(schedule, start_loss):
             metrics.add(row)
     begun = time.monotonic() - (saved.seconds if saved else 0.0)
     warned: set[str] = set()
     done = saved.step if saved else 0
-    with live_line(steps, done) as bar:
+    with progress_bar(steps, done) as bar:
         for step in range(done + 1, steps + 1):
             for group in adam.param_groups:
                 group["lr"] = cfg.lr * (1 - (step - 1) / steps)
-            row = course.step(step, rows.places[schedule.rows(step)].tolist(), optimizer, weights)
+            row = trainer.step(step, rows.places[schedule.rows(step)].tolist(), optimizer, weights)
             row |= {"epoch": step * cfg.epochs / steps, "learning_rate": adam.param_groups[0]["lr"]}
             row["num_tokens"] += metrics.newest.get("num_tokens", 0)
             metrics.add(row)
             if step in checks:
                 if len(rows.heldout):
-                    metrics.add({"step": step, "epoch": row["epoch"], **course.check()})
+                    metrics.add({"step": step, "epoch": row["epoch"], **trainer.check()})
                 metrics.write()
                 save_checkpoint(folder / "checkpoints", step, time.monotonic() - begun, weights, adam)
                 for kind, text in warnings_of(metrics.rows).items():
@@ -185,7 +185,7 @@ class Trainer:
         self.cfg = cfg
         self.accelerator = accelerator
         self.folder = folder
-        self.room = MicroBatcher(cfg.micro_batch_tokens, language.packs, self.keep)
+        self.batcher = MicroBatcher(cfg.micro_batch_tokens, language.packs, self.keep)
 
     def keep(self, tokens: int) -> None:
         """Write the size of a micro-batch that fits the memory into the plan of the run, for when it is resumed."""
@@ -208,7 +208,9 @@ class Trainer:
 
     def step(self, step: int, chosen: list[int], optimizer: Any, weights: dict[str, Tensor]) -> Metrics:
         """One step of the optimizer. Raises UserError, with the rows, where the numbers are no longer finite."""
-        metrics = self.room.within(self.rows.train, chosen, lambda parts: self.gradient(step, parts, optimizer))
+        metrics = self.batcher.run_in_parts(
+            self.rows.train, chosen, lambda parts: self.gradient(step, parts, optimizer)
+        )
         norm = torch.nn.utils.get_total_norm([value.grad for value in weights.values() if value.grad is not None])
         if not (np.isfinite(metrics["loss"]) and torch.isfinite(norm)):
             ids = ", ".join(self.rows.train[row].row_id for row in chosen)
@@ -245,9 +247,9 @@ class Trainer:
         return self.measure(self.rows.heldout, np.arange(len(self.rows.heldout)), is_heldout=True)
 
     def measure(self, rows: TokenRows, chosen: NDArray[np.int64], is_heldout: bool) -> Metrics:
-        return self.room.within(rows, chosen, lambda parts: self.measured(rows, parts, is_heldout))
+        return self.batcher.run_in_parts(rows, chosen, lambda parts: self.measure_parts(rows, parts, is_heldout))
 
-    def measured(self, rows: TokenRows, parts: list[list[int]], is_heldout: bool) -> Metrics:
+    def measure_parts(self, rows: TokenRows, parts: list[list[int]], is_heldout: bool) -> Metrics:
         """Mean loss and metrics of these rows, under names that begin with `eval_`; dropout is off."""
         self.language.model.eval()
         total, weight = 0.0, 0.0
@@ -264,7 +266,7 @@ class Trainer:
         return {"eval_loss": total / weight, "eval_rows": count, **means}
 
 
-def live_line(total: int, done: int) -> "tqdm[Any]":
+def progress_bar(total: int, done: int) -> "tqdm[Any]":
     """A bar in a terminal; elsewhere each held-out check is a line."""
     is_shown = sys.stderr.isatty()
     return tqdm(total=total, initial=done, desc="training", unit="step", file=sys.stderr, disable=not is_shown)

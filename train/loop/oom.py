@@ -39,7 +39,7 @@ class MicroBatcher:
         """These rows as micro-batches."""
         return micro_batches(rows.sizes, chosen, self.tokens // self._copies)
 
-    def within(
+    def run_in_parts(
         self, rows: HasSizes, chosen: Sequence[int] | NDArray[np.int64], work: Callable[[list[list[int]]], T]
     ) -> T:
         """Do `work`, which begins anew when it is called, on the parts of these rows, smaller ones until they fit.

@@ -15,7 +15,6 @@ from train.data.packing import Batch, pack_rows, pad_rows
 from train.data.token_store import TokenRows
 from train.data.tokens import Row, Tokens
 from train.model.attention import NAME, NotPackable
-from train.model.fused_cpu import fuse
 from train.model.head import Head, learned_logps, read_head
 from train.model.lora_layer import Dropout, adapt_lora_layers
 
@@ -74,7 +73,7 @@ def prepare_model(model: Any, name: str, pad: int) -> LanguageModel:
     base = base_of(model)
     head = read_head(base, name)
     model.eval()
-    without_dropout(base)
+    disable_dropout(base)
     rows = trial_rows(len(head.weight))
     places = range(len(rows))
     with torch.no_grad():
@@ -84,13 +83,11 @@ def prepare_model(model: Any, name: str, pad: int) -> LanguageModel:
         why_not = pack_by_trial(base, rows, expected)
     if why_not:
         log.warning("rows are not packed for %s (%s): each response has its own copy of the prompt", name, why_not)
-    if head.weight.device.type == "cpu":
-        fuse(base)
     return LanguageModel(name, model, head, not why_not, pad, adapt_lora_layers(base))
 
 
-def without_dropout(base: Any) -> None:
-    """Switch off the model's own dropout; the adapter's dropout does not depend on parts."""
+def disable_dropout(base: Any) -> None:
+    """Switch off what a model drops out by itself: what the adapter drops out does not depend on parts."""
     for name, module in base.named_modules():
         if isinstance(module, nn.Dropout) and "lora_" not in name:
             module.p = 0.0

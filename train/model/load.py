@@ -49,7 +49,7 @@ class ModelWeights:
     digest: str
     """Of base and adapter together."""
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """Name and digest for the log."""
         where = f" on {self.base}" if self.adapter else ""
         return f"{self.name}{where} ({self.digest[:12]})"
@@ -115,8 +115,8 @@ def run_weights(run: Run) -> ModelWeights:
     )
 
 
-def chosen_device(asked: Device) -> torch.device:
-    """Device to train on. Raises UserError for a GPU that is named and absent."""
+def choose_device(asked: Device) -> torch.device:
+    """Where to train. Raises UserError for a GPU that is named and absent."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     is_named = asked == "cuda" or (asked == "auto" and named not in ("", "-1", "NoDevFiles"))
     if torch.cuda.is_available() and asked != "cpu":
@@ -132,7 +132,7 @@ def load_chat(weights: ModelWeights) -> Chat:
     try:
         tokenizer = AutoTokenizer.from_pretrained(weights.folder)
     except (OSError, ValueError) as error:
-        raise not_a_model(weights, error) from error
+        raise model_folder_error(weights, error) from error
     has_settings = (weights.folder / "generation_config.json").is_file()
     settings = GenerationConfig.from_pretrained(weights.folder) if has_settings else GenerationConfig()  # type: ignore[no-untyped-call]
     chat = read_chat(weights.base, tokenizer, settings)
@@ -141,7 +141,7 @@ def load_chat(weights: ModelWeights) -> Chat:
     return chat
 
 
-def same_tokens(first: ModelWeights, second: ModelWeights) -> None:
+def check_same_tokens(first: ModelWeights, second: ModelWeights) -> None:
     """Refuse two models whose token ids mean different texts."""
     if first.folder == second.folder:
         return
@@ -158,7 +158,7 @@ def load_base(weights: ModelWeights, max_length: int, device: torch.device) -> A
     try:
         model = AutoModelForCausalLM.from_pretrained(weights.folder, dtype=precision, use_safetensors=True)
     except (OSError, ValueError) as error:
-        raise not_a_model(weights, error) from error
+        raise model_folder_error(weights, error) from error
     context = getattr(model.config, "max_position_embeddings", None)
     if context is not None and max_length > context:
         raise UserError(f"--max-length {max_length} is over the context of {weights.base}, {context} tokens")
@@ -175,7 +175,7 @@ def load_trainable(weights: ModelWeights, lora: LoRA, max_length: int, seed: int
             r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=TARGETS, task_type="CAUSAL_LM"
         )
         try:
-            with peft_behind_transformers():
+            with ignore_peft_deprecation():
                 return get_peft_model(model, config)
         except ValueError as error:
             raise UserError(f"{weights.base} has no layers named {' and '.join(TARGETS)} to adapt") from error
@@ -186,21 +186,21 @@ def load_trainable(weights: ModelWeights, lora: LoRA, max_length: int, seed: int
             f"from it with --lora-rank {saved.r} --lora-alpha {saved.lora_alpha}"
         )
     saved.lora_dropout = lora.dropout
-    return with_adapter(weights, model, config=saved, is_trainable=True)
+    return load_adapter(weights, model, config=saved, is_trainable=True)
 
 
 def load_frozen(weights: ModelWeights, max_length: int, device: torch.device) -> Any:
     """The model to be measured against, in evaluation mode."""
     model = load_base(weights, max_length, device)
     if weights.adapter is not None:
-        model = with_adapter(weights, model)
+        model = load_adapter(weights, model)
     return model.eval()
 
 
-def with_adapter(weights: ModelWeights, model: Any, **settings: Any) -> Any:
+def load_adapter(weights: ModelWeights, model: Any, **settings: Any) -> Any:
     """The run's adapter on its base model."""
     try:
-        with peft_behind_transformers():
+        with ignore_peft_deprecation():
             return PeftModel.from_pretrained(model, str(weights.adapter), **settings)
     except (RuntimeError, ValueError) as error:
         raise UserError(
@@ -209,13 +209,13 @@ def with_adapter(weights: ModelWeights, model: Any, **settings: Any) -> Any:
 
 
 @contextmanager
-def peft_behind_transformers() -> Iterator[None]:
+def ignore_peft_deprecation() -> Iterator[None]:
     """PEFT asks transformers for a name that is deprecated there, which is nothing a user can change."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
 
 
-def not_a_model(weights: ModelWeights, error: Exception) -> UserError:
+def model_folder_error(weights: ModelWeights, error: Exception) -> UserError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return UserError(f"{weights.base}: {weights.folder} is not a transformers model folder ({reason})")

@@ -14,7 +14,6 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from train.data.packing import Span
-from train.model.matmul import input_gradient
 
 
 @dataclass
@@ -108,7 +107,7 @@ class LoRALayer(torch.autograd.Function):
         of_up = torch.mm(grad.T, low).mul_(scale).to(up.dtype)
         out = None
         if ctx.needs_input_grad[0]:
-            out = input_gradient(grad, weight)
+            out = torch.mm(grad, weight)
             if kept is None:
                 out.addmm_(of_low, down.to(grad.dtype))
             else:

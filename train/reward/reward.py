@@ -28,7 +28,7 @@ from train.reward.evaluate import (
     win_values,
 )
 from train.reward.pairs import TextPair, read_reward_pairs
-from train.reward.split import planted_pairs, split_pairs
+from train.reward.split import plant_pairs, split_pairs
 
 if TYPE_CHECKING:
     from curate.models.reward_head import RewardHead
@@ -59,7 +59,7 @@ def train_reward(config: RewardConfig) -> dict[str, Any]:
     for part, rows, fewest in (("train on", train, MIN_GROUPS), ("hold out", heldout, 1)):
         if (found := len({pair.group for pair in rows})) < fewest:
             raise UserError(f"too few prompts: {found} prompt groups to {part}, at least {fewest} are needed")
-    fitted, results = fit_and_evaluate(config, train, planted_pairs(train, config.seed), heldout)
+    fitted, results = fit_and_evaluate(config, train, plant_pairs(train, config.seed), heldout)
     folder = Workspace(config.data).head(config.name)
     write_folder(fitted.head, results, folder)
     seconds = round(time.monotonic() - started, 1)
@@ -120,7 +120,7 @@ def fit_and_evaluate(
         "gain": mean_by_dataset(heldout, wins - longer, config.seed),
         "heldout_loss": round(float(np.logaddexp(0, rejected - chosen).mean()), 4),
         "probe_wins": probe_wins(probed_pairs, chosen[probed], probes),
-        "command": command(config),
+        "command": format_command(config),
     }
 
 
@@ -129,7 +129,7 @@ def count_by_dataset(pairs: Sequence[TextPair]) -> dict[str, int]:
     return dict(Counter(pair.dataset for pair in pairs))
 
 
-def command(config: RewardConfig) -> str:
+def format_command(config: RewardConfig) -> str:
     """The command that gives the same head, with file names instead of paths."""
     flags = [f"--pairs {Path(path).name}" for path in config.pairs]
     flags += [

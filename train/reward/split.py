@@ -26,7 +26,7 @@ def hash_fraction(*key: object) -> float:
     return int(digest(list(key))[:12], 16) / 16**12
 
 
-def planted_pairs(train: Sequence[TextPair], seed: int) -> list[TextPair]:
+def plant_pairs(train: Sequence[TextPair], seed: int) -> list[TextPair]:
     """Copies of a share of the pairs, the rejected response replaced by one nobody would choose.
 
     Human pairs hold hardly any empty, broken or unrelated response, so a head that has only seen them
@@ -40,20 +40,20 @@ def planted_pairs(train: Sequence[TextPair], seed: int) -> list[TextPair]:
         # Where a file does not grade its responses, a refusal may be right.
         kinds = PLANTED if pair.is_graded else PLANTED[:-1]
         kind = kinds[int(hash_fraction("kind", *key) * len(kinds))]
-        rejected = planted_response(kind, pair, other_answer(train, row))
+        rejected = plant_response(kind, pair, find_other_answer(train, row))
         if rejected is not None and rejected.strip() != pair.chosen.strip():
             planted.append(replace(pair, rejected=rejected))
     return planted
 
 
-def other_answer(train: Sequence[TextPair], row: int) -> str | None:
+def find_other_answer(train: Sequence[TextPair], row: int) -> str | None:
     """The chosen response of the next pair of the same file about another prompt."""
     pair = train[row]
     following = [*train[row + 1 :], *train[:row]]
     return next((p.chosen for p in following if p.dataset == pair.dataset and p.group != pair.group), None)
 
 
-def planted_response(kind: str, pair: TextPair, other: str | None) -> str | None:
+def plant_response(kind: str, pair: TextPair, other: str | None) -> str | None:
     """A response nobody would choose; None where the pair allows none of this kind."""
     if kind == "cut_off":
         return pair.chosen[: len(pair.chosen) // 3] if len(pair.chosen) >= 60 else None

@@ -77,9 +77,9 @@ def format_table(values: Mapping[str, Any]) -> str:
 def describe_rows(manifest: Mapping[str, Any]) -> str:
     """Counts of rows kept, truncated and dropped of each split."""
     parts = []
-    for split, said in manifest["preflight"].items():
-        lost = f"truncated {format_counts(said['cut'])}, dropped {format_counts(said['dropped'])}"
-        parts.append(f"{split} {said['rows']:,} in, {said['kept']:,} kept, {lost}")
+    for split, counts in manifest["preflight"].items():
+        lost = f"truncated {format_counts(counts['cut'])}, dropped {format_counts(counts['dropped'])}"
+        parts.append(f"{split} {counts['rows']:,} in, {counts['kept']:,} kept, {lost}")
     return "; ".join(parts)
 
 

@@ -131,7 +131,7 @@ def finish_run(run: RunFolder, model: Any, trained: Trained, preflight: dict[str
         "name": run.name,
         **run.asked,
         "seed": run.asked["config"]["seed"],
-        "preflight": {split: said.to_json() for split, said in preflight.items()},
+        "preflight": {split: counts.to_json() for split, counts in preflight.items()},
         "steps": trained.steps,
         "first_loss": trained.first_loss,
         "last_loss": trained.last_loss,

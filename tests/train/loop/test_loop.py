@@ -147,14 +147,14 @@ def test_dropout_is_on_in_training_and_off_in_checks(weights, rows):
     for name, value in language.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.2)
-    course = Trainer(
+    trainer = Trainer(
         language, rows, against(), LoopConfig(1, 0.0, 4, 30, False, 4096), new_accelerator(CPU), weights.folder
     )
     adapter = {name: value for name, value in language.model.named_parameters() if value.requires_grad}
     idle = torch.optim.SGD(adapter.values(), lr=0.0)
 
-    steps = [course.step(step, [0, 1], idle, adapter)["loss"] for step in (1, 2, 1)]
-    checks = [course.check()["eval_loss"] for _ in range(2)]
+    steps = [trainer.step(step, [0, 1], idle, adapter)["loss"] for step in (1, 2, 1)]
+    checks = [trainer.check()["eval_loss"] for _ in range(2)]
 
     assert steps[0] != steps[1]
     assert steps[0] == steps[2]

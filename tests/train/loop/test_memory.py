@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tiny_models import as_transformers_wrote_it, random_rows, tiny, with_lora
+from tiny_models import random_rows, tiny, with_lora
 
 import train.loop.memory as planned
 from schemas.errors import UserError
@@ -20,8 +20,7 @@ ROWS = random_rows((10, 20, 30), (3, 4, 5), (50, 60, 70), (1, 1, 1), (20, 20, 20
 
 @pytest.fixture
 def language():
-    with as_transformers_wrote_it():
-        yield prepare_model(with_lora(tiny("smollm2"), dropout=0.1), "smollm2", 2)
+    return prepare_model(with_lora(tiny("smollm2"), dropout=0.1), "smollm2", 2)
 
 
 @pytest.fixture
@@ -96,29 +95,27 @@ def test_a_peak_is_predicted_of_what_a_step_has_and_not_of_what_it_may_have(lang
 @pytest.mark.parametrize("kind", ["smollm2", "qwen3", "gemma2"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_a_token_costs_the_same_in_a_long_row_as_in_a_short_one(kind, dropout, monkeypatch):
-    with as_transformers_wrote_it():
-        language = prepare_model(with_lora(tiny(kind), dropout), kind, 2)
-        found = bytes_per_token(language)
-        monkeypatch.setattr(planned, "PROBE_TOKENS", 2 * planned.PROBE_TOKENS)
+    language = prepare_model(with_lora(tiny(kind), dropout), kind, 2)
+    found = bytes_per_token(language)
+    monkeypatch.setattr(planned, "PROBE_TOKENS", 2 * planned.PROBE_TOKENS)
 
-        # attention that keeps its scores, as Gemma's does, grows with the row
-        most = 2.1 if kind == "gemma2" else 1.2
-        assert found > 0
-        assert found / 1.2 < bytes_per_token(language) < most * found
+    # attention that keeps its scores, as Gemma's does, grows with the row
+    most = 2.1 if kind == "gemma2" else 1.2
+    assert found > 0
+    assert found / 1.2 < bytes_per_token(language) < most * found
 
 
 def test_dropout_and_a_larger_model_cost_more_and_checkpointing_less(language):
-    with as_transformers_wrote_it():
-        plain, large, cheap = (
-            prepare_model(with_lora(tiny("smollm2", **special)), "smollm2", 2)
-            for special in ({}, {"num_hidden_layers": 4}, {})
-        )
-        cheap.model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+    plain, large, cheap = (
+        prepare_model(with_lora(tiny("smollm2", **special)), "smollm2", 2)
+        for special in ({}, {"num_hidden_layers": 4}, {})
+    )
+    cheap.model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
 
-        found = bytes_per_token(plain)
-        assert bytes_per_token(language) > found
-        assert 1.5 * found < bytes_per_token(large) < 2.2 * found
-        assert bytes_per_token(cheap) < 0.7 * found
+    found = bytes_per_token(plain)
+    assert bytes_per_token(language) > found
+    assert 1.5 * found < bytes_per_token(large) < 2.2 * found
+    assert bytes_per_token(cheap) < 0.7 * found
 
 
 @pytest.mark.parametrize("is_training", [True, False])

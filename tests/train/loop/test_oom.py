@@ -3,7 +3,7 @@
 import pytest
 import torch
 from rounding import exact_norms
-from tiny_models import as_transformers_wrote_it, random_rows, tiny
+from tiny_models import random_rows, tiny
 
 from schemas.errors import UserError
 from train.dpo import line_logps
@@ -25,8 +25,7 @@ class Hungry(LanguageModel):
 
 @pytest.fixture
 def language():
-    with as_transformers_wrote_it():
-        yield prepare_model(exact_norms(tiny("smollm2").double()), "smollm2", 2)
+    return prepare_model(exact_norms(tiny("smollm2").double()), "smollm2", 2)
 
 
 @pytest.mark.parametrize(

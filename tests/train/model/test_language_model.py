@@ -1,4 +1,4 @@
-"""However rows are packed and layers fused, log-probabilities and gradients are those of plain transformers."""
+"""However rows are packed, log-probabilities and gradients are those of plain transformers."""
 
 import copy
 
@@ -8,7 +8,6 @@ from rounding import assert_as_exact, assert_close, difference, exact_norms
 from tiny_models import (
     MODELS,
     VOCABULARY,
-    as_transformers_wrote_it,
     gradients,
     plain_logps,
     random_rows,
@@ -30,13 +29,6 @@ from train.model.language_model import check_vocabulary, prepare_model
 
 PACKED = [kind for kind in MODELS if kind != "gemma2"]
 PADDED = {"gemma2": {"attn_implementation": "eager", "attn_logit_softcapping": 4.0}}
-
-
-@pytest.fixture(autouse=True)
-def rotary():
-    """Undo what preparing a model does to modeling modules."""
-    with as_transformers_wrote_it():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from curate.store.runs import find_run
 from schemas.errors import UserError
 from train.config import DPOConfig, SFTConfig
 from train.dpo import train_dpo
-from train.model.load import LoRA, choose_sides, chosen_device, load_chat, load_frozen, load_trainable, resolve_weights
+from train.model.load import LoRA, choose_device, choose_sides, load_chat, load_frozen, load_trainable, resolve_weights
 from train.sft import train_sft
 
 CPU = torch.device("cpu")
@@ -148,11 +148,11 @@ def test_a_gpu_that_is_named_and_absent_is_refused(monkeypatch):
         pytest.skip("there is a GPU")
 
     with pytest.raises(UserError, match="--device cuda names a GPU, but torch sees none"):
-        chosen_device("cuda")
+        choose_device("cuda")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=3 names a GPU"):
-        chosen_device("auto")
-    assert chosen_device("cpu").type == "cpu"
+        choose_device("auto")
+    assert choose_device("cpu").type == "cpu"
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):

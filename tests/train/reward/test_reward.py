@@ -17,7 +17,7 @@ from train.reward.card import reward_card
 from train.reward.evaluate import length_margins
 from train.reward.pairs import TextPair, read_reward_pairs
 from train.reward.reward import train_reward
-from train.reward.split import planted_pairs, split_pairs
+from train.reward.split import plant_pairs, split_pairs
 
 DATASETS = Path(__file__).parents[4] / "shared" / "datasets"
 needs_datasets = pytest.mark.skipif(not DATASETS.is_dir(), reason="the public pair files are not here")
@@ -183,7 +183,7 @@ def test_no_prompt_group_is_in_two_parts_and_shares_do_not_overlap():
 def test_planted_responses_replace_the_rejected_one_only():
     pairs = [make_pair(prompt=f"Why {n}?", chosen=f"Because {n} " * 10, group=f"g{n}") for n in range(200)]
 
-    planted = planted_pairs(pairs, seed=0)
+    planted = plant_pairs(pairs, seed=0)
 
     assert 30 < len(planted) < 70  # a quarter of 200, give or take
     assert {"", ".", "I cannot help with that."} <= {pair.rejected for pair in planted}
