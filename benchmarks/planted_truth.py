@@ -62,17 +62,16 @@ def main() -> None:
         data = Path(folder)
         plant(data / "planted.jsonl")
         build(BuildConfig(source=str(data / "planted.jsonl"), name="planted", data=data))
-        mix(MixConfig(name="v1", add=("planted",), heldout=0.15, data=data))
+        mix(MixConfig(name="v1", add=("planted",), heldout_share=0.15, data=data))
         train_sft(SFTConfig(epochs=3, lr=1e-3, max_length=256, data=data))
         run = train_dpo(DPOConfig(mix="v1", epochs=3, lr=5e-4, max_length=256, data=data))
-        cfg = EvalConfig(run["run"], num_prompts=24, max_tokens=64, data=data)
+        cfg = EvalConfig(run=run.run, num_prompts=24, max_tokens=64, data=data)
         named = resolve_matchup(cfg)
-        results = evaluate(
-            cfg, Matchup(named.run, named.baseline, named.run_model, named.baseline_model, SentenceJudge())
-        )
+        sides = Matchup(named.run, named.baseline, named.run_model, named.baseline_model, SentenceJudge())
+        results = evaluate(cfg, sides).results
         lines = [json.loads(line) for line in (data / "evals" / results["name"] / "prompts.jsonl").open()]
         ours, theirs = (sum(has_sentence(line[f"response_{side}"]) for line in lines) for side in ("run", "baseline"))
-        checks = [json.loads(line) for line in (data / "runs" / run["run"] / "metrics.jsonl").open()]
+        checks = [json.loads(line) for line in (data / "runs" / run.run / "metrics.jsonl").open()]
         held_out = [row["eval_rewards/accuracies"] for row in checks if "eval_rewards/accuracies" in row]
         print(f"held-out accuracy {held_out[0]:.2f} before DPO, {held_out[-1]:.2f} after")
         print(f"responses with the sentence: {ours} of {len(lines)} after training, {theirs} before")

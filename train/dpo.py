@@ -38,7 +38,7 @@ from train.model.load import (
     load_trainable,
 )
 from train.model.reference import reference_key, reference_logps
-from train.run.run_folder import finish_run, log_reused, open_run, plan_run, run_request, run_summary
+from train.run.run_folder import TrainedRun, finish_run, log_reused, open_run, plan_run, run_request
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ REFERENCE_TOKENS = {"cpu": 4096, "cuda": 65_536}
 """Tokens of a batch where nothing is kept for a gradient."""
 
 
-def train_dpo(cfg: DPOConfig) -> dict[str, Any]:
-    """Train, or find the same run finished; returns the JSON object of `--json`."""
+def train_dpo(cfg: DPOConfig) -> TrainedRun:
+    """Train, or find the same run finished."""
     cfg, loss = with_loss_defaults(cfg)
     device = choose_device(cfg.device)
     mix = read_mix(cfg.data, cfg.mix, cfg.max_rows)
@@ -91,7 +91,7 @@ def train_dpo(cfg: DPOConfig) -> dict[str, Any]:
             new_accelerator(device),
             start_loss(loss) if is_same and against is not None else None,
         )
-        return run_summary(run, finish_run(run, model, trained, preflight))
+        return TrainedRun.of(run, finish_run(run, model, trained, preflight))
 
 
 def with_loss_defaults(cfg: DPOConfig) -> tuple[DPOConfig, LossConfig]:

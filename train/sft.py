@@ -23,13 +23,13 @@ from train.loop.memory import plan_memory
 from train.losses import sft_loss
 from train.model.language_model import check_vocabulary, prepare_model
 from train.model.load import LoRA, base_name, choose_device, load_chat, load_trainable, resolve_weights
-from train.run.run_folder import finish_run, log_reused, open_run, plan_run, run_request, run_summary
+from train.run.run_folder import TrainedRun, finish_run, log_reused, open_run, plan_run, run_request
 
 log = logging.getLogger(__name__)
 
 
-def train_sft(cfg: SFTConfig) -> dict[str, Any]:
-    """Train, or find the same run finished; returns the JSON object of `--json`."""
+def train_sft(cfg: SFTConfig) -> TrainedRun:
+    """Train, or find the same run finished."""
     if cfg.dataset and cfg.mix:
         raise UserError("--dataset and --mix both say what to learn; give one of them")
     device = choose_device(cfg.device)
@@ -58,7 +58,7 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
         loop = LoopConfig.of(cfg, tokens)
         learned = SplitRows(rows["train"], rows["heldout"], np.arange(len(rows["train"])))
         trained = train(language, learned, SFTObjective(), loop, run.path, new_accelerator(device))
-        return run_summary(run, finish_run(run, model, trained, preflight))
+        return TrainedRun.of(run, finish_run(run, model, trained, preflight))
 
 
 def read_source(cfg: SFTConfig) -> tuple[dict[Split, Texts], dict[str, Any], str]:

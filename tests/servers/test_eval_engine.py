@@ -25,7 +25,7 @@ def data(tmp_path, vllm_server):
     """A data directory with the run 'loud', one step at a rate that changes everything, served under its name."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text((json.dumps({"messages": TURNS}) + "\n") * 2)
-    train_sft(SFTConfig(on=str(rows), name="loud", epochs=1, lr=0.05, data=tmp_path))
+    train_sft(SFTConfig(dataset=str(rows), name="loud", epochs=1, lr=0.05, data=tmp_path))
     body = {"lora_name": "loud", "lora_path": str(tmp_path / "runs" / "loud" / "adapter")}
     request = urllib.request.Request(
         f"{vllm_server}/load_lora_adapter", json.dumps(body).encode(), {"Content-Type": "application/json"}

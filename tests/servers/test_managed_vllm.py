@@ -67,7 +67,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     rows = folder / "rows.jsonl"
     rows.write_text((json.dumps({"messages": TURNS}) + "\n") * 2)
-    train_sft(SFTConfig(on=str(rows), name="loud", epochs=1, lr=0.05, data=folder))
+    train_sft(SFTConfig(dataset=str(rows), name="loud", epochs=1, lr=0.05, data=folder))
     shutil.copytree(folder / "runs" / "loud", folder / "runs" / "fresh")
     weights = folder / "runs" / "fresh" / "adapter" / "adapter_model.safetensors"
     save_file({name: tensor * ("lora_A" in name) for name, tensor in load_file(weights).items()}, weights)

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,38 @@ MIN_GROUPS = 5
 """Fewest prompt groups to train on: one for each fold."""
 
 
-def train_reward(config: RewardConfig) -> dict[str, Any]:
-    """Fit, evaluate and save one head; returns the JSON object of `--json`."""
+@dataclass(frozen=True)
+class FittedHead:
+    """A reward head that was fitted and saved."""
+
+    name: str
+    features: list[str]
+    train_pairs: int
+    heldout_pairs: int
+    accuracy: dict[str, tuple[float, float, float]]
+    """File -> share of held-out pairs whose chosen response scores higher, with its 95% interval."""
+    longer_wins: dict[str, tuple[float, float, float]]
+    """The same of "the longer response is better"."""
+    folder: Path
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """What `train reward --json` prints."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+    def lines(self) -> list[str]:
+        """The same for people to read."""
+        lines = [f"{self.name}: {self.train_pairs} training pairs, head in {self.folder}"]
+        for dataset, (share, low, high) in self.accuracy.items():
+            longer = self.longer_wins[dataset][0]
+            lines.append(
+                f"  {dataset}: {share:.3f} ({low:.3f} to {high:.3f}) of held-out pairs; longer wins: {longer:.3f}"
+            )
+        return lines
+
+
+def train_reward(config: RewardConfig) -> FittedHead:
+    """Fit, evaluate and save one head."""
     started = time.monotonic()
     if not config.pairs:
         raise UserError("--pairs must be given: a file of preference pairs")
@@ -64,16 +95,16 @@ def train_reward(config: RewardConfig) -> dict[str, Any]:
     write_folder(fitted.head, results, folder)
     seconds = round(time.monotonic() - started, 1)
     log.info("reward: %d pairs in, %d trained on, %d held out, %.1f s", len(pairs), len(train), len(heldout), seconds)
-    return {
-        "name": config.name,
-        "features": results["blocks"],
-        "train_pairs": len(train),
-        "heldout_pairs": len(heldout),
-        "accuracy": results["accuracy"],
-        "longer_wins": results["longer_wins"],
-        "folder": str(folder),
-        "seconds": seconds,
-    }
+    return FittedHead(
+        name=config.name,
+        features=results["blocks"],
+        train_pairs=len(train),
+        heldout_pairs=len(heldout),
+        accuracy=results["accuracy"],
+        longer_wins=results["longer_wins"],
+        folder=folder,
+        seconds=seconds,
+    )
 
 
 def fit_and_evaluate(

@@ -48,6 +48,38 @@ class RunFolder:
     """Of the finished run."""
 
 
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run."""
+
+    run: str
+    steps: int
+    first_loss: float
+    last_loss: float
+    tokens: int
+    seconds: float
+    peak_rss_mb: int
+    """Most memory the process held."""
+    adapter: Path
+    """Folder of the adapter."""
+
+    @classmethod
+    def of(cls, run: RunFolder, manifest: dict[str, Any]) -> "TrainedRun":
+        """The run as its manifest says."""
+        names = ("steps", "first_loss", "last_loss", "tokens", "seconds", "peak_rss_mb")
+        return cls(run=run.name, **{name: manifest[name] for name in names}, adapter=run.path / "adapter")
+
+    def summary(self) -> dict[str, Any]:
+        """What `--json` prints; the names are a contract."""
+        return {**asdict(self), "adapter": str(self.adapter)}
+
+    def lines(self) -> list[str]:
+        """The same for people to read."""
+        losses = f"loss {self.first_loss:.4f} at the first, {self.last_loss:.4f} at the last"
+        spent = f"{self.tokens:,} tokens, {self.seconds:.1f} s, {self.peak_rss_mb:,} MB at most"
+        return [f"run '{self.run}': {self.steps} steps, {losses}; {spent}", str(self.adapter)]
+
+
 def run_request(kind: str, cfg: TrainingConfig, data: dict[str, Any], **sides: ModelWeights) -> dict[str, Any]:
     """Everything that decides the weights: two runs that were asked for the same are the same."""
     config = {name: value for name, value in asdict(cfg).items() if name not in NOT_ASKED}
@@ -176,18 +208,12 @@ def adapter_weights(model: Any) -> dict[str, Any]:
     return found
 
 
-def run_summary(run: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The JSON object of `--json`; the names are a contract."""
-    names = ("steps", "first_loss", "last_loss", "tokens", "seconds", "peak_rss_mb")
-    return {"run": run.name, **{name: manifest[name] for name in names}, "adapter": str(run.path / "adapter")}
-
-
-def log_reused(run: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
+def log_reused(run: RunFolder, manifest: dict[str, Any]) -> TrainedRun:
     """Say that the run is there already."""
     log.info(
         "run '%s' is finished, with these very settings, since %s; nothing to do", run.name, manifest["finished_at"]
     )
-    return run_summary(run, manifest)
+    return TrainedRun.of(run, manifest)
 
 
 def peak_rss_mb() -> int:

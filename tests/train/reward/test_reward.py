@@ -60,13 +60,13 @@ def make_pair(prompt="Why?", chosen="Because.", rejected="No.", group="g", datas
 def test_a_separable_set_is_learned(fitted):
     config, result = fitted
 
-    assert result["accuracy"]["separable"][0] > 0.9
-    assert result["train_pairs"] + result["heldout_pairs"] == 30
-    assert Path(result["folder"]) == config.data / "models" / "tiny"
+    assert result.accuracy["separable"][0] > 0.9
+    assert result.train_pairs + result.heldout_pairs == 30
+    assert result.folder == config.data / "models" / "tiny"
 
 
 def test_a_saved_head_loads_and_scores_the_same(fitted):
-    folder = Path(fitted[1]["folder"])
+    folder = fitted[1].folder
     asked = [[{"role": "user", "content": "Tell me about sugar."}]] * 2
     responses = ["Here is something about sugar: it is sweet.", "NO NO NO!!! 999"]
 
@@ -79,7 +79,7 @@ def test_a_saved_head_loads_and_scores_the_same(fitted):
 
 def test_the_same_command_gives_the_same_bytes_and_one_json_object(fitted, capsys):
     config, result = fitted
-    folder = Path(result["folder"])
+    folder = result.folder
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     flags = ["--pairs", *config.pairs, "--backbone", "minilm", "--name", "tiny", "--data", str(config.data)]
 
@@ -89,8 +89,9 @@ def test_the_same_command_gives_the_same_bytes_and_one_json_object(fitted, capsy
     assert code == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert set(before) == {"README.md", "head.safetensors", "results.json"}
-    del printed["seconds"], result["seconds"]
-    assert printed == json.loads(json.dumps(result))
+    expected = json.loads(json.dumps(result.summary()))
+    del printed["seconds"], expected["seconds"]
+    assert printed == expected
     assert [path.name for path in (config.data / "models").iterdir()] == ["tiny"]
 
 
