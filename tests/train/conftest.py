@@ -95,6 +95,8 @@ def make_mix(tmp_path):
             "format": FORMAT,
             "recipe_sha256": "",
             "sources": [],
+            "duplicates_between_sources": 0,
+            "like_heldout": 0,
             "rows": len(rows),
             "sha256": file_sha256(path),
             **counts,
