@@ -152,6 +152,7 @@ def test_a_pair_of_the_mix_without_a_weight_is_refused(trained, write_weights):
 def test_another_run_against_the_same_reference_measures_nothing(trained, data, caplog):
     trained("first")
     before = {path: path.stat().st_mtime_ns for path in parts(data)}
+    caplog.clear()
 
     with caplog.at_level("INFO"):
         trained("second", loss="ipo", epochs=2)
