@@ -42,7 +42,7 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
 
 
-def jeffreys(hits: int, n: int) -> tuple[float, float]:
+def jeffreys(hits: float, n: float) -> tuple[float, float]:
     """95% interval of `hits` among n, sound for few and at 0 and 1: quantiles of Beta(hits + 1/2, n - hits + 1/2).
 
     Brown, Cai and DasGupta (Stat. Sci. 16, 2001), section 4.3, with the end at 0 of no hits, and at 1 of nothing else.

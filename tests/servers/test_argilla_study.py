@@ -8,6 +8,7 @@ import httpx
 import polars as pl
 import pytest
 from servers.argilla_fixture import ArgillaServer
+from shared_data import DATASETS
 
 from curate.config import BuildConfig
 from curate.pipeline.build import build
@@ -21,7 +22,7 @@ from curate.store.reviews import read_answers, read_asked
 
 pytestmark = pytest.mark.server
 
-STUDY = Path(__file__).parents[3] / "shared/datasets/pandalm_pairs_3humans_2judges.parquet"
+STUDY = DATASETS / "pandalm_pairs_3humans_2judges.parquet"
 NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
 PEOPLE = ("annotator1", "annotator2", "annotator3")
 AT_ONCE = 100

@@ -3,7 +3,6 @@
 import copy
 import json
 import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
@@ -11,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from rounding import FACTOR, UNITS, assert_as_exact, exact_norms
+from shared_data import DATASETS
 from tiny_models import Listed, gradients, plain_logps, shaken
 from transformers import AutoModelForCausalLM
 
@@ -21,7 +21,7 @@ from train.losses import LossConfig
 from train.model.language_model import prepare_model
 from train.model.load import LoRA, load_chat, load_trainable, resolve_weights
 
-PAIRS = Path(__file__).parents[3] / "shared" / "datasets" / "ultrafeedback_pairs.parquet"
+PAIRS = DATASETS / "ultrafeedback_pairs.parquet"
 needs_pairs = pytest.mark.skipif(not PAIRS.is_file(), reason="the public pair files are not here")
 
 BETA = 0.2

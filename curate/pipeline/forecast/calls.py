@@ -5,8 +5,9 @@ yet, for the calls before them are not made, are estimated: their number times t
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -15,9 +16,11 @@ from curate.ledger.ledger import Ledger, chunks
 from curate.ledger.recorder import Recorder
 from curate.models.chat_api import CHARACTERS_PER_TOKEN, token_bounds
 from curate.models.resolve import LazyModel
+from curate.pipeline.forecast.intervals import Range, share_range
 from curate.pipeline.stages import NO_CALLS, PAIRS, STAGES, BuildState, Calls, Stage
 from curate.store.store import Table
 from schemas.calls import Backend, CallResult, Request
+from schemas.ids import prompt_key
 from schemas.stages import StageName, pairs_stage
 
 
@@ -31,6 +34,8 @@ class Call:
     is_repeat: bool
     """It is for responses in place of those that a smaller `--max-tokens` truncated."""
     seconds: float = 0.0
+    input_share: float = 1.0
+    """Of the most that its texts could take."""
 
     @property
     def has_tokens(self) -> bool:
@@ -58,8 +63,10 @@ class StageCalls:
     """Prompts whose rows are there and reach the stage."""
     leaving: int = 0
     """Of these, prompts that leave it."""
-    missing: float = 0.0
-    """Of those arriving, prompts with calls still to be made."""
+    missing: int = 0
+    """Calls of these prompts without an answer, a call that two of them share counted twice."""
+    partial: list[float] = field(default_factory=list)
+    """Of each call with some of its responses recorded, the share to be asked for."""
 
     @property
     def count(self) -> float:
@@ -79,7 +86,7 @@ class DryRecorder(Recorder):
         ids = [call_key(backend, request) for request in requests]
         first = dict(zip(ids, requests, strict=True))
         found, counted = self.ledger.look(backend, list(first.items())), self._counted
-        answers = dict(found.answers)
+        answers, times = dict(found.answers), Counter(ids)
         counted.held += len(answers)
         counted.seen += answers
         for call_id, request in first.items():
@@ -96,32 +103,57 @@ class DryRecorder(Recorder):
             counted.to_make.append(
                 Call(*token_bounds(rest)[1], rest.sampling.get("max_tokens"), is_repeat=donor is not None)
             )
-            answers[call_id] = CallResult(failure="failed_call", error="not made yet")
+            if held and (slots := tuple(slot for slot in held.slots if slot)):
+                counted.partial += times[call_id] * [1 - len(slots) / request.n]
+                answers[call_id] = CallResult(slots)
+            else:
+                counted.missing += times[call_id]
+                answers[call_id] = CallResult(failure="failed_call", error="not made yet")
         return [answers[call_id] for call_id in ids]
 
 
 def count_calls(state: BuildState, source: Table, rows: int) -> list[StageCalls]:
-    """The calls that each stage still needs for the first `rows` of the source, in the order of the stages."""
+    """The calls of each stage about rows that are there, for the first `rows` of the source, in order of the stages."""
     stages = [stage for stage in STAGES if not stage.is_screening and stage.shape == "map" and stage.applies(state)]
     counted = {
         stage.name: StageCalls(stage.name, stage.calls, getattr(state.models, stage.calls.model)) for stage in stages
     }
-    left = rows
+    left, met = rows, set[str]()
     for index in range(len(source.manifest.parts)):
         part = source.part(index).head(left)
         left -= part.height
+        if state.kind.is_generated:
+            # Equal prompts share all their calls, those about rows that are not there yet too.
+            keys = pl.Series([prompt_key(messages) for messages in part["messages"].to_list()], dtype=pl.String)
+            part = part.filter(keys.is_first_distinct() & ~keys.is_in(list(met)))
+            met |= set(keys)
         if part.height:
             run_dry(state, StageName(source.manifest.stage), part, stages, counted)
-    waiting = pending = 0.0
-    for calls in counted.values():
-        calls.expected = waiting * calls.calls.per_prompt(state)
-        pending += calls.missing
+    return list(counted.values())
+
+
+def expect_calls(state: BuildState, counted: Sequence[StageCalls], end: int) -> list[StageCalls]:
+    """The same with the calls expected about rows that are not there yet; stages without calls are left out.
+
+    `end` picks from the range of the share of prompts that reach a stage: 0 the estimate, 1 the low and 2 the high end.
+    """
+    pending, partial, found = 0.0, list[float](), list[StageCalls]()
+    not_made: list[tuple[float, float]] = []
+    """Prompts whose calls are not made in a stage, and the share of all prompts that reach it."""
+    for calls in counted:
+        complete = counted[0].arriving - sum(prompts for prompts, _ in not_made)
+        reach = share_range(min(calls.arriving, complete), complete) if complete else Range(1.0, 0.0, 1.0)
+        waiting = sum(prompts * min(1.0, reach[end] / before) for prompts, before in not_made)
+        per_prompt, shown = calls.calls.per_prompt(state), calls.calls.responses(state)
+        new = sum(1 - (1 - share) ** shown for share in partial)
+        found.append(replace(calls, expected=(waiting + new) * per_prompt))
+        pending += new + calls.missing / max(1, per_prompt)
+        partial = calls.partial
         # Prompts that a stage loses are first those whose calls are not made, then those that it drops.
-        not_made = min(pending, calls.arriving - calls.leaving)
-        complete = calls.arriving - not_made
-        survival = min(1.0, calls.leaving / complete) if complete >= 1 else 1.0
-        waiting, pending = (waiting + not_made) * survival, pending - not_made
-    return [calls for calls in counted.values() if calls.calls is not NO_CALLS]
+        if lost := min(pending, calls.arriving - calls.leaving):
+            not_made.append((lost, reach.estimate))
+            pending -= lost
+    return [calls for calls in found if calls.calls is not NO_CALLS]
 
 
 def run_dry(
@@ -135,14 +167,13 @@ def run_dry(
     frames = {source: part}
     for stage in stages:
         calls = counted[stage.name]
-        tools, before = stage.tools(state), len(calls.to_make)
+        tools = stage.tools(state)
         if stage.calls is not NO_CALLS:
             tools["recorder"] = DryRecorder(state.session.ledger, calls)
         inputs = [frames[pairs_stage(frames) if name == PAIRS else name] for name in stage.inputs]
         made = frames[stage.name] = stage.run(*inputs, stage.config(state), **tools).rows
         calls.arriving += inputs[-1]["prompt_id"].n_unique()
         calls.leaving += made["prompt_id"].n_unique() if "prompt_id" in made.columns else 0
-        calls.missing += (len(calls.to_make) - before) / max(1, calls.calls.per_prompt(state))
         if example := calls.calls.example:
             unknown = CHARACTERS_PER_TOKEN * state.cfg.max_tokens * calls.calls.responses(state)
             bounds = (token_bounds(example(state, messages))[1] for messages in part["messages"].to_list())
@@ -155,16 +186,23 @@ def read_made(ledger: Ledger, call_ids: Sequence[str]) -> list[Call]:
     rows = []
     for some, marks in chunks(list(dict.fromkeys(call_ids))):
         query = (
-            "SELECT input_tokens, output_tokens, sampling, reused_from, seconds FROM calls "
+            "SELECT input_tokens, output_tokens, sampling, reused_from, seconds, kind, request FROM calls "
             f"WHERE call_id IN ({marks}) AND state = 'answered' AND failure IS NULL"
         )
         rows += ledger.read(query, some)
     cut: dict[str, int] = {}
-    for some, marks in chunks([donor for *_, donor, _ in rows if donor]):
+    for some, marks in chunks([row[3] for row in rows if row[3]]):
         query = f"SELECT call_id, answer FROM calls WHERE call_id IN ({marks})"
         cut |= {call_id: find_cut_slots(call_id, text).slots.count(None) for call_id, text in ledger.read(query, some)}
     return [
-        Call(inward, outward, json.loads(sampling).get("max_tokens"), donor is not None, seconds)
-        for inward, outward, sampling, donor, seconds in rows
+        Call(
+            inward,
+            outward,
+            json.loads(sampling).get("max_tokens"),
+            donor is not None,
+            seconds,
+            inward / token_bounds(Request(kind, **json.loads(request)))[1][0],
+        )
+        for inward, outward, sampling, donor, seconds, kind, request in rows
         if not donor or cut[donor]
     ]

@@ -16,7 +16,7 @@ from curate.ledger.ledger import Ledger
 from curate.ledger.prices import Price, Prices
 from curate.models.limits import EndpointConfig
 from curate.pipeline.build import endpoint_config, resolve_models, wanted_config
-from curate.pipeline.forecast.calls import Call, StageCalls, count_calls, read_made
+from curate.pipeline.forecast.calls import Call, StageCalls, count_calls, expect_calls, read_made
 from curate.pipeline.forecast.intervals import NOTHING, Range, at_least, share_range, sum_known, sum_range
 from curate.pipeline.rounds import HOPELESS, Wanted, accepted_pairs, expected_rows, first_round, rows_read
 from curate.pipeline.source import kind_of, most_prompts, source_rows
@@ -105,11 +105,11 @@ def forecast(cfg: BuildConfig) -> Forecast:
             state = BuildState(cfg, models, session, replace(rows, num_rows=most_prompts(cfg)))
             source = next(stage for stage in STAGES if stage.shape == "read" and stage.applies(state)).make(state)
         needed = rows_needed(wanted, rows_read({StageName(source.manifest.stage): source}), pilot, accepted)
-        counts = {round(end): count_calls(state, source, round(end)) for end in sorted(set(needed))}
-        ordered = [counts[round(end)] for end in (needed.low, needed.estimate, needed.high)]
+        counts = {round(rows): count_calls(state, source, round(rows)) for rows in sorted(set(needed))}
+        expected = [expect_calls(state, counts[round(rows)], end) for end, rows in enumerate(needed)]
         stages = [
             estimate_stage(stage, prices.of(stage[1].backend.price_name), endpoints, session.ledger)
-            for stage in zip(*ordered, strict=True)
+            for stage in zip(*expected, strict=True)
         ]
     places = pilot * kind_of(cfg).pairs_per_prompt(cfg)
     share = share_range(sum(accepted.values()), places) if places else None
@@ -145,8 +145,8 @@ def rows_needed(wanted: Wanted | None, rows: int, pilot: int, accepted: Mapping[
 def estimate_stage(
     counted: tuple[StageCalls, ...], price: Price | None, endpoints: EndpointConfig, ledger: Ledger
 ) -> StageForecast:
-    """The sums over the calls still to be made, for the fewest, the likely and the most rows."""
-    likely = counted[1]
+    """The sums over the calls still to be made: the likely, the fewest and the most."""
+    likely, fewest, most = counted
     made = read_made(ledger, likely.seen[:SEEN])
     sums = [sum_calls(calls, made, endpoints) for calls in counted]
     inputs, outputs = span([inputs for inputs, _, _ in sums]), span([outputs for _, outputs, _ in sums])
@@ -156,7 +156,7 @@ def estimate_stage(
         stage=likely.name,
         model=likely.backend.model,
         held=likely.held,
-        to_make=Range(likely.count, counted[0].count, counted[2].count),
+        to_make=Range(likely.count, fewest.count, most.count),
         seen=len(made),
         with_tokens=sum(call.has_tokens for call in made),
         input_tokens=inputs,
@@ -169,7 +169,8 @@ def estimate_stage(
 def sum_calls(calls: StageCalls, made: list[Call], endpoints: EndpointConfig) -> tuple[Range, Range, Range | None]:
     """Input tokens, output tokens and seconds of the calls still to be made; unknown seconds are None.
 
-    A prompt whose response was truncated tends to long ones: what is asked again for that is estimated from such
+    The texts of calls about rows that are there are known, and so is the share of the most tokens that such texts
+    take. A prompt whose response was truncated tends to long ones: what is asked again for that is estimated from such
     repeats alone. Calls under another limit say nothing of output.
     """
     counted = [call for call in made if call.has_tokens]
@@ -182,11 +183,12 @@ def sum_calls(calls: StageCalls, made: list[Call], endpoints: EndpointConfig) ->
             expected = 0.0 if is_repeat else calls.expected
             limits = {call.max_tokens for call in some} or {call.max_tokens for call in counted}
             alike = [call for call in counted if call.is_repeat == is_repeat and call.max_tokens in limits]
-            most = sum(call.input_tokens for call in some) + (0.0 if is_repeat else most_input)
-            number = len(some) + expected
-            inputs = inputs.plus(sum_range([call.input_tokens for call in alike or counted], number, most))
+            known = sum(call.input_tokens for call in some) / max(1, len(some))
+            shares = [call.input_share for call in alike or counted]
+            inputs = inputs.plus(sum_range(shares, len(some), len(some)).times(known))
+            inputs = inputs.plus(sum_range([call.input_tokens for call in alike or counted], expected, most_input))
             most = sum(call.output_tokens for call in some) + (0.0 if is_repeat else most_output)
-            outputs = outputs.plus(sum_range([call.output_tokens for call in alike], number, most))
+            outputs = outputs.plus(sum_range([call.output_tokens for call in alike], len(some) + expected, most))
     times = [call.seconds for call in made if call.seconds]
     if not calls.count:
         return inputs, outputs, NOTHING
@@ -205,7 +207,7 @@ def sum_calls(calls: StageCalls, made: list[Call], endpoints: EndpointConfig) ->
 
 def span(sums: list[Range]) -> Range:
     """Range over three amounts of work: the likely estimate, between the ends of the least and the most."""
-    fewest, likely, most = sums
+    likely, fewest, most = sums
     return Range(likely.estimate, min(fewest.low, likely.low), max(most.high, likely.high))
 
 

@@ -66,7 +66,7 @@ def sum_range(seen: Sequence[float], count: float, most: float) -> Range:
     return Range(*(min(max(0.0, count * value), most) for value in (mean, mean - spread, high)))
 
 
-def share_range(hits: int, rows: int) -> Range:
+def share_range(hits: float, rows: float) -> Range:
     """A share with the interval of Jeffreys."""
     return Range(hits / rows, *jeffreys(hits, rows))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from scripted import completion
+from shared_data import DATASETS
 
 from curate.audit.noise import Noise, save_noise
 from curate.cli.main import main
@@ -23,7 +24,6 @@ from curate.report.explain import explain
 from curate.screen.rules import RULES
 from curate.store.workspace import Workspace
 
-DATASETS = Path(__file__).parents[2].parent / "shared" / "datasets"
 SMALL = ["--source", "sft", "--num-prompts", "6", "--max-tokens", "8", "--json"]
 
 

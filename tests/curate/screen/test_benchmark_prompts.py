@@ -1,14 +1,13 @@
 import gzip
 import json
-from pathlib import Path
 
 import polars as pl
 import pytest
+from shared_data import DATASETS
 
 from curate.screen.benchmark_prompts import read_benchmark, read_benchmarks
 from schemas.errors import UserError
 
-DATASETS = Path(__file__).parents[3].parent / "shared" / "datasets"
 needs_datasets = pytest.mark.skipif(not DATASETS.exists(), reason="the shared datasets are not here")
 
 

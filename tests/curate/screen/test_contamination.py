@@ -1,16 +1,14 @@
-from pathlib import Path
-
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared_data import DATASETS
 
 from curate.screen.benchmark_prompts import Benchmark, read_benchmark
 from curate.screen.contamination import ContaminationConfig, find_contamination
 from curate.sources.pairs import read_pairs
 from curate.sources.rows import rows_config
 
-DATASETS = Path(__file__).parents[3].parent / "shared" / "datasets"
 needs_datasets = pytest.mark.skipif(not DATASETS.exists(), reason="the shared datasets are not here")
 
 WORDS = [f"word{i}" for i in range(1000)]

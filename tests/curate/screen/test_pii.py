@@ -1,14 +1,12 @@
 import time
-from pathlib import Path
 
 import polars as pl
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from shared_data import DATASETS
 
 from curate.screen.pii import RedactConfig, kinds_in, mask_personal, personal_kinds, redact_pairs, redact_texts
-
-DATASETS = Path(__file__).parents[3].parent / "shared" / "datasets"
 
 HELD = {
     "email": [

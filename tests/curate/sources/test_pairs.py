@@ -1,10 +1,10 @@
 """Pairs of every format come out alike, and a row that is no pair is kept with a reason."""
 
 import json
-from pathlib import Path
 
 import polars as pl
 import pytest
+from shared_data import DATASETS
 
 from curate.sources.pairs import PAIRS_PER_PART, read_pairs
 from curate.sources.rows import rows_config
@@ -12,7 +12,6 @@ from schemas.errors import UserError
 from schemas.ids import pair_key, prompt_key
 from schemas.tables import Dropped, Pair
 
-DATASETS = Path(__file__).parents[3].parent / "shared" / "datasets"
 needs_datasets = pytest.mark.skipif(not DATASETS.exists(), reason="the datasets are not on this machine")
 
 SYSTEM = {"role": "system", "content": "Be brief."}

@@ -1,9 +1,9 @@
 """Prompts are recognized by their column, and a row without one is kept with a reason."""
 
 import json
-from pathlib import Path
 
 import pytest
+from shared_data import DATASETS
 
 from curate.sources.prompts import read_prompts
 from curate.sources.rows import rows_config
@@ -12,7 +12,6 @@ from schemas.errors import UserError
 from schemas.ids import prompt_group, prompt_key
 from schemas.tables import Dropped, Prompt
 
-DATASETS = Path(__file__).parents[3].parent / "shared" / "datasets"
 USER = {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": "Hello"}
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shared_data import DATASETS
 from transformers import ByT5Tokenizer, GenerationConfig
 
 from schemas.errors import UserError
@@ -25,7 +26,7 @@ from train.data.token_store import Texts, TokenRows, token_rows, write_files
 from train.data.tokenize import Encoded, pack_rows
 from train.data.tokens import Preflight, Row, Tokens, pair_row
 
-PAIRS = Path(__file__).parents[4] / "shared" / "datasets" / "ultrafeedback_pairs.parquet"
+PAIRS = DATASETS / "ultrafeedback_pairs.parquet"
 needs_pairs = pytest.mark.skipif(not PAIRS.is_file(), reason="the public pair files are not here")
 PACKAGE = Path(__file__).parents[3]
 
@@ -273,6 +274,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, GenerationConfig
 from curate.models.folders import model_folder
 from train.data.chat import read_chat
+from shared_data import DATASETS
 from train.data.token_store import Texts, token_rows
 
 def rows(count, pause_s):

@@ -4,10 +4,10 @@ import gzip
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
+from shared_data import DATASETS
 
 from curate.models.reward_head import HEADS, RewardHead, head_folder
 from schemas.errors import UserError
@@ -19,7 +19,6 @@ from train.reward.pairs import TextPair, read_reward_pairs
 from train.reward.reward import train_reward
 from train.reward.split import plant_pairs, split_pairs
 
-DATASETS = Path(__file__).parents[4] / "shared" / "datasets"
 needs_datasets = pytest.mark.skipif(not DATASETS.is_dir(), reason="the public pair files are not here")
 
 TOPICS = """bread tea rain maps bees snow clocks rivers chess paper salt wool glass trains honey

@@ -1,15 +1,14 @@
 """Kappa, alpha and the scorer against people, on worked examples and on real annotators."""
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shared_data import DATASETS
 
 from curate.review.estimate.agreement import cohen_kappa, krippendorff_alpha, pairwise_kappa, scorer_agreement
 
-PANDALM = Path(__file__).parents[4] / "shared" / "datasets" / "pandalm_pairs_3humans_2judges.parquet"
+PANDALM = DATASETS / "pandalm_pairs_3humans_2judges.parquet"
 LONG = {"record_id": pl.String, "reviewer": pl.String, "label": pl.String}
 
 

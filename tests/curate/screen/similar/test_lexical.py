@@ -4,12 +4,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from shared_data import DATASETS
 
 from curate.screen.similar import lexical
 from curate.screen.similar.lexical import LexicalConfig, find_lexical_duplicates
 from schemas.tables import Pair, Similar
 
-DATASETS = Path(__file__).parents[3].parent / "shared" / "datasets"
 Make = Callable[..., pl.DataFrame]
 
 PASSAGE = " ".join(f"word{i} of the passage" for i in range(60))

@@ -1,18 +1,16 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 from scripted import user
+from shared_data import DATASETS
 
 from curate.config import Thresholds
 from curate.screen.rules import guard_config, guard_rules
 from curate.screen.text.guards import hash_prompts, is_empty, response_features
 from curate.screen.text.word_runs import read_wording
 from schemas.names import GUARDS
-
-DATASETS = Path(__file__).parents[4] / "shared" / "datasets"
 
 
 @pytest.mark.parametrize(

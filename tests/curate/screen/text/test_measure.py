@@ -1,17 +1,16 @@
 import json
 import math
-from pathlib import Path
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shared_data import DATASETS
 
 from curate.screen.text.measure import MeasureConfig, measure_pairs, normalize_case
 from curate.store.store import make_frame
 from schemas.tables import Measured, Pair
 
-DATASETS = Path(__file__).parents[4] / "shared" / "datasets"
 STEPS = (
     "Janet's ducks lay 16 eggs a day and she eats 3 of them for breakfast, which leaves 16 - 3 = 13 eggs. She bakes "
     "with 4 eggs, so 13 - 4 = 9 eggs are left, and these she sells at the market for $2 each: 9 * 2 = 18 dollars. "
