@@ -112,7 +112,9 @@ def test_rows_beyond_those_that_are_recorded_cost_something_at_the_high_end_alon
     assert writing["cost_usd"]["low"] == writing["cost_usd"]["estimate"] == 0
     # Of 8 calls like each other one of 140 tokens in, or of the 64 that are allowed out, may have been missed.
     most_input, most_output = 7 + UNSEEN / 8 * (LONG * 7 - 7), 5 + UNSEEN / 8 * (64 - 5)
-    assert writing["cost_usd"]["high"] == pytest.approx((high - 8) * (most_input * 100 + most_output * 1000) / 1e6)
+    assert writing["cost_usd"]["high"] == pytest.approx(
+        (high - 8) * (most_input * 100 + most_output * 1000) / 1e6, abs=1e-6
+    )
 
 
 def test_a_flaw_that_the_pilot_never_gave_may_take_all_rows_and_is_named(place, capsys):
