@@ -11,7 +11,6 @@ from curate.pipeline.forecast.intervals import (
     UNSEEN,
     Range,
     at_least,
-    exactly,
     share_range,
     sum_known,
     sum_range,
@@ -103,7 +102,7 @@ def test_ranges_are_added_and_compared_end_by_end():
     assert one.plus(other) == Range(21, 13, 52)
     assert one.times(2) == Range(20, 16, 24)
     assert at_least(one, other) == Range(11, 8, 40)
-    assert at_least(one, exactly(9)) == Range(10, 9, 12)
+    assert at_least(one, Range(9, 9, 9)) == Range(10, 9, 12)
 
 
 def test_a_sum_with_an_unknown_part_is_unknown():
