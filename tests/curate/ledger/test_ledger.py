@@ -188,7 +188,9 @@ def test_two_processes_share_one_ledger(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("version", "way_on"), [(VERSION + 1, "upgrade"), (VERSION - 1, "give another --data folder")], ids=["newer", "older"]
+    ("version", "way_on"),
+    [(VERSION + 1, "upgrade"), (VERSION - 1, "give another --data folder")],
+    ids=["newer", "older"],
 )
 def test_a_ledger_of_another_version_is_refused_and_left_as_it_is(tmp_path, version, way_on):
     path = tmp_path / "ledger.sqlite"

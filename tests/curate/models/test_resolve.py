@@ -1,6 +1,5 @@
 """Names become models: what each says of itself, before anything is loaded or asked."""
 
-
 import pytest
 from scripted import completion, user
 
