@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := data/demo
 
-.PHONY: demo test check clean vllm-cpu setup bench-kill bench-client bench-screen bench-review bench-dpo
+.PHONY: demo test check clean vllm-cpu setup bench-kill bench-client bench-screen bench-review bench-dpo bench-forecast
 
 setup: .venv/ready
 
@@ -49,6 +49,10 @@ bench-screen: setup
 bench-review: setup
 	$(BIN)/python benchmarks/review_coverage.py
 	$(BIN)/python benchmarks/review_server.py
+
+# How often the 95% interval of `curate build --dry-run` holds what the calls then take, by simulation
+bench-forecast: setup
+	$(BIN)/python benchmarks/forecast_coverage.py
 
 # A DPO step beside TRL's: CPU seconds, memory, equal numbers. What is measured stays in the folder, so a command that was
 # killed goes on; BENCH_DPO='--model qwen0.5b --only steps' asks for other things, '--device cuda' for a GPU

@@ -8,20 +8,19 @@ import sys
 from pathlib import Path
 
 from curate.config import BuildConfig
-from curate.ledger.ledger import Ledger
-from curate.ledger.recorder import Recorder
 from curate.sources.pairs import read_pairs
 from curate.sources.rows import rows_config
-from curate.store.store import Store
+from curate.store.session import open_session
+from schemas.stages import StageName
 from schemas.tables import Pair
 
 
 def main() -> None:
     """Print the number of rows as a JSON object."""
     path, data = sys.argv[1:]
-    with Ledger(Path(data) / "ledger.sqlite") as ledger:
-        rows = rows_config(path, None, BuildConfig(source=path).seed)
-        table = Store(Path(data), Recorder(ledger)).read(read_pairs, rows, writes=Pair)
+    rows = rows_config(path, None, BuildConfig(source=path).seed)
+    with open_session(Path(data)) as session:
+        table = session.store.read(StageName.READ_PAIRS, read_pairs, rows, writes=Pair)
     print(json.dumps({"rows": table.rows}))
 
 

@@ -6,6 +6,10 @@ from typing import Protocol
 
 from schemas.errors import CapReached
 
+LONGEST_WAIT_S = 3600.0
+"""Of one wait for answers, which then goes on. Polars has the system restart waits that have no end, so that Ctrl-C
+would be met only after the next answer, which would be lost with it."""
+
 
 class PriceList(Protocol):
     """USD of tokens; None where the price is not known."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 
+from curate.ledger.spend_cap import LONGEST_WAIT_S
 from curate.models.limits import ConcurrencyLimit, EndpointConfig, TokenBucket
 from curate.models.rejected_params import ParametersRefused, refused_parameters
 from schemas.calls import CallResult, Failure
@@ -103,7 +104,9 @@ class Endpoint:
             try:
                 while left:
                     try:
-                        came = [done.get()]
+                        came = [done.get(timeout=LONGEST_WAIT_S)]
+                    except queue.Empty:
+                        continue
                     except KeyboardInterrupt as interrupt:
                         if isinstance(error, KeyboardInterrupt):
                             raise

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
-from curate.ledger.spend_cap import Budget
+from curate.ledger.spend_cap import LONGEST_WAIT_S, Budget
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ class Work(Generic[Result]):
             self._is_done.set()
 
     def wait(self) -> None:
-        self._is_done.wait()
+        while not self._is_done.wait(LONGEST_WAIT_S):
+            continue
 
     def result(self) -> Result:
         """The result of `make`; raises what it raised."""

@@ -437,7 +437,7 @@ def test_a_lost_network_tells_how_far_it_came_and_the_next_push_sends_the_rest(r
 def test_a_push_that_is_killed_resumes(room):
     asked = begin(room.data, room.name, asked_rows(600))
     script = (
-        "import sys; from pathlib import Path; from curate.review.push import push;"
+        "import sys; from pathlib import Path; from curate.review.argilla.push import push;"
         "from curate.review.config import PushConfig;"
         "push(PushConfig(name=sys.argv[1], data=Path(sys.argv[2]), url=sys.argv[3], workspace=sys.argv[1]))"
     )

@@ -33,9 +33,9 @@ GREEDY = {"temperature": 0.0, "max_tokens": 16}
 OWNER = """
 import sys, time
 from pathlib import Path
-from curate.backends.limits import Terms
-from curate.backends.vllm_server import managed_generator
-managed_generator("vllm:smollm2", "smollm2", Path(sys.argv[1]), Terms())
+from curate.models.limits import EndpointConfig
+from curate.models.vllm.server import managed_generator
+managed_generator("vllm:smollm2", "smollm2", Path(sys.argv[1]), EndpointConfig())
 print("up", flush=True)
 time.sleep(600)
 """

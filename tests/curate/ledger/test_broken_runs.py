@@ -19,6 +19,8 @@ PROGRAM = """
     import sys
     sys.path[:0] = {path!r}
     from pathlib import Path
+    # As every command does: with it Ctrl-C does not end a wait that has no end of its own.
+    import polars
     from scripted import user
     from curate.ledger.spend_cap import Budget
     from schemas.calls import Request

@@ -1,3 +1,4 @@
+import hashlib
 import sqlite3
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from scripted import ScriptedModel, responses, user
 
 from curate.ledger.entries import Entry, call_identity, call_key, read_answer, write_answer
-from curate.ledger.ledger import Ledger
+from curate.ledger.ledger import VERSION, Ledger
 from curate.ledger.recorder import Recorder
 from schemas.calls import CallResult, Request, Response
 from schemas.errors import UserError
@@ -134,15 +135,6 @@ def test_an_answer_reads_back_as_it_was_written(texts, values):
     assert read_answer("score", text, numbers, 3, 4) == answer
 
 
-def test_a_ledger_of_a_newer_version_is_refused(tmp_path):
-    path = tmp_path / "ledger.sqlite"
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 99")
-
-    with pytest.raises(UserError, match="newer pairwright"):
-        Ledger(path)
-
-
 def test_a_file_that_is_no_ledger_is_named(tmp_path):
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"not a database at all, but long enough to be looked at" * 100)
@@ -160,7 +152,7 @@ def test_a_killed_process_loses_only_the_calls_in_flight(tmp_path):
         from pathlib import Path
         from scripted import ScriptedModel, responses, user
         from schemas.calls import Request
-        from curate.ledger.ledger import Ledger
+        from curate.ledger.ledger import VERSION, Ledger
         from curate.ledger.recorder import Recorder
 
         def reply(request):
@@ -193,3 +185,24 @@ def test_two_processes_share_one_ledger(tmp_path):
         Recorder(two).ask(model, [ask("a"), ask("b")])
 
     assert [request.messages[0]["content"] for request in model.asked] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("version", "way_on"),
+    [(VERSION + 1, "upgrade"), (VERSION - 1, "give another --data folder")],
+    ids=["newer", "older"],
+)
+def test_a_ledger_of_another_version_is_refused_and_left_as_it_is(tmp_path, version, way_on):
+    path = tmp_path / "ledger.sqlite"
+    database = sqlite3.connect(path)
+    database.executescript(f"CREATE TABLE calls (call_id TEXT, secret_sauce TEXT); PRAGMA user_version = {version};")
+    database.close()
+    before = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns
+
+    with pytest.raises(
+        UserError, match=rf"another pairwright \(version {version}, this one reads {VERSION}\); {way_on}"
+    ):
+        Ledger(path)
+
+    assert (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) == before
+    assert [found.name for found in tmp_path.iterdir()] == ["ledger.sqlite"]

@@ -22,7 +22,7 @@ def prices_of(tmp_path):
         if given is not None:
             override = tmp_path / "given.toml"
             override.write_text(given)
-        return Prices.load(override, data)
+        return Prices.load(override, data / "prices.toml")
 
     return load
 
@@ -115,7 +115,7 @@ def test_the_version_names_the_packaged_table_and_what_the_user_changed(prices_o
 
 
 def test_the_packaged_table_is_not_taken_for_the_users_own_in_a_source_checkout():
-    assert Prices.load(None, asset()).version == tomllib.loads(asset("prices.toml").read_text())["version"]
+    assert Prices.load(None, asset("prices.toml")).version == tomllib.loads(asset("prices.toml").read_text())["version"]
 
 
 def test_every_packaged_price_cites_a_source_and_a_day():
@@ -158,7 +158,7 @@ def test_a_table_that_cannot_be_meant_is_refused_by_file_and_model(prices_of, to
 
 def test_a_price_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no price file .*nowhere\.toml"):
-        Prices.load(tmp_path / "nowhere.toml", tmp_path)
+        Prices.load(tmp_path / "nowhere.toml", tmp_path / "prices.toml")
 
 
 def test_only_nothing_is_shown_as_0_and_what_is_unknown_as_no_number():

@@ -10,7 +10,6 @@ import pytest
 from scripted import ScriptedModel, responses, user
 
 from curate.cli.main import main
-from curate.config import LedgerConfig
 from curate.ledger.entries import call_key
 from curate.ledger.ledger import Ledger
 from curate.ledger.maintenance import check_ledger
@@ -24,8 +23,8 @@ PRICES = Prices({"openai:priced": Price(10, 30)}, {}, "")
 
 
 @pytest.fixture
-def cfg(tmp_path):
-    return LedgerConfig(data=tmp_path)
+def path(tmp_path):
+    return tmp_path / "ledger.sqlite"
 
 
 @pytest.fixture
@@ -91,7 +90,7 @@ def row(found: LedgerReport, model: str) -> ModelDay:
     return next(line for line in found.totals if line.model == model)
 
 
-def test_calls_are_summed_by_model_and_utc_day(cfg, add, change):
+def test_calls_are_summed_by_model_and_utc_day(path, add, change):
     add("openai:priced", said("a"), said("b"), price_name="openai:priced")
     add("smollm2", said("a"))
     midnight = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
@@ -100,7 +99,7 @@ def test_calls_are_summed_by_model_and_utc_day(cfg, add, change):
     change("UPDATE calls SET answered_at = ? WHERE request LIKE '%priced generate 1%'", midnight)
     change("UPDATE calls SET asked_at = 0")
 
-    totals = report_ledger(cfg).totals
+    totals = report_ledger(path).totals
 
     assert [(line.day, line.model, line.calls, line.input_tokens) for line in totals] == [
         ("2026-02-28", "openai:priced", 1, 100),
@@ -109,12 +108,12 @@ def test_calls_are_summed_by_model_and_utc_day(cfg, add, change):
     ]
 
 
-def test_an_unknown_cost_is_counted_and_never_summed_as_nothing(cfg, add, run):
+def test_an_unknown_cost_is_counted_and_never_summed_as_nothing(path, add, run):
     add("openai:priced", said("a"), said("b"), price_name="openai:priced")
     add("openai:other", said("a"), price_name="openai:other")
     add("smollm2", said("a"))
 
-    found = report_ledger(cfg)
+    found = report_ledger(path)
     _, out, _ = run()
 
     # 2 x (100 x 10 + 10 x 30) / 1e6 = 0.0026
@@ -129,7 +128,7 @@ def test_an_unknown_cost_is_counted_and_never_summed_as_nothing(cfg, add, run):
     assert out.splitlines()[4].endswith("0.002600 USD + unknown for 1 calls")
 
 
-def test_failures_are_counted_by_kind_and_status(cfg, add, run):
+def test_failures_are_counted_by_kind_and_status(path, add, run):
     add(
         "openai:m",
         said("fine"),
@@ -139,7 +138,7 @@ def test_failures_are_counted_by_kind_and_status(cfg, add, run):
         CallResult(failure="refused", error="HTTP 400: content_policy"),
     )
 
-    found = report_ledger(cfg)
+    found = report_ledger(path)
     _, out, _ = run()
 
     assert found.total.failed == 4
@@ -164,27 +163,27 @@ def test_errors_of_one_kind_have_one_name(error, kind):
     assert kind_of_error(error) == kind
 
 
-def test_a_call_that_was_never_answered_may_have_been_charged(tmp_path, cfg, run):
+def test_a_call_that_was_never_answered_may_have_been_charged(tmp_path, path, run):
     abandon(tmp_path)
 
-    found = report_ledger(cfg)
+    found = report_ledger(path)
     _, out, _ = run()
 
     assert (found.total.calls, found.never_answered, found.under_way, found.total.cost_usd) == (0, 1, 0, None)
     assert "1 calls never answered: those that were sent may have been charged" in out
 
 
-def test_a_call_of_a_process_at_work_is_under_way(tmp_path, cfg):
+def test_a_call_of_a_process_at_work_is_under_way(tmp_path, path):
     model, request = ScriptedModel(lambda request: responses("x")), Request("generate", user("now"))
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.claim(model, [(call_key(model, request), request)])
 
-        found = report_ledger(cfg)
+        found = report_ledger(path)
 
     assert (found.never_answered, found.under_way) == (0, 1)
 
 
-def test_a_failed_call_that_is_asked_again_is_under_way_too(tmp_path, cfg, add):
+def test_a_failed_call_that_is_asked_again_is_under_way_too(tmp_path, path, add):
     add("openai:m", failed("HTTP 500: x"))
     model = ScriptedModel(lambda request: responses("x"))
     model.model = "openai:m"
@@ -192,7 +191,7 @@ def test_a_failed_call_that_is_asked_again_is_under_way_too(tmp_path, cfg, add):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.claim(model, [(call_key(model, request), request)])
 
-        assert report_ledger(cfg).under_way == 1
+        assert report_ledger(path).under_way == 1
 
 
 def test_a_ledger_without_calls_has_nothing_to_tell(tmp_path, run):
@@ -275,7 +274,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path, add, change, 
     assert not list(tmp_path.glob("*calls.parquet*"))
 
 
-def test_compacting_drops_what_has_no_answer_and_nothing_else(tmp_path, cfg, add, change, run):
+def test_compacting_drops_what_has_no_answer_and_nothing_else(tmp_path, path, add, change, run):
     add("openai:m", said("a"), CallResult(failure="refused", error="HTTP 400: no"), *[failed("HTTP 500: x")] * 3)
     change("UPDATE calls SET cost_usd = 0.5 WHERE request LIKE '%generate 4%'")
     abandon(tmp_path, "long " * 200_000)
@@ -283,17 +282,17 @@ def test_compacting_drops_what_has_no_answer_and_nothing_else(tmp_path, cfg, add
     code, out, _ = run("--compact", "--json")
 
     found = json.loads(out)
-    after = report_ledger(cfg)
+    after = report_ledger(path)
     assert code == 0
     assert (found["failed"], found["abandoned"]) == (2, 1)
     assert found["bytes_before"] - found["bytes_after"] > 900_000
     assert after.bytes == found["bytes_after"]
     # the answer, the refusal, and the failure that was charged
     assert (after.total.calls, after.total.failed, after.never_answered) == (3, 2, 0)
-    assert check_ledger(cfg).faults == []
+    assert check_ledger(path).faults == []
 
 
-def test_compacting_waits_for_a_process_at_work(tmp_path, cfg, add, run):
+def test_compacting_waits_for_a_process_at_work(tmp_path, path, add, run):
     add("openai:m", failed("HTTP 500: x"))
     model, request = ScriptedModel(lambda request: responses("x")), Request("generate", user("now"))
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
@@ -303,10 +302,10 @@ def test_compacting_waits_for_a_process_at_work(tmp_path, cfg, add, run):
 
     assert code == 2
     assert "is making calls" in err
-    assert report_ledger(cfg).total.failed == 1
+    assert report_ledger(path).total.failed == 1
 
 
-def test_calls_of_every_state_pass_the_check(tmp_path, cfg, add, run):
+def test_calls_of_every_state_pass_the_check(tmp_path, add, run):
     add("openai:m", said("a"), failed("HTTP 500: x"), CallResult(failure="refused", error="no"))
     add("minilm", CallResult(values=(0.5, 0.25)), kind="embed")
     abandon(tmp_path)
@@ -346,11 +345,11 @@ def test_a_call_that_was_tampered_with_is_a_fault_and_exit_code_1(add, change, r
     assert len(found["faults"]) == 1 and fault in found["faults"][0]
 
 
-def test_a_score_without_numbers_is_a_fault(cfg, add, change):
+def test_a_score_without_numbers_is_a_fault(path, add, change):
     add("head", CallResult(values=(0.1,)), kind="score")
     change("UPDATE calls SET numbers = NULL")
 
-    assert [fault.split(": ")[1] for fault in check_ledger(cfg).faults] == ["no numbers"]
+    assert [fault.split(": ")[1] for fault in check_ledger(path).faults] == ["no numbers"]
 
 
 def test_a_file_that_is_no_ledger_is_a_fault(tmp_path, run):

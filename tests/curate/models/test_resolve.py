@@ -1,10 +1,9 @@
 """Names become models: what each says of itself, before anything is loaded or asked."""
 
-import json
-
 import pytest
 from scripted import completion, user
 
+from curate.files import write_record
 from curate.models.digests import folder_digest
 from curate.models.embedded import embedded_folder
 from curate.models.resolve import resolve_generator, resolve_scorer
@@ -26,8 +25,8 @@ def run(tmp_path):
     folder = tmp_path / "runs" / "sft-1"
     (folder / "adapter").mkdir(parents=True)
     (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
-    manifest = {"kind": "sft", "base": "smollm2", "finished_at": "2026-11-01T00:00:00Z", "format": 1}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest = {"kind": "sft", "base": "smollm2", "finished_at": "2026-11-01T00:00:00Z"}
+    write_record(folder / "manifest.json", manifest)
     return "sft-1"
 
 

@@ -18,6 +18,7 @@ from shared_data import DATASETS
 from curate.audit.noise import Noise, save_noise
 from curate.cli.main import main
 from curate.config import BuildConfig, ExplainConfig
+from curate.files import write_record
 from curate.models.resolve import resolve_scorer
 from curate.pipeline.build import build
 from curate.report.explain import explain
@@ -127,8 +128,8 @@ def test_the_newest_sft_run_is_the_default_generator(tmp_path):
     torch.manual_seed(0)
     folder = tmp_path / "runs" / "my-sft"
     get_peft_model(base, LoraConfig(r=1, target_modules=["q_proj"])).save_pretrained(folder / "adapter")
-    manifest = {"format": 1, "kind": "sft", "base": "smollm2", "finished_at": "2026-01-01T00:00:00Z"}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest = {"kind": "sft", "base": "smollm2", "finished_at": "2026-01-01T00:00:00Z"}
+    write_record(folder / "manifest.json", manifest)
 
     built = build(BuildConfig(source="sft", num_prompts=2, num_responses=2, max_tokens=4, data=tmp_path))
 

@@ -274,7 +274,6 @@ from pathlib import Path
 from transformers import AutoTokenizer, GenerationConfig
 from curate.models.folders import model_folder
 from train.data.chat import read_chat
-from shared_data import DATASETS
 from train.data.token_store import Texts, token_rows
 
 def rows(count, pause_s):

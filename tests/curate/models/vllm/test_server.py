@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from scripted import user
 
+from curate.files import write_record
 from curate.models.limits import EndpointConfig
 from curate.models.vllm.server import (
     KEY_NAME,
@@ -79,9 +80,9 @@ http.server.ThreadingHTTPServer((flags["--host"], int(flags["--port"])), Reply).
 OWNER = """
 import sys, time
 from pathlib import Path
-from curate.backends.limits import Terms
-from curate.backends.vllm_server import managed_generator
-managed_generator("vllm:x", sys.argv[1], Path(sys.argv[2]), Terms())
+from curate.models.limits import EndpointConfig
+from curate.models.vllm.server import managed_generator
+managed_generator("vllm:x", sys.argv[1], Path(sys.argv[2]), EndpointConfig())
 print("up", flush=True)
 time.sleep(600)
 """
@@ -123,8 +124,8 @@ def make_run(tmp_path, model):
         (adapter / "adapter_config.json").write_text('{"r": 8}')
         weights = {"layer.lora_A.weight": torch.ones(8, 4), "layer.lora_B.weight": torch.full((4, 8), float(trained))}
         save_file(weights, adapter / "adapter_model.safetensors")
-        manifest = {"format": 1, "kind": "sft", "base": f"hf:{model}", "finished_at": "2026-11-01T00:00:00"}
-        (adapter.parent / "manifest.json").write_text(json.dumps(manifest))
+        manifest = {"kind": "sft", "base": f"hf:{model}", "finished_at": "2026-11-01T00:00:00"}
+        write_record(adapter.parent / "manifest.json", manifest)
         return name
 
     return make
