@@ -63,6 +63,8 @@ def requirement(config: type[Config], name: str, problem: str) -> str:
     kind = next(kind for kind in (hint, *get_args(hint)) if get_origin(kind) not in (Union, UnionType))
     if problem == "literal_error":
         return f"must be one of {', '.join(map(str, get_args(hint)))}"
+    if get_origin(kind) is tuple:
+        return "must be a list of texts"
     if problem.endswith(("_type", "_parsing")):
         return f"must be {getattr(kind, '__name__', kind)}"
     limits = {

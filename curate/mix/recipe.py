@@ -107,7 +107,8 @@ def read_recipe(path: Path) -> Recipe:
         )
     except (KeyError, TypeError, ValueError) as error:
         fields = "name, seed, heldout_share and [[source]] with build, share"
-        raise UserError(f"{path} is not a recipe ({error!r}); it holds {fields}") from error
+        wrong = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"{path} is not a recipe ({wrong}); it holds {fields}") from error
     check_recipe(recipe, str(path))
     return recipe
 

@@ -20,7 +20,7 @@ from curate.pipeline.forecast.intervals import Range, share_range
 from curate.pipeline.stages import NO_CALLS, PAIRS, STAGES, BuildState, Calls, Stage
 from curate.store.store import Table
 from schemas.calls import Backend, CallResult, Request
-from schemas.ids import prompt_key
+from schemas.ids import digest
 from schemas.stages import StageName, pairs_stage
 
 
@@ -124,7 +124,7 @@ def count_calls(state: BuildState, source: Table, rows: int) -> list[StageCalls]
         left -= part.height
         if state.kind.is_generated:
             # Equal prompts share all their calls, those about rows that are not there yet too.
-            keys = pl.Series([prompt_key(messages) for messages in part["messages"].to_list()], dtype=pl.String)
+            keys = pl.Series([digest(messages) for messages in part["messages"].to_list()], dtype=pl.String)
             part = part.filter(keys.is_first_distinct() & ~keys.is_in(list(met)))
             met |= set(keys)
         if part.height:

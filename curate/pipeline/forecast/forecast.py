@@ -185,7 +185,7 @@ def sum_calls(calls: StageCalls, made: list[Call], endpoints: EndpointConfig) ->
             alike = [call for call in counted if call.is_repeat == is_repeat and call.max_tokens in limits]
             known = sum(call.input_tokens for call in some) / max(1, len(some))
             shares = [call.input_share for call in alike or counted]
-            inputs = inputs.plus(sum_range(shares, len(some), len(some)).times(known))
+            inputs = inputs.plus(sum_range(shares, len(some), len(some), times=1).times(known))
             inputs = inputs.plus(sum_range([call.input_tokens for call in alike or counted], expected, most_input))
             most = sum(call.output_tokens for call in some) + (0.0 if is_repeat else most_output)
             outputs = outputs.plus(sum_range([call.output_tokens for call in alike], len(some) + expected, most))

@@ -40,12 +40,12 @@ class Range(NamedTuple):
 NOTHING = Range(0.0, 0.0, 0.0)
 
 
-def sum_range(seen: Sequence[float], count: float, most: float) -> Range:
+def sum_range(seen: Sequence[float], count: float, most: float, times: float = LONG) -> Range:
     """The sum over `count` calls still to be made, each like those `seen`; `most` is the sum that is certain.
 
     The mean of the seen times `count`, within a prediction interval by Student's t with the spread of the sum and of
     the mean. Lengths of texts are skewed, and a few recorded calls seldom hold the longest, so the upper end is
-    corrected for skewness (Johnson, J. Am. Stat. Assoc. 73, 1978), and allows for calls `LONG` times as long as the
+    corrected for skewness (Johnson, J. Am. Stat. Assoc. 73, 1978), and allows for calls so many `times` as long as the
     median that were not seen. Of fewer than two values nothing but `most` is known.
     """
     if not count:
@@ -60,7 +60,7 @@ def sum_range(seen: Sequence[float], count: float, most: float) -> Range:
     spread = quantile * deviation * math.sqrt(1 / count + 1 / m)
     moment = float(((values - mean) ** 3).mean())
     skew = moment / (6 * m * deviation**2) * (1 + 2 * quantile**2) if deviation else 0.0
-    longest = min(LONG * float(np.median(values)), most / count)
+    longest = min(times * float(np.median(values)), most / count)
     unseen = UNSEEN / m * max(0.0, longest - float(values.max()))
     high = mean + max(spread + max(0.0, skew), unseen)
     return Range(*(min(max(0.0, count * value), most) for value in (mean, mean - spread, high)))

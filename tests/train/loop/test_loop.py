@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,5 +227,5 @@ def test_a_finished_run_is_reused_and_another_config_under_its_name_refused(make
     assert names == {"README.md", "adapter", "asked.json", "curves.png", "manifest.json", "metrics.jsonl"}
     manifest = json.loads((run / "manifest.json").read_text())
     assert {"format", "kind", "base", "policy", "reference", "data", "versions", "finished_at"} <= set(manifest)
-    assert Path(first["adapter"]) == run / "adapter"
+    assert first.adapter == run / "adapter"
     assert set(load_file(run / "adapter" / "adapter_model.safetensors"))
