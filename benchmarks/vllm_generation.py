@@ -52,7 +52,7 @@ def ours(prompts: pl.DataFrame, data: Path) -> float:
     """Tokens a second of the stage, with a ledger of its own so that nothing is reused."""
     with tempfile.TemporaryDirectory() as scratch, Ledger(Path(scratch) / "ledger.sqlite") as ledger:
         recorder = Recorder(ledger)
-        terms = EndpointConfig(concurrency=IN_FLIGHT, allowance=recorder.allowance)
+        terms = EndpointConfig(concurrency=IN_FLIGHT, budget=recorder.budget)
         generator = resolve_generator("vllm:smollm2", data, terms)
         cfg = SampleConfig(generator.model, generator.digest, N, TEMPERATURE, TOP_P, MAX_TOKENS, 30)
         began = time.monotonic()

@@ -28,7 +28,7 @@ def main() -> None:
     terms = EndpointConfig(concurrency=concurrency)
     generator = resolve_generator(f"{url}#m", data, terms)
     drawn = SampleConfig(generator.model, generator.digest, n=1, temperature=0.7, top_p=0.95, max_tokens=256, seed=30)
-    with open_session(data, terms.allowance) as session:
+    with open_session(data, terms.budget) as session:
         store, rows = session.store, rows_config(str(asked), None, seed=30)
         prompts = store.read(StageName.READ_PROMPTS, read_prompts, rows, writes=Prompt)
         tools = {"generator": generator, "recorder": session.recorder}

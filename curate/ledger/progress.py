@@ -21,12 +21,12 @@ SECONDS_BETWEEN_LINES = 15.0
 class Progress:
     """A bar in a terminal, an occasional line elsewhere, and nothing for a fast stage; for several threads."""
 
-    def __init__(self, stage: str, allowance: "Budget") -> None:
+    def __init__(self, stage: str, budget: "Budget") -> None:
         self.accepted: int | None = None
         """Pairs accepted so far, where the stage makes some."""
         self._stage = stage.replace("_", " ")
         self._unit = "calls"
-        self._allowance = allowance
+        self._budget = budget
         self._rows = self._rows_begun = self._rows_done = 0
         self._begun = self._made = self._reused = self._failed = 0
         self._lock = threading.Lock()
@@ -110,9 +110,9 @@ class Progress:
         found += [f"{self._reused} reused"] if self._reused else []
         found += [f"{self._failed} failed"] if self._failed else []
         if backend and backend.is_remote:
-            found += [f"{self._allowance.in_flight} in flight"]
-            spent = f"{self._allowance.spent_usd:.4f} USD" if self._allowance.spent_usd else ""
-            unknown = "cost unknown" if self._allowance.unpriced_calls else ""
+            found += [f"{self._budget.in_flight} in flight"]
+            spent = f"{self._budget.spent_usd:.4f} USD" if self._budget.spent_usd else ""
+            unknown = "cost unknown" if self._budget.unpriced_calls else ""
             found += [" and ".join(filter(None, (spent, unknown)))] if spent or unknown else []
         return found
 

@@ -52,28 +52,28 @@ class Recorder:
     def __init__(
         self,
         ledger: Ledger,
-        allowance: Budget | None = None,
+        budget: Budget | None = None,
         max_failed_share: float = 0.5,
         progress: Progress | None = None,
     ) -> None:
         self.ledger = ledger
-        self.allowance = allowance or Budget()
+        self.budget = budget or Budget()
         self.tally = Tally()
-        self.progress = progress or Progress("calls", self.allowance)
+        self.progress = progress or Progress("calls", self.budget)
         self.max_failed_share = max_failed_share
         self._whole: Recorder = self
         self._lock = threading.Lock()
 
     def for_part(self) -> "Recorder":
         """A recorder whose tally is of one part, and also counts towards this one's."""
-        part = Recorder(self.ledger, self.allowance, self.max_failed_share, self.progress)
+        part = Recorder(self.ledger, self.budget, self.max_failed_share, self.progress)
         part._whole, part._lock = self._whole, self._lock
         return part
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Show the progress of the calls made inside as that of the stage `name`."""
-        self.progress = Progress(name, self.allowance)
+        self.progress = Progress(name, self.budget)
         try:
             yield
         finally:
@@ -105,7 +105,7 @@ class Recorder:
                 self.ledger.release(claim.held)
             if claim.busy:
                 log.debug("waiting for %d calls that are being made elsewhere", len(claim.busy))
-                self.allowance.check()
+                self.budget.check()
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             waiting = claim.busy
         return [answers[call_id] for call_id in ids]
@@ -148,14 +148,14 @@ class Recorder:
                 left -= len(group)
                 self._count_made(backend, [(held[i], answer) for i, answer in group])
                 if self.ledger.is_full:
-                    self.allowance.stop(disk_full_error(self.ledger.path, "the reserve for answers is in use"))
+                    self.budget.stop(disk_full_error(self.ledger.path, "the reserve for answers is in use"))
                 if not backend.is_remote:
-                    self.allowance.note_duration(time.monotonic() - began)
+                    self.budget.note_duration(time.monotonic() - began)
                     if left:
-                        self.allowance.check()
+                        self.budget.check()
                     began = time.monotonic()
             # Of an endpoint's calls those under way were waited for.
-            self.allowance.raise_stop()
+            self.budget.raise_stop()
             todo = again
 
     def _count_reused(self, calls: int) -> None:
@@ -182,7 +182,7 @@ class Recorder:
                 f"{bad} of {calls} calls to {backend.model} failed, the last with: {failed[-1].error}; "
                 "answered calls are saved, the same command goes on from them"
             )
-            self.allowance.stop(error)
+            self.budget.stop(error)
 
 
 def merge_responses(slots: PartialResponses, answer: CallResult) -> tuple[State, CallResult]:

@@ -33,14 +33,14 @@ class ChatAPI:
     is_remote = True
 
     def __init__(
-        self, name: str, url: str, model: str, key_name: str, terms: EndpointConfig, price_name: str | None = None
+        self, name: str, url: str, model: str, key_name: str, cfg: EndpointConfig, price_name: str | None = None
     ) -> None:
         """`url` ends in `/v1`; the key is read from the environment variable `key_name` at each call."""
         url = url.rstrip("/")
         self.model = name
         self.digest = url
         self.price_name = price_name
-        self.endpoint = Endpoint(name, url, model, key_name, terms)
+        self.endpoint = Endpoint(name, url, model, key_name, cfg)
         self._remote_model = model
         self._refused: set[str] = set()
         # OpenAI's newer models refuse `max_tokens`; other servers may not know its successor.
@@ -53,9 +53,9 @@ class ChatAPI:
 
     async def _ask(self, request: Request) -> CallResult:
         """The result of one call: at most n responses, or why there are none."""
-        allowance = self.endpoint.terms.allowance
+        budget = self.endpoint.cfg.budget
         estimate, most_tokens = token_bounds(request)
-        most_usd = allowance.prices.cost(self.price_name, *most_tokens)
+        most_usd = budget.prices.cost(self.price_name, *most_tokens)
         try:
             reply = await self._post(self.payload(request), estimate, most_usd)
         except Refused as refused:
@@ -64,10 +64,10 @@ class ChatAPI:
         try:
             answer = self.read(reply.body, request)
             tokens = answer.input_tokens, answer.output_tokens
-            cost = allowance.cost(self.price_name, *tokens)
+            cost = budget.cost(self.price_name, *tokens)
             self.endpoint.used(estimate, sum(tokens))
         finally:
-            allowance.settle(reply.most_usd, cost)
+            budget.settle(reply.most_usd, cost)
         whole = None if cost is None or reply.charged is None else cost + reply.charged
         return replace(answer, seconds=reply.seconds, cost_usd=whole)
 

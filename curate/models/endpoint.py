@@ -74,21 +74,21 @@ class Try:
 class Endpoint:
     """Runs calls to one address on an event loop of its own, for as many threads as want to."""
 
-    def __init__(self, name: str, url: str, model: str, key_name: str, terms: EndpointConfig) -> None:
-        self.terms = terms
+    def __init__(self, name: str, url: str, model: str, key_name: str, cfg: EndpointConfig) -> None:
+        self.cfg = cfg
         self._name = name
         self._url = url
         self._remote_model = model
         self._key_name = key_name
-        self._slots = ConcurrencyLimit(terms.concurrency)
+        self._slots = ConcurrencyLimit(cfg.concurrency)
         self._lock = threading.Lock()
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._was_reached = False
         self._answered_at = self._noted_at = time.monotonic()
         self._paused_until = 0.0
-        self._requests = TokenBucket(terms.requests_per_minute) if terms.requests_per_minute else None
-        self._tokens = TokenBucket(terms.tokens_per_minute) if terms.tokens_per_minute else None
+        self._requests = TokenBucket(cfg.requests_per_minute) if cfg.requests_per_minute else None
+        self._tokens = TokenBucket(cfg.tokens_per_minute) if cfg.tokens_per_minute else None
 
     def run(self, jobs: Mapping[int, Job]) -> Iterator[list[tuple[int, CallResult]]]:
         """Answers in the order in which they come, those that come together in one group.
@@ -111,7 +111,7 @@ class Endpoint:
                         if isinstance(error, KeyboardInterrupt):
                             raise
                         log.info("waiting for the calls in flight; Ctrl-C again leaves them")
-                        self.terms.allowance.stop(interrupt)
+                        self.cfg.budget.stop(interrupt)
                         error = interrupt
                         continue
                     while not done.empty():
@@ -119,7 +119,7 @@ class Endpoint:
                     taken = len(came)
                     left -= taken
                     if group := [(i, result) for i, result in came if isinstance(result, CallResult)]:
-                        self.terms.allowance.in_flight = self._slots.in_use
+                        self.cfg.budget.in_flight = self._slots.in_use
                         yield group
                     loop.call_soon_threadsafe(self._leave, taken)
                     taken = 0
@@ -158,7 +158,7 @@ class Endpoint:
     async def _open(self) -> None:
         # The slots bound the connections, and a slow start must not count as a slow answer.
         connections = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-        timeout = aiohttp.ClientTimeout(total=self.terms.timeout_s)
+        timeout = aiohttp.ClientTimeout(total=self.cfg.timeout_s)
         self._session = aiohttp.ClientSession(connector=connections, timeout=timeout)
         for rate in filter(None, (self._requests, self._tokens)):
             rate.open()
@@ -179,7 +179,7 @@ class Endpoint:
         await self._slots.enter()
         result: CallResult | BaseException
         try:
-            self.terms.allowance.check()
+            self.cfg.budget.check()
             result = await job()
         except ResponseError as error:
             cost = error.cost_usd if isinstance(error, CallFailed) else None
@@ -189,7 +189,7 @@ class Endpoint:
             raise
         except BaseException as error:
             # What stops this call stops the run: no other call begins from here on.
-            self.terms.allowance.stop(error)
+            self.cfg.budget.stop(error)
             result = error
         done.put((i, result))
 
@@ -212,13 +212,13 @@ class Endpoint:
                 if charged is not None:
                     raise
                 # What may have been charged is written down, although the run ends before another try.
-                self.terms.allowance.stop(stop)
+                self.cfg.budget.stop(stop)
                 raise CallFailed(f"{problem}; the run ended before another try", None) from stop
             began = time.monotonic()
             first_began = min(first_began, began)
-            wait_s = random.uniform(0, min(self.terms.longest_backoff_s, 0.5 * 2 ** min(attempt, 10)))
+            wait_s = random.uniform(0, min(self.cfg.longest_backoff_s, 0.5 * 2 ** min(attempt, 10)))
             # An endpoint that was there, and is gone or busy for a while, is no fault of the call.
-            is_patient = began - first_began < self.terms.patience_s
+            is_patient = began - first_began < self.cfg.patience_s
             tried = Try(None if most_usd != 0 else 0.0, is_last_chance=faults >= 2)
             found = None
             try:
@@ -227,9 +227,9 @@ class Endpoint:
                     return Reply(found, most_usd, time.monotonic() - began, charged)
             finally:
                 # A try that broke off after it was sent may have been charged: its reserve stays spent.
-                self.terms.allowance.note_duration(time.monotonic() - began)
+                self.cfg.budget.note_duration(time.monotonic() - began)
                 if found is None:
-                    self.terms.allowance.settle(most_usd, tried.cost)
+                    self.cfg.budget.settle(most_usd, tried.cost)
                     charged = None if tried.cost is None else charged
             problem = tried.problem
             self._note(problem)
@@ -259,7 +259,7 @@ class Endpoint:
                 tried.problem = found
         except TimeoutError:
             self._slots.overloaded(began)
-            tried.problem = f"no answer within {self.terms.timeout_s:g} s"
+            tried.problem = f"no answer within {self.cfg.timeout_s:g} s"
         except aiohttp.ClientConnectorError as error:
             tried.cost = 0.0
             tried.problem = f"cannot connect to {self._url} ({connection_problem(error)})"
@@ -305,7 +305,7 @@ class Endpoint:
 
     async def _admitted(self, tokens: int, most_usd: float | None) -> None:
         """Wait out a pause, the limits a minute and reserves of others."""
-        allowance = self.terms.allowance
+        budget = self.cfg.budget
         if self._requests:
             await self._unless_stopped(self._requests.take(1))
         if self._tokens:
@@ -313,10 +313,10 @@ class Endpoint:
         while (wait_s := self._paused_until - time.monotonic()) > 0:
             await self._sleep(wait_s)
         # Last, for much may have happened in the meantime.
-        allowance.check()
-        while not allowance.reserve(most_usd):
+        budget.check()
+        while not budget.reserve(most_usd):
             await self._sleep(0.05)
-            allowance.check()
+            budget.check()
 
     def used(self, estimate: int, tokens: int) -> None:
         """A call for which `estimate` tokens were set aside took `tokens`."""
@@ -332,7 +332,7 @@ class Endpoint:
         task = asyncio.create_task(waiting)
         try:
             while not (await asyncio.wait([task], timeout=0.5))[0]:
-                self.terms.allowance.check()
+                self.cfg.budget.check()
         finally:
             task.cancel()
 

@@ -52,11 +52,11 @@ class PairJudgeAPI(ChatAPI):
         return read_verdict(answer, read_letter) if odds is None else replace(answer, values=(odds,))
 
 
-def managed_pair_judge(name: str, model: str, data: Path, terms: EndpointConfig) -> Backend:
+def managed_pair_judge(name: str, model: str, data: Path, cfg: EndpointConfig) -> Backend:
     """`judge-pairs:vllm:MODEL`, on a server of ours."""
     from curate.models.vllm.server import start_managed
 
-    return start_managed(PairJudgeAPI, name, model, data, terms, "generate")
+    return start_managed(PairJudgeAPI, name, model, data, cfg, "generate")
 
 
 def read_verdict(answer: CallResult, read: Callable[[str], float]) -> CallResult:

@@ -24,7 +24,7 @@ class EndpointConfig:
     """Longest wait between two tries of a call, unless the endpoint asks for a longer one."""
     patience_s: float = 600.0
     """How long an endpoint that was there before may be gone, or say that it is busy, before a call fails."""
-    allowance: Budget = field(default_factory=Budget)
+    budget: Budget = field(default_factory=Budget)
 
 
 class ConcurrencyLimit:

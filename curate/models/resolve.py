@@ -92,7 +92,7 @@ class Served:
 ModelRef = Remote | Local | Served
 
 
-def resolve_generator(name: str, data: Path, terms: EndpointConfig | None = None) -> LazyModel:
+def resolve_generator(name: str, data: Path, cfg: EndpointConfig | None = None) -> LazyModel:
     """The generator called `name`; without a name the newest SFT run, else `smollm2`. `OWNER/NAME` is a hub model.
 
     Raises UserError for a name that is none, with the nearest that is.
@@ -103,24 +103,24 @@ def resolve_generator(name: str, data: Path, terms: EndpointConfig | None = None
     found = find_model(name, data)
 
     def load() -> Backend:
-        return load_generator(found, data, terms or EndpointConfig())
+        return load_generator(found, data, cfg or EndpointConfig())
 
     return LazyModel(found.name, found.digest, load, found.is_remote, found.price_name)
 
 
 def resolve_scorer(
-    name: str, data: Path | None = None, terms: EndpointConfig | None = None, rubric: str = "helpful"
+    name: str, data: Path | None = None, cfg: EndpointConfig | None = None, rubric: str = "helpful"
 ) -> LazyModel:
     """The scorer called `name`; `rubric` is what a judge judges by, and `data` is where a run is looked for.
 
     Raises UserError for a name that is none, with the nearest that is.
     """
     prefix, _, rest = name.partition(":")
-    data, terms = data or default_data(), terms or EndpointConfig()
+    data, cfg = data or default_data(), cfg or EndpointConfig()
     if prefix in SCORERS and rest:
-        return SCORERS[prefix](name, data, terms)
+        return SCORERS[prefix](name, data, cfg)
     if prefix in JUDGES and rest:
-        return JUDGES[prefix](name, data, terms, read_rubric(rubric))
+        return JUDGES[prefix](name, data, cfg, read_rubric(rubric))
     if name in HEADS:
         return head_scorer(name, head_folder(name))
     if (Path(name) / HEAD_FILE).is_file():
@@ -168,25 +168,25 @@ GENERATORS: dict[str, Callable[[str, Path], ModelRef]] = {
 }
 
 
-def load_generator(found: ModelRef, data: Path, terms: EndpointConfig) -> Backend:
+def load_generator(found: ModelRef, data: Path, cfg: EndpointConfig) -> Backend:
     """The backend that writes responses."""
     match found:
         case Remote():
             from curate.models.chat_api import ChatAPI
 
             found.require_key()
-            return ChatAPI(found.name, found.url, found.model, found.key_name, terms, found.price_name)
+            return ChatAPI(found.name, found.url, found.model, found.key_name, cfg, found.price_name)
         case Served():
             from curate.models.vllm.server import managed_generator
 
-            return managed_generator(found.name, found.model, data, terms)
+            return managed_generator(found.name, found.model, data, cfg)
         case Local():
             from curate.models.hf_generator import HFGenerator
 
             return HFGenerator(found.name, found.digest, found.folder, found.adapter)
 
 
-def nim_scorer(name: str, data: Path, terms: EndpointConfig) -> LazyModel:
+def nim_scorer(name: str, data: Path, cfg: EndpointConfig) -> LazyModel:
     """`nim:MODEL`. Its scores are comparable only between responses to one prompt, says its model card."""
     from_nim = at_nim(name)
 
@@ -194,12 +194,12 @@ def nim_scorer(name: str, data: Path, terms: EndpointConfig) -> LazyModel:
         from curate.models.reward_api import RewardAPI
 
         from_nim.require_key()
-        return RewardAPI(name, from_nim.url, from_nim.model, from_nim.key_name, terms, from_nim.price_name)
+        return RewardAPI(name, from_nim.url, from_nim.model, from_nim.key_name, cfg, from_nim.price_name)
 
     return LazyModel(name, from_nim.digest, load, from_nim.is_remote, from_nim.price_name)
 
 
-def classify_scorer(name: str, data: Path, terms: EndpointConfig) -> LazyModel:
+def classify_scorer(name: str, data: Path, cfg: EndpointConfig) -> LazyModel:
     """`classify:URL#MODEL` or `pooling:URL#MODEL`, a reward model on somebody's vLLM server."""
     there = at_server(name)
 
@@ -207,24 +207,24 @@ def classify_scorer(name: str, data: Path, terms: EndpointConfig) -> LazyModel:
         from curate.models.classify_api import ClassifyAPI, PoolingAPI
 
         api = PoolingAPI if name.startswith("pooling:") else ClassifyAPI
-        return api(there.name, there.url, there.model, there.key_name, terms, there.price_name)
+        return api(there.name, there.url, there.model, there.key_name, cfg, there.price_name)
 
     return LazyModel(there.name, there.digest, load, there.is_remote, there.price_name)
 
 
-def vllm_scorer(name: str, data: Path, terms: EndpointConfig) -> LazyModel:
+def vllm_scorer(name: str, data: Path, cfg: EndpointConfig) -> LazyModel:
     """`vllm:MODEL`, a reward model on a server of ours."""
     served = vllm_generator(name, data)
 
     def load() -> Backend:
         from curate.models.vllm.server import managed_scorer
 
-        return managed_scorer(name, served.model, data, terms)
+        return managed_scorer(name, served.model, data, cfg)
 
     return LazyModel(name, served.digest, load, served.is_remote)
 
 
-def reward_model(name: str, data: Path, terms: EndpointConfig) -> LazyModel:
+def reward_model(name: str, data: Path, cfg: EndpointConfig) -> LazyModel:
     """`hf:PATH_OR_ID` as a scorer, or `first-token:PATH_OR_ID`."""
     prefix, _, place = name.partition(":")
     weights = local_generator(f"hf:{place}", data)
@@ -260,7 +260,7 @@ SCORERS: dict[str, Callable[[str, Path, EndpointConfig], LazyModel]] = {
 }
 
 
-def judge_scorer(name: str, data: Path, terms: EndpointConfig, rubric: str) -> LazyModel:
+def judge_scorer(name: str, data: Path, cfg: EndpointConfig, rubric: str) -> LazyModel:
     """`judge:GENERATOR`: a score from 1 to 10 for each response by itself."""
     prefix, _, generator = name.partition(":")
     found = find_model(generator, data)
@@ -269,13 +269,13 @@ def judge_scorer(name: str, data: Path, terms: EndpointConfig, rubric: str) -> L
     def load() -> Backend:
         from curate.models.judge import Judge
 
-        return Judge(name, found.digest, load_generator(found, data, terms))
+        return Judge(name, found.digest, load_generator(found, data, cfg))
 
     together = judge_digest(found, score_request(rubric, [], ""))
     return LazyModel(name, together, load, found.is_remote, found.price_name, True, "response", rubric)
 
 
-def pair_judge_scorer(name: str, data: Path, terms: EndpointConfig, rubric: str) -> LazyModel:
+def pair_judge_scorer(name: str, data: Path, cfg: EndpointConfig, rubric: str) -> LazyModel:
     """`judge-pairs:GENERATOR`: how likely the first of two responses is the better one."""
     prefix, _, generator = name.partition(":")
     found = find_model(generator, data)
@@ -287,11 +287,11 @@ def pair_judge_scorer(name: str, data: Path, terms: EndpointConfig, rubric: str)
                 from curate.models.judge import PairJudgeAPI
 
                 found.require_key()
-                return PairJudgeAPI(name, found.url, found.model, found.key_name, terms, found.price_name)
+                return PairJudgeAPI(name, found.url, found.model, found.key_name, cfg, found.price_name)
             case Served():
                 from curate.models.judge import managed_pair_judge
 
-                return managed_pair_judge(name, found.model, data, terms)
+                return managed_pair_judge(name, found.model, data, cfg)
             case Local():
                 from curate.models.hf_scorer import LetterJudge
 

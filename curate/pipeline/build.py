@@ -117,7 +117,7 @@ def build(cfg: BuildConfig) -> Built:
     name = build_name(cfg, workspace)
     rows = source_rows(cfg)
     endpoints = endpoint_config(cfg, Prices.load(cfg.prices, workspace.prices))
-    with open_session(cfg.data, endpoints.allowance, cfg.max_failed_share) as session:
+    with open_session(cfg.data, endpoints.budget, cfg.max_failed_share) as session:
         models = resolve_models(cfg, endpoints, session)
 
         def make(num_rows: int | None) -> dict[StageName, Table]:
@@ -136,7 +136,7 @@ def build(cfg: BuildConfig) -> Built:
         # A call that failed in one round and was made again in the next counts twice among those made.
         reused_calls=max(0, sum(table.calls for table in tables.values()) - made.calls),
         repeated_calls=made.repeated_calls,
-        cost_usd=None if endpoints.allowance.unpriced_calls else endpoints.allowance.spent_usd,
+        cost_usd=None if endpoints.budget.unpriced_calls else endpoints.budget.spent_usd,
         seconds=time.monotonic() - started,
     )
     workspace.save_build(record_of(built))
@@ -151,7 +151,7 @@ def build(cfg: BuildConfig) -> Built:
 def endpoint_config(cfg: BuildConfig, prices: Prices) -> EndpointConfig:
     """Limits, prices and spend cap of the endpoints of this run."""
     budget = Budget(cfg.budget, cfg.max_hours, prices)
-    return EndpointConfig(cfg.concurrency, cfg.requests_per_minute, cfg.tokens_per_minute, allowance=budget)
+    return EndpointConfig(cfg.concurrency, cfg.requests_per_minute, cfg.tokens_per_minute, budget=budget)
 
 
 def resolve_models(cfg: BuildConfig, endpoints: EndpointConfig, session: Session) -> Models:
@@ -166,7 +166,7 @@ def resolve_models(cfg: BuildConfig, endpoints: EndpointConfig, session: Session
     if scorer:
         refuse_scores(cfg, scorer.model, scorer.compares_across_prompts)
     for model in (generator, scorer):
-        if cfg.budget is not None and model and endpoints.allowance.prices.cost(model.price_name, 1, 1) is None:
+        if cfg.budget is not None and model and endpoints.budget.prices.cost(model.price_name, 1, 1) is None:
             raise UserError(
                 f"--budget needs the price of {model.price_name}, which is unknown; put it into a file for --prices:"
                 f' [models."{model.price_name}"] with input and output in USD per million tokens'

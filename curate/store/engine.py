@@ -16,8 +16,8 @@ Result = TypeVar("Result")
 class Work(Generic[Result]):
     """One call of `make` in a thread of its own."""
 
-    def __init__(self, make: Callable[[int], Result], index: int, allowance: Budget) -> None:
-        self._make, self._index, self._allowance = make, index, allowance
+    def __init__(self, make: Callable[[int], Result], index: int, budget: Budget) -> None:
+        self._make, self._index, self._budget = make, index, budget
         self._results: list[Result] = []
         self._error: BaseException | None = None
         # Not the end of the thread: a join that Ctrl-C breaks off takes the thread for ended (CPython 3.11).
@@ -30,7 +30,7 @@ class Work(Generic[Result]):
             self._results.append(self._make(self._index))
         except BaseException as error:
             self._error = error
-            self._allowance.stop(error)
+            self._budget.stop(error)
         finally:
             self._is_done.set()
 
@@ -47,7 +47,7 @@ class Work(Generic[Result]):
 
 
 def run_in_order(
-    make: Callable[[int], Result], count: int, at_once: int, allowance: Budget
+    make: Callable[[int], Result], count: int, at_once: int, budget: Budget
 ) -> Generator[Result, None, None]:
     """`make(0)`, `make(1)` ... with up to `at_once` of them under way.
 
@@ -62,13 +62,13 @@ def run_in_order(
     try:
         for _ in range(count):
             while begun < count and len(running) < at_once:
-                running.append(Work(make, begun, allowance))
+                running.append(Work(make, begun, budget))
                 begun += 1
             result = running[0].result()
             running.popleft()
             yield result
     except BaseException as error:
-        allowance.stop(error)
+        budget.stop(error)
         if isinstance(error, KeyboardInterrupt):
             log.info("waiting for the calls in flight; Ctrl-C again leaves them")
         for work in running:

@@ -199,7 +199,7 @@ class Store:
 
         is_remote = any(tool.is_remote for tool in tools.values() if isinstance(tool, Backend))
         at_once = PARTS_AT_ONCE if is_remote else 1
-        with closing(run_in_order(make, len(sizes), at_once, self._recorder.allowance)) as in_turn:
+        with closing(run_in_order(make, len(sizes), at_once, self._recorder.budget)) as in_turn:
             for size, made in zip(sizes, in_turn, strict=True):
                 yield made
                 if made:

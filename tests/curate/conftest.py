@@ -39,18 +39,18 @@ class Runs:
         *,
         n: int = 1,
         max_failed_share: float = 1.0,
-        allowance: Budget | None = None,
+        budget: Budget | None = None,
         price_name: str | None = None,
         longest_backoff_s: float = 0.01,
         **terms: float,
     ) -> dict[str, CallResult]:
         """Text -> what it was answered."""
-        allowance = allowance or Budget()
-        agreed = EndpointConfig(longest_backoff_s=longest_backoff_s, allowance=allowance, **terms)
+        budget = budget or Budget()
+        agreed = EndpointConfig(longest_backoff_s=longest_backoff_s, budget=budget, **terms)
         api = ChatAPI("test", server.url, "tiny", "PAIRWRIGHT_API_KEY", agreed, price_name)
         sampling = {"temperature": 0.7, "max_tokens": 16}
         with Ledger(self.ledger) as ledger:
-            recorder = Recorder(ledger, allowance, max_failed_share)
+            recorder = Recorder(ledger, budget, max_failed_share)
             self.tally = recorder.tally
             found = recorder.ask(api, [Request("generate", user(text), n=n, sampling=sampling) for text in texts])
         return dict(zip(texts, found, strict=True))

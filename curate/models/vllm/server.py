@@ -209,23 +209,23 @@ SERVERS: list[VLLMServer] = []
 """Those that this process has started and not yet stopped."""
 
 
-def managed_generator(name: str, model: str, data: Path, terms: EndpointConfig) -> Backend:
+def managed_generator(name: str, model: str, data: Path, cfg: EndpointConfig) -> Backend:
     """`vllm:MODEL`, served: a hub id, a folder, `smollm2` or a run. The server is started, or used again."""
-    return start_managed(ChatAPI, name, model, data, terms)
+    return start_managed(ChatAPI, name, model, data, cfg)
 
 
-def managed_scorer(name: str, model: str, data: Path, terms: EndpointConfig) -> Backend:
+def managed_scorer(name: str, model: str, data: Path, cfg: EndpointConfig) -> Backend:
     """`vllm:MODEL` for a reward model with a head that classifies."""
-    return start_managed(ClassifyAPI, name, model, data, terms, "classify")
+    return start_managed(ClassifyAPI, name, model, data, cfg, "classify")
 
 
 def start_managed(
-    api: type[ChatAPI], name: str, model: str, data: Path, terms: EndpointConfig, task: Task = "generate"
+    api: type[ChatAPI], name: str, model: str, data: Path, cfg: EndpointConfig, task: Task = "generate"
 ) -> ManagedModel:
     """A model on a server of ours, asked as `api` asks."""
     weights = find_weights(model, data)
     server = find_or_start_server(weights, task, data)
-    waits = replace(terms, timeout_s=max(terms.timeout_s, TIMEOUT_S), patience_s=PATIENCE_S)
+    waits = replace(cfg, timeout_s=max(cfg.timeout_s, TIMEOUT_S), patience_s=PATIENCE_S)
     return ManagedModel(api(name, server.url, weights.name, KEY_NAME, waits), server)
 
 

@@ -94,7 +94,7 @@ def forecast(cfg: BuildConfig) -> Forecast:
     wanted = wanted_config(cfg, cfg.num_pairs) if cfg.num_pairs else None
     prices = Prices.load(cfg.prices, Workspace(cfg.data).prices)
     endpoints = endpoint_config(cfg, prices)
-    with open_session(cfg.data, endpoints.allowance, cfg.max_failed_share) as session:
+    with open_session(cfg.data, endpoints.budget, cfg.max_failed_share) as session:
         models = resolve_models(cfg, endpoints, session)
         few = replace(rows, num_rows=min(cfg.pilot, most_prompts(cfg) or cfg.pilot))
         pilot, accepted = 0, dict[str | None, int]()

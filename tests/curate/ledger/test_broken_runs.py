@@ -33,14 +33,14 @@ PROGRAM = """
 
     def main(_):
         show_notes("curate")
-        allowance = Budget()
-        api = ChatAPI("test", {url!r}, "tiny", "PAIRWRIGHT_API_KEY", EndpointConfig(concurrency=3, allowance=allowance))
+        budget = Budget()
+        api = ChatAPI("test", {url!r}, "tiny", "PAIRWRIGHT_API_KEY", EndpointConfig(concurrency=3, budget=budget))
         sampling = {{"temperature": 0.7, "max_tokens": 16}}
         requests = [Request("generate", user(text), n={n}, sampling=sampling) for text in {texts!r}]
         with Ledger(Path({ledger!r})) as ledger:
-            recorder = Recorder(ledger, allowance)
+            recorder = Recorder(ledger, budget)
             parts = [requests[i :: {parts}] for i in range({parts})]
-            list(run_in_order(lambda i: recorder.for_part().ask(api, parts[i]), {parts}, {parts}, allowance))
+            list(run_in_order(lambda i: recorder.for_part().ask(api, parts[i]), {parts}, {parts}, budget))
 
     sys.exit(run_command(main, None))
 """

@@ -43,12 +43,12 @@ PROGRAM = """
 
     def main(_):
         threading.Thread(target=fill, daemon=True).start()
-        allowance = Budget()
-        api = ChatAPI("test", {url!r}, "tiny", "PAIRWRIGHT_API_KEY", EndpointConfig(concurrency=3, allowance=allowance))
+        budget = Budget()
+        api = ChatAPI("test", {url!r}, "tiny", "PAIRWRIGHT_API_KEY", EndpointConfig(concurrency=3, budget=budget))
         sampling = {{"temperature": 0.7, "max_tokens": 16}}
         requests = [Request("generate", user(text), sampling=sampling) for text in {texts!r}]
         with Ledger(ledger) as opened:
-            Recorder(opened, allowance).ask(api, requests)
+            Recorder(opened, budget).ask(api, requests)
 
     sys.exit(run_command(main, None))
 """

@@ -258,7 +258,7 @@ def test_the_share_of_failures_that_stops_a_run_is_given(tmp_path):
 
 def test_an_endpoint_that_fails_less_often_than_it_has_slots_stops_the_run_all_the_same(endpoint, recorder):
     server = endpoint(lambda body: (400, {"error": {"message": "no"}}))
-    api = ChatAPI("test", server.url, "tiny", "PAIRWRIGHT_API_KEY", EndpointConfig(allowance=recorder.allowance))
+    api = ChatAPI("test", server.url, "tiny", "PAIRWRIGHT_API_KEY", EndpointConfig(budget=recorder.budget))
 
     with pytest.raises(UserError, match=r"(\d+) of \1 calls to test failed, the last with: HTTP 400: no"):
         recorder.ask(api, [ask(str(i)) for i in range(10)])

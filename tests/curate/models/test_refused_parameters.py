@@ -1,4 +1,4 @@
-"""The terms of a run, as the server sees them kept: calls in flight, requests a minute, budget and hours."""
+"""The limits of a run, as the server sees them kept: calls in flight, requests a minute, budget and hours."""
 
 import asyncio
 import time
@@ -104,13 +104,13 @@ def test_what_is_charged_never_exceeds_the_budget_and_the_next_run_goes_on(serve
     recorded = 0
     for _ in range(10):
         server.calls.clear()
-        allowance = Budget(budget_usd=0.05, prices=PerToken())
+        budget = Budget(budget_usd=0.05, prices=PerToken())
         try:
-            runs.ask(server, texts, allowance=allowance, price_name="tiny", concurrency=8)
+            runs.ask(server, texts, budget=budget, price_name="tiny", concurrency=8)
         except CapReached as stopped:
             assert "--budget 0.05" in str(stopped)
         assert len(server.calls) * CHARGED <= 0.05
-        assert allowance.spent_usd == pytest.approx(len(server.calls) * CHARGED)
+        assert budget.spent_usd == pytest.approx(len(server.calls) * CHARGED)
         recorded += len(server.calls)
         assert len(runs.in_state("answered")) == recorded
         if recorded == len(texts):
@@ -123,34 +123,34 @@ def test_what_is_charged_never_exceeds_the_budget_and_the_next_run_goes_on(serve
 
 def test_a_call_that_timed_out_counts_as_charged_in_full(server, runs):
     server.act = lambda call: hangs if call.number == 0 else answers
-    allowance = Budget(budget_usd=1.0, prices=PerToken())
+    budget = Budget(budget_usd=1.0, prices=PerToken())
 
-    found = runs.ask(server, ["a"], allowance=allowance, price_name="tiny", timeout_s=0.5)
+    found = runs.ask(server, ["a"], budget=budget, price_name="tiny", timeout_s=0.5)
 
     assert found["a"].responses[0].text == "A"
-    assert allowance.spent_usd >= CHARGED + 16e-3
-    assert allowance.unpriced_calls >= 1
+    assert budget.spent_usd >= CHARGED + 16e-3
+    assert budget.unpriced_calls >= 1
     with Ledger(runs.ledger) as ledger:
         assert ledger.read("SELECT cost_usd FROM calls") == [(None,)]
 
 
 def test_errors_of_the_endpoint_are_not_counted_as_charged(server, runs):
     server.act = lambda call: fails(500) if call.number < 3 else answers
-    allowance = Budget(budget_usd=1.0, prices=PerToken())
+    budget = Budget(budget_usd=1.0, prices=PerToken())
 
-    runs.ask(server, ["a"], allowance=allowance, price_name="tiny")
+    runs.ask(server, ["a"], budget=budget, price_name="tiny")
 
-    assert allowance.spent_usd == pytest.approx(CHARGED)
+    assert budget.spent_usd == pytest.approx(CHARGED)
     with Ledger(runs.ledger) as ledger:
         assert ledger.read("SELECT cost_usd FROM calls") == [(pytest.approx(CHARGED),)]
 
 
 def test_a_call_that_keeps_timing_out_stops_at_the_budget(server, runs):
     server.act = lambda call: hangs
-    allowance = Budget(budget_usd=0.04, prices=PerToken())
+    budget = Budget(budget_usd=0.04, prices=PerToken())
 
     with pytest.raises(CapReached, match="--budget"):
-        runs.ask(server, ["a"], allowance=allowance, price_name="tiny", timeout_s=0.1)
+        runs.ask(server, ["a"], budget=budget, price_name="tiny", timeout_s=0.1)
 
     # each may have cost up to 16 mills and a little: two fit into 40
     assert len(server.calls) == 2
@@ -169,7 +169,7 @@ def test_no_call_begins_that_could_end_after_max_hours(server, runs):
     began = time.monotonic()
 
     with pytest.raises(CapReached, match="--max-hours"):
-        runs.ask(server, ["a", "b", "c", "d", "e"], allowance=Budget(max_hours=1.5 / 3600), concurrency=1)
+        runs.ask(server, ["a", "b", "c", "d", "e"], budget=Budget(max_hours=1.5 / 3600), concurrency=1)
 
     assert 1 <= len(server.calls) <= 2
     assert all(call.at - began < 1.5 for call in server.calls)
@@ -184,7 +184,7 @@ def test_no_call_begins_that_could_end_after_max_hours(server, runs):
 def test_waiting_for_the_limit_a_minute_counts_towards_max_hours(server, runs):
     with pytest.raises(CapReached, match="--max-hours"):
         # the second call would begin after a minute
-        runs.ask(server, ["a", "b"], allowance=Budget(max_hours=1.5 / 3600), requests_per_minute=1)
+        runs.ask(server, ["a", "b"], budget=Budget(max_hours=1.5 / 3600), requests_per_minute=1)
 
     assert server.texts == ["a"]
     assert runs.states() == {"a": "answered"}
@@ -224,8 +224,8 @@ def test_a_pause_holds_for_calls_that_were_waiting_in_the_rate_limit(server, run
 
 def test_time_spent_waiting_for_the_rate_is_no_length_of_a_call(server, runs):
     # At 10 a second 22 calls take 1.2 s after the first 10; a call as long as that would not fit any more.
-    allowance = Budget(max_hours=2.2 / 3600)
-    found = runs.ask(server, [str(i) for i in range(22)], requests_per_minute=600, allowance=allowance)
+    budget = Budget(max_hours=2.2 / 3600)
+    found = runs.ask(server, [str(i) for i in range(22)], requests_per_minute=600, budget=budget)
 
     assert len(found) == 22
 
@@ -233,8 +233,8 @@ def test_time_spent_waiting_for_the_rate_is_no_length_of_a_call(server, runs):
 def test_a_call_that_broke_off_at_a_free_server_cost_nothing(server, runs):
     met = []
     server.act = lambda call: answers if met else met.append(call) or hangs
-    allowance = Budget()
+    budget = Budget()
 
-    runs.ask(server, ["a"], timeout_s=0.3, allowance=allowance)
+    runs.ask(server, ["a"], timeout_s=0.3, budget=budget)
 
-    assert (allowance.spent_usd, allowance.unpriced_calls) == (0.0, 0)
+    assert (budget.spent_usd, budget.unpriced_calls) == (0.0, 0)

@@ -33,7 +33,7 @@ def test_so_many_are_under_way_at_once_and_no_more():
 
 
 def test_an_error_stops_the_rest_which_is_waited_for():
-    allowance, finished, begun = Budget(), [], threading.Event()
+    budget, finished, begun = Budget(), [], threading.Event()
 
     def make(i):
         if i == 0:
@@ -42,10 +42,10 @@ def test_an_error_stops_the_rest_which_is_waited_for():
         begun.set()
         with pytest.raises(UserError):
             while True:
-                allowance.raise_stop()
+                budget.raise_stop()
         finished.append(i)
 
     with pytest.raises(UserError, match="no more"):
-        list(run_in_order(make, 10, 3, allowance))
+        list(run_in_order(make, 10, 3, budget))
 
     assert sorted(finished) == [1, 2]

@@ -180,13 +180,13 @@ def test_paid_answers_are_recorded_where_the_part_before_them_cannot_be_written(
 
     server, part_of = endpoint(answer), {}
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        allowance = Budget()
-        recorder = Recorder(ledger, allowance)
+        budget = Budget()
+        recorder = Recorder(ledger, budget)
         store = Store(tmp_path, recorder)
         source = store.read(StageName.READ_PROMPTS, count_up, CountConfig(parts=3), writes=Prompt)
         source_ids = [source.part(i)["prompt_id"][0] for i in range(3)]
         (tmp_path / StageName.SAMPLE_RESPONSES).write_text("in the way")
-        model = ChatAPI("test", server.url, "tiny", "PAIRWRIGHT_API_KEY", EndpointConfig(allowance=allowance))
+        model = ChatAPI("test", server.url, "tiny", "PAIRWRIGHT_API_KEY", EndpointConfig(budget=budget))
 
         with pytest.raises(UserError, match="cannot write"):
             store.map(
