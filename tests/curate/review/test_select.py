@@ -86,7 +86,7 @@ def by_sampler(asked: pl.DataFrame) -> dict[str, int]:
 def test_a_batch_has_its_shares_and_is_saved(data):
     asked = chosen(data)
 
-    assert by_sampler(asked) == {"random_share": 20, "suspicious": 20, "diverse": 10}
+    assert by_sampler(asked) == {"random": 20, "suspicious": 20, "diverse": 10}
     assert asked.equals(read_asked(data, "scored"))
     assert asked["is_overlap"].sum() == 5
     review = read_review(data, "scored")
@@ -158,7 +158,7 @@ def test_when_all_that_is_left_is_asked_the_audit_is_of_all(data):
     asked = chosen(data, records=100)
 
     assert asked.height == 300
-    assert by_sampler(asked) == {"random_share": 300}
+    assert by_sampler(asked) == {"random": 300}
     assert set(asked["probability"]) == {1.0}
 
 
@@ -191,7 +191,7 @@ def test_when_all_were_asked_for_other_reasons_the_audit_is_of_all_without_a_new
 
     asked = chosen(tmp_path)
 
-    assert (asked.height, by_sampler(asked)) == (12, {"random_share": 12})
+    assert (asked.height, by_sampler(asked)) == (12, {"random": 12})
     assert asked.equals(read_asked(tmp_path, "scored"))
     assert [stratum.drawn for stratum in read_review(tmp_path, "scored").strata] == [12]
 
@@ -232,7 +232,7 @@ def test_pairs_without_any_score_are_one_band(tmp_path):
 
     asked = chosen(tmp_path, records=20)
 
-    assert by_sampler(asked) == {"random_share": 8, "suspicious": 8, "diverse": 4}
+    assert by_sampler(asked) == {"random": 8, "suspicious": 8, "diverse": 4}
     assert set(asked["band"]) == {"none"}
 
 
@@ -326,7 +326,7 @@ def test_another_seed_draws_and_shows_otherwise(made, tmp_path):
 def test_a_mix_is_reviewed_by_the_builds_of_its_rows(data):
     asked = chosen(data, "v1")
 
-    assert by_sampler(asked) == {"random_share": 20, "suspicious": 20, "diverse": 10}
+    assert by_sampler(asked) == {"random": 20, "suspicious": 20, "diverse": 10}
     assert set(asked["source"]) == {"scored"}
     assert read_review(data, "v1").kind == "mix"
 
@@ -352,7 +352,7 @@ def test_learning_takes_prompts_that_are_unlike_each_other(tmp_path):
     asked = chosen(tmp_path, records=6, random_share=0.0, diverse_share=1.0)
 
     # Half of them are of small margin, all on roses; they are fewer than the pool, so that the pool is these.
-    assert by_sampler(asked) == {"diverse_share": 6}
+    assert by_sampler(asked) == {"diverse": 6}
     assert asked["messages"].list.get(0).struct.field("content").n_unique() == 6
 
 
@@ -463,7 +463,7 @@ def test_known_answers_come_on_top_and_look_like_the_others(data, tmp_path):
 
     asked = chosen(data, gold=Path(gold))
 
-    assert by_sampler(asked) == {"random_share": 20, "suspicious": 20, "diverse": 10, "gold": 10}
+    assert by_sampler(asked) == {"random": 20, "suspicious": 20, "diverse": 10, "gold": 10}
     known = asked.filter(sampler="gold")
     assert set(known["source"]) == {"gold"} and set(known["band"]) == {"none"} and set(known["probability"]) == {1.0}
     assert known["record_id"].str.contains("^[0-9a-f]{16}$").all()
