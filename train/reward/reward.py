@@ -69,7 +69,8 @@ class FittedHead:
 
     def lines(self) -> list[str]:
         """The same for people to read."""
-        lines = [f"{self.name}: {self.train_pairs} training pairs, head in {self.folder}"]
+        pairs = f"{self.train_pairs:,} training and {self.heldout_pairs:,} held-out pairs"
+        lines = [f"{self.name}: {pairs}, head in {self.folder}"]
         for dataset, (share, low, high) in self.accuracy.items():
             longer = self.longer_wins[dataset][0]
             lines.append(
