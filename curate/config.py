@@ -68,15 +68,15 @@ def requirement(config: type[Config], name: str, problem: str) -> str:
     if problem.endswith(("_type", "_parsing")):
         return f"must be {getattr(kind, '__name__', kind)}"
     limits = {
-        name: end
+        name: end if isinstance(end, int) else f"{end:g}"
         for limit in annotations(get_type_hints(config, include_extras=True)[name])
         for name in ("ge", "gt", "le", "lt")
         if (end := getattr(limit, name, None)) is not None
     }
     if {"ge", "le"} <= limits.keys():
-        return f"is outside {limits['ge']:g} to {limits['le']:g}"
+        return f"is outside {limits['ge']} to {limits['le']}"
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "under"}
-    return f"must be {' and '.join(f'{words[name]} {end:g}' for name, end in limits.items()) or 'a finite number'}"
+    return f"must be {' and '.join(f'{words[name]} {end}' for name, end in limits.items()) or 'a finite number'}"
 
 
 def annotations(hint: Any) -> Iterator[Any]:

@@ -92,7 +92,7 @@ def test_a_conversation_of_several_turns_is_learned_in_one_row(tmp_path, tiny_ll
         (["dpo"], "no mix in"),
         (["dpo", "--mix", "v2"], "no mix 'v2'"),
         (["dpo", "--mix", "v1", "--policy", "sft"], "no run or model 'sft'"),
-        (["dpo", "--mix", "v1", "--beta", "0"], "--beta 0.0 must be at least"),
+        (["dpo", "--mix", "v1", "--beta", "0"], "--beta 0 must be above 0"),
         (["dpo", "--mix", "v1", "--epochs", "0"], "--epochs 0 must be at least 1"),
         (["dpo", "--mix", "v1", "--device", "cuda"], "names a GPU"),
         (["dpo", "--mix", "v1", "--base", "BASE", "--name", "a/b"], "run name 'a/b' must be"),
@@ -103,7 +103,7 @@ def test_a_conversation_of_several_turns_is_learned_in_one_row(tmp_path, tiny_ll
         (["sft"], "no mix in"),
         (["sft", "--dataset", "missing.jsonl"], "no file missing.jsonl"),
         (["sft", "--dataset", "a.jsonl", "--mix", "v1"], "give one of them"),
-        (["sft", "--mix", "v1", "--lr", "nan"], "--lr nan must be"),
+        (["sft", "--mix", "v1", "--lr", "nan"], "--lr nan is outside 0 to 1"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(flags, sentence, make_mix, few_pairs, tiny_llama, tmp_path, capsys):
