@@ -1,4 +1,4 @@
-"""How much arithmetic a DPO step is, from the real lengths, and how fast this machine multiplies matrices."""
+"""Count the arithmetic of a DPO step from the real lengths, and measure how fast this machine multiplies matrices."""
 
 import statistics
 import time

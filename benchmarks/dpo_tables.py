@@ -1,4 +1,4 @@
-"""What `dpo.py` prints: a table a part, and the last line."""
+"""Print the tables of `dpo.py`, one a part, and its last line."""
 
 import argparse
 import math

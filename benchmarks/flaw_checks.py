@@ -1,4 +1,4 @@
-"""How often each flaw check fires on its flaw, on the other flaws, and on good responses.
+"""Measure how often each flaw check fires on its flaw, on the other flaws, and on good responses.
 
 Three sets of pairs, all without a call to a model:
 
@@ -182,7 +182,7 @@ def kept_share(pairs: Sequence[PlantedPair], asked: WrittenFlaw) -> float | None
     return sum(kept) / len(kept) if kept else None
 
 
-def counted(pairs: Sequence[PlantedPair]) -> dict[str, int]:
+def count_demands(pairs: Sequence[PlantedPair]) -> dict[str, int]:
     """Pairs whose prompt has a demand that can be counted, and how many of either side do not break it."""
     found = [(list(constraint_rules(prompt)), chosen, rejected) for _, prompt, chosen, rejected, _ in pairs]
     asked = [pair for pair in found if pair[0]]
@@ -239,7 +239,7 @@ def main() -> None:
         last = [percent(row.get(name)) for name in ("planted_kept", "good", "good_kept")]
         print(f"{check:<20}{FLAW_KINDS[check].severity:>10}", end="")
         print(f"{cells[0]:>14}{cells[1]:>8}{cells[2]:>14}{cells[3]:>8}{last[0]:>8}{last[1]:>8}{last[2]:>8}")
-    demands = counted(good)
+    demands = count_demands(good)
     print(f"good pairs whose prompt has a demand that can be counted: {demands}")
     sizes = {name: len(pairs) for name, pairs in sets.items()} | {"good": len(good)}
     print(json.dumps({"checks": summary, "counted": demands, "pairs": sizes}))

@@ -1,4 +1,4 @@
-"""How often the 95% interval of a forecast holds what the calls then took, by simulation.
+"""Simulate how often the 95% interval of a forecast holds what the calls then took.
 
     .venv/bin/python benchmarks/forecast_coverage.py [--repeats 1000]
 

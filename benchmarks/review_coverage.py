@@ -1,4 +1,4 @@
-"""Whether the intervals of a human pass hold what they promise: simulated reviewers over thousands of samples.
+"""Simulate reviewers over thousands of samples, and count how often the intervals of a human pass hold the truth.
 
 A population of pairs, a tenth with the wrong label, whose margins tell right from wrong labels with an AUROC of 0.8.
 Each repeat gives the pairs new random numbers, and after ten there is a new population. The samplers of `curate

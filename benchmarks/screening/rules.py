@@ -1,4 +1,4 @@
-"""What each rule finds of the planted faults, and what it drops of the rows that were read and found clean."""
+"""Measure what each rule finds of planted faults, and what it drops of rows that were read and found clean."""
 
 import json
 from collections import Counter

@@ -142,7 +142,7 @@ def expect_calls(state: BuildState, counted: Sequence[StageCalls], end: int) -> 
     """Prompts whose calls are not made in a stage, and the share of all prompts that reach it."""
     for calls in counted:
         complete = counted[0].arriving - sum(prompts for prompts, _ in not_made)
-        reach = share_range(min(calls.arriving, complete), complete) if complete else Range(1.0, 0.0, 1.0)
+        reach = share_range(min(calls.arriving, complete), complete) if complete > 0 else Range(1.0, 0.0, 1.0)
         waiting = sum(prompts * min(1.0, reach[end] / before) for prompts, before in not_made)
         per_prompt, shown = calls.calls.per_prompt(state), calls.calls.responses(state)
         new = sum(1 - (1 - share) ** shown for share in partial)

@@ -8,8 +8,6 @@ import pytest
 from garden import PAIRS, write_rows
 from scripted import completion
 
-from curate.cli.main import main
-
 NO_VECTORS = (
     "--skip-rule",
     "off_topic",
@@ -33,20 +31,6 @@ SECRET_PAIRS = [
     }
     for row, secret in zip(PAIRS, SECRETS.values(), strict=False)
 ]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Runs `curate ...` in a folder of its own; gives the exit code and what was printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PAIRWRIGHT_DATA", raising=False)
-
-    def command(*words: str) -> tuple[int, str, str]:
-        code = main([*words])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return command
 
 
 @pytest.fixture
