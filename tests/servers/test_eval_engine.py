@@ -39,8 +39,8 @@ def test_the_served_adapter_changes_the_responses_and_says_what_it_says_in_proce
     written = {}
     for engine in (vllm_server, "hf"):
         cfg = EvalConfig("loud", engine=engine, num_prompts=6, max_tokens=8, temperature=0.0, data=data)
-        results = evaluate(cfg, resolve_matchup(cfg))
-        lines = pl.read_ndjson(data / "evals" / results["name"] / "prompts.jsonl")
+        evaluated = evaluate(cfg, resolve_matchup(cfg))
+        lines = pl.read_ndjson(evaluated.path.parent / "prompts.jsonl")
         written[engine] = lines.select("response_run", "response_baseline")
 
     served, here = written[vllm_server], written["hf"]
