@@ -20,8 +20,9 @@ demo: setup
 	$(if $(filter data/demo,$(DEMO)),rm -rf data/demo)
 	BIN=$(BIN) ./scripts/demo $(DEMO)
 
+# One worker a core, for a worker holds a model in memory at most four
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
 """95% intervals of shares and means, and the smallest difference that so many can show.
 
     wilson(0.9, 200)                         a share, also on an effective sample size
-    jeffreys(18, 20)                         a share of few, which are counted
+    share_range(18, 20)                      a share of few, which are counted
     bootstrap_interval(values, seed)         a mean, of single values or of groups of them
     win_rate_interval(points, seed)          a win rate over prompts
 
@@ -11,6 +11,7 @@ variance of kappa in review/estimate/agreement.py.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,28 @@ RESAMPLES = 10_000
 """Bootstrap samples of an interval, by default."""
 DRAWS_AT_ONCE = 4_000_000
 """Draws held in memory together; a bound, without influence on what is drawn."""
+
+
+class Range(NamedTuple):
+    """An estimate between the ends of its 95% interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    def plus(self, other: "Range") -> "Range":
+        """The sum of both, ends added: stages of one build are long or short together."""
+        return Range(self.estimate + other.estimate, self.low + other.low, self.high + other.high)
+
+    def to_json(self) -> dict[str, float | None]:
+        """An end that nothing bounds is null."""
+        return {name: None if math.isinf(end) else round(end, 6) for name, end in self._asdict().items()}
+
+    def times(self, factor: float) -> "Range":
+        return Range(factor * self.estimate, factor * self.low, factor * self.high)
+
+
+NOTHING = Range(0.0, 0.0, 0.0)
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
@@ -49,6 +72,11 @@ def jeffreys(hits: float, n: float) -> tuple[float, float]:
     """
     low, high = betaincinv(hits + 0.5, n - hits + 0.5, TAILS)
     return float(low) if hits else 0.0, float(high) if hits < n else 1.0
+
+
+def share_range(hits: float, rows: float) -> Range:
+    """A share with the interval of Jeffreys."""
+    return Range(hits / rows, *jeffreys(hits, rows))
 
 
 def bootstrap_interval(

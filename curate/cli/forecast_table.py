@@ -8,8 +8,8 @@ from tqdm import tqdm
 from curate.cli.columns import align_columns
 from curate.ledger.prices import usd
 from curate.pipeline.forecast.forecast import Forecast, StageForecast
-from curate.pipeline.forecast.intervals import Range
 from curate.pipeline.rounds import HOPELESS
+from curate.stats import Range
 
 COLUMNS = ("stage", "cached", "to make", "input tokens", "output tokens", "USD", "time")
 

@@ -1,17 +1,19 @@
 """Report of the ledger: totals by model and day, failures, calls without an answer; and export to Parquet."""
 
+import json
 import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.ledger.entries import NUMBERS
-from curate.ledger.ledger import Ledger
+from curate.ledger.entries import NUMBERS, PendingCall, find_cut_slots
+from curate.ledger.ledger import Ledger, chunks
+from schemas.calls import Request
 from schemas.errors import UserError
 
 CALLS_PER_PAGE = 1000
@@ -37,6 +39,26 @@ FROM calls WHERE failure IS NOT NULL GROUP BY failure, error
 
 WAITING = "SELECT owner, count(*) FROM calls WHERE answered_at IS NULL OR asked_at > answered_at GROUP BY owner"
 """A call that failed is asked again under the time of its first answer."""
+
+
+SPENT = """
+SELECT kind, request, sampling, reused_from, input_tokens, output_tokens, seconds FROM calls
+WHERE state = 'answered' AND failure IS NULL AND call_id IN
+"""
+
+
+@dataclass(frozen=True)
+class SpentCall:
+    """What an answered call took."""
+
+    request: Request
+    """Its texts and schema."""
+    max_tokens: int | None
+    is_repeat: bool
+    """It was for responses in place of those that a smaller `--max-tokens` truncated."""
+    input_tokens: int
+    output_tokens: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -202,6 +224,22 @@ def read_pages(ledger: Ledger) -> Iterator[list[dict[str, Any]]]:
     while rows := ledger.read(query, [last]):
         yield [dict(zip(COLUMNS, row, strict=True)) for row in rows]
         last = rows[-1][0]
+
+
+def read_spent(ledger: Ledger, call_ids: Sequence[str]) -> list[SpentCall]:
+    """Of the calls, those that were made and answered; one that found all it needed in another was not made."""
+    rows = [row for some, marks in chunks(call_ids) for row in ledger.read(f"{SPENT} ({marks})", some)]
+    cut: dict[str, PendingCall] = {}
+    for some, marks in chunks([row[3] for row in rows if row[3]]):
+        for call_id, text in ledger.read(f"SELECT call_id, answer FROM calls WHERE call_id IN ({marks})", some):
+            cut[call_id] = find_cut_slots(call_id, text)
+    return [
+        SpentCall(
+            Request(kind, **json.loads(request)), json.loads(sampling).get("max_tokens"), donor is not None, *took
+        )
+        for kind, request, sampling, donor, *took in rows
+        if not donor or None in cut[donor].slots
+    ]
 
 
 def open_ledger(path: Path) -> Ledger:

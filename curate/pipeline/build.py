@@ -19,7 +19,8 @@ from curate.models.limits import EndpointConfig
 from curate.models.resolve import resolve_generator, resolve_scorer
 from curate.pipeline.rounds import Wanted, build_until, rows_read
 from curate.pipeline.source import KINDS, flaw_counts, kind_of, most_prompts, requested_flaws, source_rows
-from curate.pipeline.stages import BuildState, Models, make_tables, rules_config
+from curate.pipeline.stage import BuildState, Models
+from curate.pipeline.stages import make_tables, rules_config
 from curate.pipeline.summary import FlawCount, RowCounts, count_flaws, count_rows
 from curate.pipeline.validate import refuse_scores, validate_build
 from curate.screen.summary import suggest_threshold

@@ -14,7 +14,8 @@ from curate.audit.noise import read_noise
 from curate.config import BuildConfig, ScreenConfig, Thresholds
 from curate.pipeline.build import config_json, recorded_config
 from curate.pipeline.source import kind_of, requested_flaws
-from curate.pipeline.stages import STAGES, BuildState, Models, make_tables, pair_config, rules_config
+from curate.pipeline.stage import BuildState, Models
+from curate.pipeline.stages import MAKING, make_tables, pair_config, rules_config
 from curate.pipeline.summary import RowCounts, count_flaws, count_rows
 from curate.pipeline.validate import check_screening, refuse_scores
 from curate.screen.summary import RuleCount, suggest_threshold, summarize_rules
@@ -98,7 +99,7 @@ def rescreen(cfg: ScreenConfig) -> Rescreened:
     check_screening(changed)
     check_benchmarks(cfg.name, built, changed)
     refuse_scores(changed, record.summary["scorer"], record.summary["scores_compare_across_prompts"])
-    before = {stage.name for stage in STAGES if not stage.is_screening}
+    before = {stage.name for stage in MAKING}
     tables = {stage: table for stage, table in workspace.open_tables(record).items() if stage in before}
     warn_of_pairing(tables, changed)
     noise = None

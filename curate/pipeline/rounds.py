@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from curate.stats import Range, share_range
 from curate.store.store import Table, stage_lines_hidden
 from schemas.stages import StageName, pairs_stage
 
@@ -100,6 +101,30 @@ def still_missing(found: Sequence[tuple[int, int]], used: int) -> int:
         if number > so_far and not (place and not so_far and used * number >= HOPELESS * pairs)
     ]
     return min(max(added, default=0), used)
+
+
+def rows_needed(wanted: Wanted | None, rows: int, pilot: int, accepted: Mapping[str | None, int]) -> Range:
+    """Rows of the source that the build will use, of the `rows` that it may.
+
+    Its rounds are gone through with the pairs accepted of the `pilot` rows, and with both ends of that interval.
+    """
+    if wanted is None:
+        return Range(rows, rows, rows)
+    if not pilot:
+        first = min(first_round(wanted), rows)
+        return Range(first, first, rows)
+    places = pilot * wanted.pairs_per_prompt
+    shares: dict[str | None, Range] = {None: share_range(sum(accepted.values()), places)}
+    shares |= {flaw: share_range(accepted.get(flaw, 0), places) for flaw, _ in wanted.quotas}
+    rates = {flaw: found.times(wanted.pairs_per_prompt) for flaw, found in shares.items()}
+    likely = expected_rows(wanted, {flaw: rate.estimate for flaw, rate in rates.items()}, rows)
+    # The fewer are accepted the more rows are needed, so the ends change places.
+    fewest = expected_rows(wanted, {flaw: rate.high for flaw, rate in rates.items()}, rows)
+    # A flaw that hardly ever comes out takes more rows than one that is given up.
+    rare: dict[str | None, float] = {flaw: quota / wanted.pairs / HOPELESS for flaw, quota in wanted.quotas}
+    most = expected_rows(wanted, {flaw: max(rate.low, rare.get(flaw, 0.0)) for flaw, rate in rates.items()}, rows)
+    # What a round adds is rounded up, so that a little more acceptance can end with a row more.
+    return Range(likely, min(fewest, likely), max(most, likely))
 
 
 def expected_rows(wanted: Wanted, rates: Mapping[str | None, float], rows: int) -> int:

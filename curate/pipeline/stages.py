@@ -5,21 +5,15 @@ is a name in `schemas/stages.py` and an entry here.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from functools import cached_property
-from typing import Any, Literal
-
-import dataframely as dy
-import polars as pl
+from dataclasses import fields
+from typing import Any
 
 from curate.config import BuildConfig, Thresholds
 from curate.generate.contrast import ContrastConfig, write_pairs
 from curate.generate.self_sample import SampleConfig, sample_responses
-from curate.models.encoder import Encoder, minilm_encoder
-from curate.models.resolve import LazyModel
 from curate.pipeline.pairing import PairConfig, make_pairs, policy_for
-from curate.pipeline.source import SourceKind, flaw_counts, kind_of, requested_flaws
+from curate.pipeline.source import flaw_counts, requested_flaws
+from curate.pipeline.stage import PAIRS, BuildState, Calls, Input, Stage
 from curate.score.probes import PROBES, ProbesConfig, score_probes
 from curate.score.score import (
     Messages,
@@ -30,24 +24,17 @@ from curate.score.score import (
     score_request_for,
     score_responses,
 )
-from curate.screen.benchmark_prompts import Benchmark, read_benchmarks
 from curate.screen.contamination import ContaminationConfig, find_contamination
 from curate.screen.human import (
-    SwapConfig,
-    all_verdicts,
     collect_human_verdicts,
     human_verdicts_config,
-    swap_config,
     swap_pairs,
-    verdicts_on,
 )
 from curate.screen.pii import RedactConfig, redact_pairs
 from curate.screen.rules import NEEDS_VECTORS, RULES, RulesConfig, guard_config
 from curate.screen.screen import FEATURES, SIMILAR, screen_pairs
-from curate.screen.similar.embeddings import make_embed
 from curate.screen.similar.lexical import LexicalConfig, find_lexical_duplicates
 from curate.screen.similar.semantic import (
-    Embed,
     EvalProximityConfig,
     SemanticConfig,
     TopicalityConfig,
@@ -58,11 +45,9 @@ from curate.screen.similar.semantic import (
 from curate.screen.text.measure import MeasureConfig, measure_pairs
 from curate.sources.pairs import read_pairs
 from curate.sources.prompts import read_prompts
-from curate.sources.rows import RowsConfig
-from curate.store.session import Session
 from curate.store.store import NoTable, Table
 from schemas.calls import Request
-from schemas.stages import StageName, pairs_stage
+from schemas.stages import StageName
 from schemas.tables import (
     Candidate,
     Contaminated,
@@ -80,134 +65,6 @@ from schemas.tables import (
 
 FLOOR = 0.8
 """Smallest cosine that neighbor lists hold, unless a threshold lies under it."""
-PAIRS: Literal["pairs"] = "pairs"
-"""As an input: the pairs as the last stage gave them."""
-Input = StageName | Literal["pairs"]
-
-
-@dataclass(frozen=True)
-class Models:
-    """The generator and the scorer of a build."""
-
-    generator: LazyModel | None
-    scorer: LazyModel | None
-    noise: float | None
-    """Of the scorer's margins; None where it was never measured."""
-
-
-@dataclass
-class BuildState:
-    """A build under way: its config, models and session, and the tables so far."""
-
-    cfg: BuildConfig
-    models: Models
-    session: Session
-    rows: RowsConfig | None = None
-    """Of the source; None where the tables from the source to the pairs are there already."""
-    tables: dict[StageName, Table] = field(default_factory=dict)
-    """In the order they were made."""
-
-    @property
-    def kind(self) -> SourceKind:
-        return kind_of(self.cfg)
-
-    @property
-    def generator(self) -> LazyModel:
-        assert self.models.generator
-        return self.models.generator
-
-    @property
-    def scorer(self) -> LazyModel:
-        assert self.models.scorer
-        return self.models.scorer
-
-    @property
-    def pairs(self) -> Table:
-        """The pairs as the last stage gave them."""
-        return self.tables[pairs_stage(self.tables)]
-
-    @cached_property
-    def benchmarks(self) -> tuple[Benchmark, ...]:
-        """The evaluation prompts that no pair may hold."""
-        return read_benchmarks(self.cfg.decontaminate)
-
-    @cached_property
-    def verdicts(self) -> pl.DataFrame:
-        """The verdicts of reviewers on these pairs, in all reviews."""
-        return verdicts_on(self.pairs.scan(), all_verdicts(self.session.workspace.data))
-
-    @cached_property
-    def swaps(self) -> SwapConfig:
-        """The labels that reviewers swapped."""
-        judged = self.tables.get(StageName.COLLECT_HUMAN_VERDICTS)
-        return swap_config(judged.scan().collect() if judged else Verdict.create_empty())
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        return minilm_encoder()
-
-    @property
-    def embed(self) -> Embed:
-        """Makes vectors of texts, each text once for all builds of the data folder."""
-        return make_embed(self.encoder, self.session.workspace.vectors, self.session.recorder)
-
-    def table(self, name: Input) -> Table | NoTable:
-        """The table of an input; one without rows where its stage was left out."""
-        if name == PAIRS:
-            return self.pairs
-        return self.tables[name] if name in self.tables else NoTable(BY_NAME[name].writes)
-
-
-@dataclass(frozen=True)
-class Calls:
-    """The calls of a stage, for forecasts."""
-
-    model: Literal["generator", "scorer"]
-    per_prompt: Callable[[BuildState], int]
-    """Calls for each prompt that reaches the stage."""
-    example: Callable[[BuildState, Messages], Request] | None = None
-    """A call about a prompt with empty responses in place of those that are not there yet; None where a stage takes
-    nothing but rows of the source."""
-    responses: Callable[[BuildState], int] = lambda state: 0
-    """Responses, each up to `max_tokens`, that stand in such a call."""
-
-
-NO_CALLS = Calls("generator", lambda state: 0)
-"""Of a stage that asks no model."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One entry of the list."""
-
-    name: StageName
-    run: Callable[..., Any]
-    """The function that makes its rows."""
-    writes: type[dy.Schema]
-    config: Callable[[BuildState], Any]
-    """The config that decides its rows."""
-    inputs: tuple[Input, ...] = ()
-    """Stages whose tables it takes, or `PAIRS`."""
-    shape: Literal["read", "map", "whole"] = "map"
-    """How `Store` runs it: from a source, part by part, or over all rows."""
-    applies: Callable[[BuildState], bool] = lambda state: True
-    """Whether a build has it."""
-    tools: Callable[[BuildState], dict[str, Any]] = lambda state: {}
-    """What it works with besides, which changes no row."""
-    calls: Calls = NO_CALLS
-    is_screening: bool = False
-    """It comes after the pairs are made, and is gone through again when a build is screened again."""
-
-    def make(self, state: BuildState) -> Table:
-        """The table of the stage, made or found."""
-        store, cfg, tools = state.session.store, self.config(state), self.tools(state)
-        if self.shape == "read":
-            return store.read(self.name, self.run, cfg, writes=self.writes)
-        inputs = [state.table(name) for name in self.inputs]
-        if self.shape == "whole":
-            return store.whole(self.name, self.run, cfg, *inputs, writes=self.writes, **tools)
-        parts = [table for table in inputs if isinstance(table, Table)]
-        return store.map(self.name, self.run, cfg, *parts, writes=self.writes, **tools)
 
 
 def make_tables(state: BuildState) -> dict[StageName, Table]:
@@ -216,8 +73,27 @@ def make_tables(state: BuildState) -> dict[StageName, Table]:
     assert state.benchmarks is not None
     for stage in STAGES:
         if stage.name not in state.tables and stage.applies(state):
-            state.tables[stage.name] = stage.make(state)
+            state.tables[stage.name] = make_table(stage, state)
     return state.tables
+
+
+def make_table(stage: Stage, state: BuildState) -> Table:
+    """The table of one stage, made or found."""
+    store, cfg, tools = state.session.store, stage.config(state), stage.tools(state)
+    if stage.shape == "read":
+        return store.read(stage.name, stage.run, cfg, writes=stage.writes)
+    inputs = [find_input(name, state) for name in stage.inputs]
+    if stage.shape == "whole":
+        return store.whole(stage.name, stage.run, cfg, *inputs, writes=stage.writes, **tools)
+    parts = [table for table in inputs if isinstance(table, Table)]
+    return store.map(stage.name, stage.run, cfg, *parts, writes=stage.writes, **tools)
+
+
+def find_input(name: Input, state: BuildState) -> Table | NoTable:
+    """The table of an input; one without rows where its stage was left out."""
+    if name == PAIRS:
+        return state.pairs
+    return state.tables[name] if name in state.tables else NoTable(BY_NAME[name].writes)
 
 
 def looks_at(stage: StageName, state: BuildState) -> bool:
@@ -300,7 +176,7 @@ def responses_in_score(state: BuildState) -> int:
     return 2 if is_pairwise(state.scorer) else 1
 
 
-STAGES = (
+MAKING = (
     Stage(
         StageName.READ_PROMPTS,
         read_prompts,
@@ -377,6 +253,9 @@ STAGES = (
         tools=asks_scorer,
         calls=Calls("scorer", lambda state: len(PROBES), score_example),
     ),
+)
+"""From the source to scored pairs, in the order they are made."""
+SCREENING = (
     Stage(
         StageName.REDACT_PAIRS,
         redact_pairs,
@@ -384,7 +263,6 @@ STAGES = (
         lambda state: RedactConfig(),
         (PAIRS,),
         applies=lambda state: state.cfg.redact,
-        is_screening=True,
     ),
     Stage(
         StageName.COLLECT_HUMAN_VERDICTS,
@@ -395,7 +273,6 @@ STAGES = (
         shape="whole",
         applies=lambda state: not state.verdicts.is_empty(),
         tools=lambda state: {"verdicts": state.verdicts},
-        is_screening=True,
     ),
     Stage(
         StageName.SWAP_PAIRS,
@@ -404,7 +281,6 @@ STAGES = (
         lambda state: state.swaps,
         (PAIRS,),
         applies=lambda state: bool(state.swaps.swaps),
-        is_screening=True,
     ),
     Stage(
         StageName.MEASURE_PAIRS,
@@ -412,7 +288,6 @@ STAGES = (
         Measured,
         lambda state: MeasureConfig(),
         (PAIRS,),
-        is_screening=True,
     ),
     Stage(
         StageName.FIND_CONTAMINATION,
@@ -423,7 +298,6 @@ STAGES = (
         shape="whole",
         applies=lambda state: looks_at(StageName.FIND_CONTAMINATION, state),
         tools=lambda state: {"benchmarks": state.benchmarks},
-        is_screening=True,
     ),
     Stage(
         StageName.FIND_LEXICAL_DUPLICATES,
@@ -433,7 +307,6 @@ STAGES = (
         (PAIRS, StageName.MEASURE_PAIRS),
         shape="whole",
         applies=lambda state: looks_at(StageName.FIND_LEXICAL_DUPLICATES, state),
-        is_screening=True,
     ),
     Stage(
         # Both kinds are looked for where one is wanted, so that leaving one out later is no other table.
@@ -445,7 +318,6 @@ STAGES = (
         shape="whole",
         applies=lambda state: looks_at(StageName.FIND_SEMANTIC_DUPLICATES, state),
         tools=lambda state: {"embed": state.embed},
-        is_screening=True,
     ),
     Stage(
         StageName.MEASURE_TOPICALITY,
@@ -456,7 +328,6 @@ STAGES = (
         shape="whole",
         applies=lambda state: looks_at(StageName.MEASURE_TOPICALITY, state),
         tools=lambda state: {"embed": state.embed},
-        is_screening=True,
     ),
     Stage(
         StageName.MEASURE_EVAL_PROXIMITY,
@@ -467,7 +338,6 @@ STAGES = (
         shape="whole",
         applies=lambda state: any(rule not in state.cfg.skip_rule for rule in NEEDS_VECTORS),
         tools=lambda state: {"embed": state.embed, "benchmarks": state.benchmarks},
-        is_screening=True,
     ),
     Stage(
         StageName.SCREEN_PAIRS,
@@ -476,9 +346,9 @@ STAGES = (
         lambda state: rules_config(state.cfg, state.models.noise),
         (*FEATURES, *SIMILAR),
         shape="whole",
-        is_screening=True,
     ),
 )
-"""In the order they are made."""
+"""Gone through again when a build is screened again, in this order."""
+STAGES = (*MAKING, *SCREENING)
 
 BY_NAME = {stage.name: stage for stage in STAGES}

@@ -4,20 +4,21 @@ Each stage is run on the rows that are there, with a recorder that looks up and 
 yet, for the calls before them are not made, are estimated: their number times the calls the stage declares for one.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from curate.ledger.entries import call_key, find_cut_slots, request_rest
-from curate.ledger.ledger import Ledger, chunks
+from curate.ledger.entries import call_key, request_rest
+from curate.ledger.ledger import Ledger
 from curate.ledger.recorder import Recorder
+from curate.ledger.report import read_spent
 from curate.models.chat_api import CHARACTERS_PER_TOKEN, token_bounds
 from curate.models.resolve import LazyModel
-from curate.pipeline.forecast.intervals import Range, share_range
-from curate.pipeline.stages import NO_CALLS, PAIRS, STAGES, BuildState, Calls, Stage
+from curate.pipeline.stage import NO_CALLS, PAIRS, BuildState, Calls, Stage
+from curate.pipeline.stages import MAKING
+from curate.stats import Range, share_range
 from curate.store.store import Table
 from schemas.calls import Backend, CallResult, Request
 from schemas.ids import digest
@@ -114,10 +115,8 @@ class DryRecorder(Recorder):
 
 def count_calls(state: BuildState, source: Table, rows: int) -> list[StageCalls]:
     """The calls of each stage about rows that are there, for the first `rows` of the source, in order of the stages."""
-    stages = [stage for stage in STAGES if not stage.is_screening and stage.shape == "map" and stage.applies(state)]
-    counted = {
-        stage.name: StageCalls(stage.name, stage.calls, getattr(state.models, stage.calls.model)) for stage in stages
-    }
+    stages = [stage for stage in MAKING if stage.shape == "map" and stage.applies(state)]
+    counted = [StageCalls(stage.name, stage.calls, getattr(state.models, stage.calls.model)) for stage in stages]
     left, met = rows, set[str]()
     for index in range(len(source.manifest.parts)):
         part = source.part(index).head(left)
@@ -127,9 +126,31 @@ def count_calls(state: BuildState, source: Table, rows: int) -> list[StageCalls]
             keys = pl.Series([digest(messages) for messages in part["messages"].to_list()], dtype=pl.String)
             part = part.filter(keys.is_first_distinct() & ~keys.is_in(list(met)))
             met |= set(keys)
-        if part.height:
-            run_dry(state, StageName(source.manifest.stage), part, stages, counted)
-    return list(counted.values())
+        if part.is_empty():
+            continue
+        frames = {StageName(source.manifest.stage): part}
+        for stage, calls in zip(stages, counted, strict=True):
+            count_part(state, stage, calls, part, frames)
+    return counted
+
+
+def count_part(
+    state: BuildState, stage: Stage, calls: StageCalls, part: pl.DataFrame, frames: dict[StageName, pl.DataFrame]
+) -> None:
+    """Run a stage on the rows of a part that are there, and count its calls."""
+    tools = stage.tools(state)
+    if stage.calls is not NO_CALLS:
+        tools["recorder"] = DryRecorder(state.session.ledger, calls)
+    inputs = [frames[pairs_stage(frames) if name == PAIRS else name] for name in stage.inputs]
+    made = frames[stage.name] = stage.run(*inputs, stage.config(state), **tools).rows
+    calls.arriving += inputs[-1]["prompt_id"].n_unique()
+    calls.leaving += made["prompt_id"].n_unique() if "prompt_id" in made.columns else 0
+    if calls.calls.example:
+        unknown = CHARACTERS_PER_TOKEN * state.cfg.max_tokens * calls.calls.responses(state)
+        for messages in part["messages"].to_list():
+            inward, outward = token_bounds(calls.calls.example(state, messages))[1]
+            most = calls.most_expected
+            calls.most_expected = (max(most[0], inward + unknown), max(most[1], outward))
 
 
 def expect_calls(state: BuildState, counted: Sequence[StageCalls], end: int) -> list[StageCalls]:
@@ -156,53 +177,16 @@ def expect_calls(state: BuildState, counted: Sequence[StageCalls], end: int) -> 
     return [calls for calls in found if calls.calls is not NO_CALLS]
 
 
-def run_dry(
-    state: BuildState,
-    source: StageName,
-    part: pl.DataFrame,
-    stages: Sequence[Stage],
-    counted: dict[StageName, StageCalls],
-) -> None:
-    """Run the stages on the rows of one part that are there, and count."""
-    frames = {source: part}
-    for stage in stages:
-        calls = counted[stage.name]
-        tools = stage.tools(state)
-        if stage.calls is not NO_CALLS:
-            tools["recorder"] = DryRecorder(state.session.ledger, calls)
-        inputs = [frames[pairs_stage(frames) if name == PAIRS else name] for name in stage.inputs]
-        made = frames[stage.name] = stage.run(*inputs, stage.config(state), **tools).rows
-        calls.arriving += inputs[-1]["prompt_id"].n_unique()
-        calls.leaving += made["prompt_id"].n_unique() if "prompt_id" in made.columns else 0
-        if example := calls.calls.example:
-            unknown = CHARACTERS_PER_TOKEN * state.cfg.max_tokens * calls.calls.responses(state)
-            bounds = (token_bounds(example(state, messages))[1] for messages in part["messages"].to_list())
-            inward, outward = zip(calls.most_expected, *((most + unknown, out) for most, out in bounds), strict=True)
-            calls.most_expected = (max(inward), max(outward))
-
-
 def read_made(ledger: Ledger, call_ids: Sequence[str]) -> list[Call]:
-    """Of the calls, those that were made; one that found all it needed in another was not."""
-    rows = []
-    for some, marks in chunks(list(dict.fromkeys(call_ids))):
-        query = (
-            "SELECT input_tokens, output_tokens, sampling, reused_from, seconds, kind, request FROM calls "
-            f"WHERE call_id IN ({marks}) AND state = 'answered' AND failure IS NULL"
-        )
-        rows += ledger.read(query, some)
-    cut: dict[str, int] = {}
-    for some, marks in chunks([row[3] for row in rows if row[3]]):
-        query = f"SELECT call_id, answer FROM calls WHERE call_id IN ({marks})"
-        cut |= {call_id: find_cut_slots(call_id, text).slots.count(None) for call_id, text in ledger.read(query, some)}
+    """What the recorded calls took."""
     return [
         Call(
-            inward,
-            outward,
-            json.loads(sampling).get("max_tokens"),
-            donor is not None,
-            seconds,
-            inward / token_bounds(Request(kind, **json.loads(request)))[1][0],
+            spent.input_tokens,
+            spent.output_tokens,
+            spent.max_tokens,
+            spent.is_repeat,
+            spent.seconds,
+            spent.input_tokens / token_bounds(spent.request)[1][0],
         )
-        for inward, outward, sampling, donor, seconds, kind, request in rows
-        if not donor or cut[donor]
+        for spent in read_spent(ledger, list(dict.fromkeys(call_ids)))
     ]

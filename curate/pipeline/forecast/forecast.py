@@ -7,7 +7,7 @@ counted, and what one takes is estimated from those that are recorded.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,11 +17,13 @@ from curate.ledger.prices import Price, Prices
 from curate.models.limits import EndpointConfig
 from curate.pipeline.build import endpoint_config, resolve_models, wanted_config
 from curate.pipeline.forecast.calls import Call, StageCalls, count_calls, expect_calls, read_made
-from curate.pipeline.forecast.intervals import NOTHING, Range, at_least, share_range, sum_known, sum_range
-from curate.pipeline.rounds import HOPELESS, Wanted, accepted_pairs, expected_rows, first_round, rows_read
+from curate.pipeline.forecast.intervals import at_least, sum_known, sum_range
+from curate.pipeline.rounds import accepted_pairs, rows_needed, rows_read
 from curate.pipeline.source import kind_of, most_prompts, source_rows
-from curate.pipeline.stages import STAGES, BuildState, make_tables
+from curate.pipeline.stage import BuildState
+from curate.pipeline.stages import MAKING, make_table, make_tables
 from curate.pipeline.validate import validate_build
+from curate.stats import NOTHING, Range, share_range
 from curate.store.session import open_session
 from curate.store.store import stage_lines_hidden
 from curate.store.workspace import Workspace
@@ -103,7 +105,8 @@ def forecast(cfg: BuildConfig) -> Forecast:
                 tables = make_tables(BuildState(replace(cfg, num_pairs=None), models, session, few))
                 pilot, accepted = rows_read(tables), accepted_pairs(tables)
             state = BuildState(cfg, models, session, replace(rows, num_rows=most_prompts(cfg)))
-            source = next(stage for stage in STAGES if stage.shape == "read" and stage.applies(state)).make(state)
+            reader = next(stage for stage in MAKING if stage.shape == "read" and stage.applies(state))
+            source = make_table(reader, state)
         needed = rows_needed(wanted, rows_read({StageName(source.manifest.stage): source}), pilot, accepted)
         counts = {round(rows): count_calls(state, source, round(rows)) for rows in sorted(set(needed))}
         expected = [expect_calls(state, counts[round(rows)], end) for end, rows in enumerate(needed)]
@@ -118,40 +121,17 @@ def forecast(cfg: BuildConfig) -> Forecast:
     return Forecast(needed, pilot, share, never, stages, prices.version)
 
 
-def rows_needed(wanted: Wanted | None, rows: int, pilot: int, accepted: Mapping[str | None, int]) -> Range:
-    """Rows of the source that the build will use, of the `rows` that it may.
-
-    Its rounds are gone through with the pairs accepted of the `pilot` rows, and with both ends of that interval.
-    """
-    if wanted is None:
-        return Range(rows, rows, rows)
-    if not pilot:
-        first = min(first_round(wanted), rows)
-        return Range(first, first, rows)
-    places = pilot * wanted.pairs_per_prompt
-    shares: dict[str | None, Range] = {None: share_range(sum(accepted.values()), places)}
-    shares |= {flaw: share_range(accepted.get(flaw, 0), places) for flaw, _ in wanted.quotas}
-    rates = {flaw: found.times(wanted.pairs_per_prompt) for flaw, found in shares.items()}
-    likely = expected_rows(wanted, {flaw: rate.estimate for flaw, rate in rates.items()}, rows)
-    # The fewer are accepted the more rows are needed, so the ends change places.
-    fewest = expected_rows(wanted, {flaw: rate.high for flaw, rate in rates.items()}, rows)
-    # A flaw that hardly ever comes out takes more rows than one that is given up.
-    rare: dict[str | None, float] = {flaw: quota / wanted.pairs / HOPELESS for flaw, quota in wanted.quotas}
-    most = expected_rows(wanted, {flaw: max(rate.low, rare.get(flaw, 0.0)) for flaw, rate in rates.items()}, rows)
-    # What a round adds is rounded up, so that a little more acceptance can end with a row more.
-    return Range(likely, min(fewest, likely), max(most, likely))
-
-
 def estimate_stage(
     counted: tuple[StageCalls, ...], price: Price | None, endpoints: EndpointConfig, ledger: Ledger
 ) -> StageForecast:
     """The sums over the calls still to be made: the likely, the fewest and the most."""
     likely, fewest, most = counted
     made = read_made(ledger, likely.seen[:SEEN])
-    sums = [sum_calls(calls, made, endpoints) for calls in counted]
-    inputs, outputs = span([inputs for inputs, _, _ in sums]), span([outputs for _, outputs, _ in sums])
+    sums = [sum_tokens(calls, made) for calls in counted]
+    inputs, outputs = (span(ends) for ends in zip(*sums, strict=True))
     cost = inputs.times(price.input * 1e-6).plus(outputs.times(price.output * 1e-6)) if price else None
-    times = [seconds for _, _, seconds in sums if seconds]
+    times = [sum_seconds(calls, made, Range.plus(*both), endpoints) for calls, both in zip(counted, sums, strict=True)]
+    known = [seconds for seconds in times if seconds]
     return StageForecast(
         stage=likely.name,
         model=likely.backend.model,
@@ -162,50 +142,54 @@ def estimate_stage(
         input_tokens=inputs,
         output_tokens=outputs,
         cost_usd=cost,
-        seconds=span(times) if len(times) == len(sums) else None,
+        seconds=span(known) if len(known) == len(times) else None,
     )
 
 
-def sum_calls(calls: StageCalls, made: list[Call], endpoints: EndpointConfig) -> tuple[Range, Range, Range | None]:
-    """Input tokens, output tokens and seconds of the calls still to be made; unknown seconds are None.
+def sum_tokens(calls: StageCalls, made: list[Call]) -> tuple[Range, Range]:
+    """Input and output tokens of the calls still to be made.
 
     The texts of calls about rows that are there are known, and so is the share of the most tokens that such texts
     take. A prompt whose response was truncated tends to long ones: what is asked again for that is estimated from such
     repeats alone. Calls under another limit say nothing of output.
     """
-    counted = [call for call in made if call.has_tokens]
-    most_input, most_output = (calls.expected * most for most in calls.most_expected)
     inputs = outputs = NOTHING
     # A scorer in this process counts no tokens.
-    if calls.backend.is_remote or calls.calls.model == "generator":
-        for is_repeat in (False, True):
-            some = [call for call in calls.to_make if call.is_repeat == is_repeat]
-            expected = 0.0 if is_repeat else calls.expected
-            limits = {call.max_tokens for call in some} or {call.max_tokens for call in counted}
-            alike = [call for call in counted if call.is_repeat == is_repeat and call.max_tokens in limits]
-            known = sum(call.input_tokens for call in some) / max(1, len(some))
-            shares = [call.input_share for call in alike or counted]
-            inputs = inputs.plus(sum_range(shares, len(some), len(some), times=1).times(known))
-            inputs = inputs.plus(sum_range([call.input_tokens for call in alike or counted], expected, most_input))
-            most = sum(call.output_tokens for call in some) + (0.0 if is_repeat else most_output)
-            outputs = outputs.plus(sum_range([call.output_tokens for call in alike], len(some) + expected, most))
+    if not calls.backend.is_remote and calls.calls.model == "scorer":
+        return inputs, outputs
+    counted = [call for call in made if call.has_tokens]
+    most_input, most_output = (calls.expected * most for most in calls.most_expected)
+    for is_repeat in (False, True):
+        some = [call for call in calls.to_make if call.is_repeat == is_repeat]
+        expected = 0.0 if is_repeat else calls.expected
+        limits = {call.max_tokens for call in some} or {call.max_tokens for call in counted}
+        alike = [call for call in counted if call.is_repeat == is_repeat and call.max_tokens in limits]
+        known = sum(call.input_tokens for call in some) / max(1, len(some))
+        shares = [call.input_share for call in alike or counted]
+        inputs = inputs.plus(sum_range(shares, len(some), len(some), times=1).times(known))
+        inputs = inputs.plus(sum_range([call.input_tokens for call in alike or counted], expected, most_input))
+        most = sum(call.output_tokens for call in some) + (0.0 if is_repeat else most_output)
+        outputs = outputs.plus(sum_range([call.output_tokens for call in alike], len(some) + expected, most))
+    return inputs, outputs
+
+
+def sum_seconds(calls: StageCalls, made: list[Call], tokens: Range, endpoints: EndpointConfig) -> Range | None:
+    """Seconds of the calls still to be made, which take `tokens`; None if the time of none was seen."""
     times = [call.seconds for call in made if call.seconds]
-    if not calls.count:
-        return inputs, outputs, NOTHING
-    if not times:
-        return inputs, outputs, None
+    if not calls.count or not times:
+        return None if calls.count else NOTHING
     seconds = sum_range(times, calls.count, math.inf)
     if calls.backend.is_remote:
         seconds = seconds.times(1 / max(1.0, min(endpoints.concurrency, calls.count)))
         if endpoints.tokens_per_minute:
-            seconds = at_least(seconds, inputs.plus(outputs).times(60 / endpoints.tokens_per_minute))
+            seconds = at_least(seconds, tokens.times(60 / endpoints.tokens_per_minute))
         if endpoints.requests_per_minute:
             least = 60 * calls.count / endpoints.requests_per_minute
             seconds = at_least(seconds, Range(least, least, least))
-    return inputs, outputs, seconds
+    return seconds
 
 
-def span(sums: list[Range]) -> Range:
+def span(sums: Sequence[Range]) -> Range:
     """Range over three amounts of work: the likely estimate, between the ends of the least and the most."""
     likely, fewest, most = sums
     return Range(likely.estimate, min(fewest.low, likely.low), max(most.high, likely.high))

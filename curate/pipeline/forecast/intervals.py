@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 from functools import reduce
-from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import t
 
-from curate.stats import jeffreys
+from curate.stats import NOTHING, Range
 
 LEVEL = 0.975
 """Of either end: together they leave out 5%."""
@@ -16,28 +15,6 @@ LONG = 20
 """How many times as long as the usual call one may be that none of the recorded ones was like."""
 UNSEEN = 1.15
 """Of m recorded calls: calls of a kind that makes up a share UNSEEN / m are all missed about 1 time in 3."""
-
-
-class Range(NamedTuple):
-    """An estimate between the ends of its 95% interval."""
-
-    estimate: float
-    low: float
-    high: float
-
-    def plus(self, other: "Range") -> "Range":
-        """The sum of both, ends added: stages of one build are long or short together."""
-        return Range(self.estimate + other.estimate, self.low + other.low, self.high + other.high)
-
-    def to_json(self) -> dict[str, float | None]:
-        """An end that nothing bounds is null."""
-        return {name: None if math.isinf(end) else round(end, 6) for name, end in self._asdict().items()}
-
-    def times(self, factor: float) -> "Range":
-        return Range(factor * self.estimate, factor * self.low, factor * self.high)
-
-
-NOTHING = Range(0.0, 0.0, 0.0)
 
 
 def sum_range(seen: Sequence[float], count: float, most: float, times: float = LONG) -> Range:
@@ -64,11 +41,6 @@ def sum_range(seen: Sequence[float], count: float, most: float, times: float = L
     unseen = UNSEEN / m * max(0.0, longest - float(values.max()))
     high = mean + max(spread + max(0.0, skew), unseen)
     return Range(*(min(max(0.0, count * value), most) for value in (mean, mean - spread, high)))
-
-
-def share_range(hits: float, rows: float) -> Range:
-    """A share with the interval of Jeffreys."""
-    return Range(hits / rows, *jeffreys(hits, rows))
 
 
 def at_least(one: Range, other: Range) -> Range:

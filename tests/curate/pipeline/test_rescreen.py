@@ -14,7 +14,8 @@ from curate.config import BuildConfig, ExplainConfig, MixConfig, ScreenConfig
 from curate.mix.mix import mix
 from curate.pipeline.build import build
 from curate.pipeline.rescreen import last_thresholds, rescreen
-from curate.pipeline.stages import BuildState, Models, semantic_config
+from curate.pipeline.stage import BuildState, Models
+from curate.pipeline.stages import semantic_config
 from curate.report.explain import explain
 from curate.store.session import open_session
 from curate.store.store import Table

@@ -9,7 +9,8 @@ import pytest
 
 from curate.config import BuildConfig
 from curate.ledger.recorder import Recorder
-from curate.pipeline.stages import BuildState, Models, make_tables
+from curate.pipeline.stage import BuildState, Models
+from curate.pipeline.stages import make_tables
 from curate.store.session import Session
 from curate.store.store import Part, Store
 from curate.store.workspace import Workspace

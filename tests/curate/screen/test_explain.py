@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from garden import PAIRS
 
-from curate.pipeline.stages import BuildState
+from curate.pipeline.stage import BuildState
 from curate.screen.explain import Screening, explain_screening
 from curate.screen.rules import RULES
 from schemas.stages import StageName

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.pipeline.stages import BuildState, rules_config
+from curate.pipeline.stage import BuildState
+from curate.pipeline.stages import rules_config
 from curate.screen.summary import TEXT_SHOWN, one_line, shortest, suggest_threshold, summarize_rules
 
 NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair", "lexical_duplicate")

@@ -7,14 +7,12 @@ from hypothesis import strategies as st
 
 from curate.pipeline.forecast.intervals import (
     LONG,
-    NOTHING,
     UNSEEN,
-    Range,
     at_least,
-    share_range,
     sum_known,
     sum_range,
 )
+from curate.stats import NOTHING, Range, share_range
 
 T2 = 4.302653
 """The 97.5th percentile of Student's t with two degrees of freedom, of three values."""
