@@ -48,7 +48,6 @@ class Checks:
         return all(check.is_good for check in self.checks)
 
     def summary(self) -> dict[str, Any]:
-        """The JSON object of `curate doctor --json`."""
         return {"good": self.is_good, "checks": [asdict(check) for check in self.checks]}
 
     def lines(self) -> list[str]:
@@ -83,25 +82,24 @@ def check_machine(data: Path) -> list[Check]:
 
 def check_models() -> list[Check]:
     """The embedded models unpacked and unchanged, the reward heads readable."""
-    checks = []
-    for alias, model in EMBEDDED.items():
-        try:
-            folder = embedded_folder(alias)
-            if model.export:
-                embedded_graph(alias)
-            changed = changed_files(alias)
-            found = f"{model.title} ({model.license}) in {folder}"
-            fix = f"{folder} has changed files ({', '.join(changed)}); delete it, and it is unpacked again"
-            checks.append(Check(alias, not changed, fix if changed else found))
-        except UserError as error:
-            checks.append(Check(alias, False, str(error)))
-    for name in HEADS:
-        try:
-            checks.append(Check(name, True, f"digest {RewardHead.load(head_folder(name)).digest[:12]}"))
-        except UserError as error:
-            checks.append(Check(name, False, str(error)))
-    checks.append(Check("cache", True, str(cache_folder())))
-    return checks
+    models = [run_check(alias, check_embedded, alias) for alias in EMBEDDED]
+    heads = [run_check(name, check_head, name) for name in HEADS]
+    return [*models, *heads, Check("cache", True, str(cache_folder()))]
+
+
+def check_embedded(alias: str) -> str:
+    """Raises UserError where the model cannot be unpacked, or was changed since."""
+    model, folder = EMBEDDED[alias], embedded_folder(alias)
+    if model.export:
+        embedded_graph(alias)
+    if changed := changed_files(alias):
+        raise UserError(f"{folder} has changed files ({', '.join(changed)}); delete it, and it is unpacked again")
+    return f"{model.title} ({model.license}) in {folder}"
+
+
+def check_head(name: str) -> str:
+    """Raises UserError for a head that cannot be read."""
+    return f"digest {RewardHead.load(head_folder(name)).digest[:12]}"
 
 
 def check_keys() -> list[Check]:

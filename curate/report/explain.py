@@ -3,7 +3,7 @@
 print("\\n".join(explain(ExplainConfig(pair_id="0123456789abcdef")).lines()))
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -24,17 +24,6 @@ from schemas.stages import MADE_STAGES, StageName, newest_stage, pairs_stage
 
 
 @dataclass(frozen=True)
-class InMix:
-    """Position of a pair in a mix."""
-
-    mix: str
-    sha256: str
-    row: int
-    split: str
-    source: str
-
-
-@dataclass(frozen=True)
 class Trace:
     """All that is known of a pair, from the first build that has it; personal data is masked."""
 
@@ -47,7 +36,8 @@ class Trace:
     calls: list[dict[str, Any]]
     """The calls behind it, as the ledger describes them."""
     screening: Screening | None
-    mixes: list[InMix]
+    mixes: list[dict[str, Any]]
+    """The mixes it is in: `mix`, `sha256`, and `row`, `split` and `source` there."""
     tables: dict[StageName, str]
 
     def summary(self) -> dict[str, Any]:
@@ -61,12 +51,11 @@ class Trace:
             "calls": self.calls,
             "screening": self.screening.summary() if self.screening else None,
             "rules": self.screening.thresholds if self.screening else None,
-            "mixes": [asdict(mix) for mix in self.mixes],
+            "mixes": self.mixes,
             "tables": self.tables,
         }
 
     def lines(self) -> list[str]:
-        """The same for people to read."""
         pair = self.pair
         lines = [f"pair {pair['pair_id']}: build '{self.build}', {pair['origin']} responses, from {self.source}"]
         lines += ["", f"prompt {pair['prompt_id']}"]
@@ -89,8 +78,8 @@ class Trace:
         lines += ["", "screening"]
         lines += [f"  {line}" for line in (self.screening.lines() if self.screening else ["not screened"])]
         for mix in self.mixes:
-            where = f"row {mix.row}, {mix.split}, from {mix.source}"
-            lines.append(f"mix {mix.mix}: {where} (sha256 {mix.sha256[:12]})")
+            where = f"row {mix['row']}, {mix['split']}, from {mix['source']}"
+            lines.append(f"mix {mix['mix']}: {where} (sha256 {mix['sha256'][:12]})")
         width = max(map(len, self.tables))
         return [*lines, "", "tables", *(f"  {stage:{width}} {key}" for stage, key in self.tables.items())]
 
@@ -115,7 +104,7 @@ def explain(cfg: ExplainConfig) -> Trace:
         for name in names:
             record = workspace.read_build(name)
             tables = workspace.open_tables(record)
-            if pair := find_row(tables[pairs_stage(tables)], "pair_id", cfg.pair_id):
+            if pair := find_pair(tables[pairs_stage(tables)], cfg.pair_id):
                 return trace(session, record, tables, pair)
     raise UserError(f"no build in {cfg.data} has a pair '{cfg.pair_id}'; `curate show NAME` lists the pairs of a build")
 
@@ -156,7 +145,7 @@ def find_calls(
     if candidates.height:
         call_ids += [*candidates["call_id"], *candidates["score_call"]]
     # The text that the models were sent: with its personal data, where that was replaced afterwards.
-    pair = find_row(tables[newest_stage(MADE_STAGES, tables)], "pair_id", pair["pair_id"]) or pair
+    pair = find_pair(tables[newest_stage(MADE_STAGES, tables)], pair["pair_id"]) or pair
     messages = pair["messages"]
     if record.scorer:
         scorer = key_only_model(**record.scorer)
@@ -180,21 +169,20 @@ def key_only_model(model: str, digest: str, **asks: Any) -> LazyModel:
     return LazyModel(model, digest, load, **asks)
 
 
-def find_row(table: Table, column: str, value: str) -> dict[str, Any] | None:
-    """The row whose `column` is `value`."""
-    found = table.scan().filter(pl.col(column) == value).head(1).collect()
+def find_pair(table: Table, pair_id: str) -> dict[str, Any] | None:
+    """The row of a pair, where the table has it."""
+    found = table.scan().filter(pl.col("pair_id") == pair_id).head(1).collect()
     return found.row(0, named=True) if found.height else None
 
 
-def find_mixes(workspace: Workspace, pair_id: str) -> list[InMix]:
-    """The mixes a pair is in, and where."""
-    found = []
+def find_mixes(workspace: Workspace, pair_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
     for name in workspace.mix_names():
         path = workspace.mix(name)
         if path.exists():
             rows = pl.scan_parquet(path).filter(pl.col("pair_id") == pair_id).select("row", "split", "source").collect()
             sha256 = workspace.read_lock(name).sha256
-            found += [InMix(name, sha256, **row) for row in rows.to_dicts()]
+            found += [{"mix": name, "sha256": sha256, **row} for row in rows.to_dicts()]
     return found
 
 

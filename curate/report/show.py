@@ -32,7 +32,6 @@ class Listing:
     runs: list[dict[str, Any]]
 
     def summary(self) -> dict[str, Any]:
-        """The JSON object of `curate show --json`."""
         return asdict(self)
 
     def lines(self) -> list[str]:
@@ -57,7 +56,6 @@ class Shown:
     """The first pairs, their texts shortened to a line, personal data as its kind."""
 
     def summary(self) -> dict[str, Any]:
-        """The JSON object of `curate show NAME --json`."""
         return {**self.facts, "pairs": self.pairs}
 
     def lines(self) -> list[str]:
@@ -86,7 +84,6 @@ def show(cfg: ShowConfig) -> Listing | Shown:
 
 
 def list_all(workspace: Workspace) -> Listing:
-    """All builds, mixes and runs."""
     locks = {name: workspace.read_lock(name) for name in workspace.mix_names()}
     return Listing(
         builds=[workspace.read_build(name).summary for name in workspace.build_names()],
@@ -121,18 +118,10 @@ def cut_pairs(rows: pl.LazyFrame, columns: list[str]) -> list[dict[str, Any]]:
     """Pairs with their texts shortened to a line, personal data as its kind."""
     last_turn = pl.col("messages").list.last().struct.field("content")
     texts = {"prompt": last_turn, "chosen": pl.col("chosen"), "rejected": pl.col("rejected")}
-    return (
-        rows.with_columns(**{name: text.map_batches(redact_texts, pl.String) for name, text in texts.items()})
-        .with_columns(one_line(pl.col(name)) for name in texts)
-        .select(columns)
-        .collect()
-        .to_dicts()
-    )
-
-
-def one_line(text: pl.Expr) -> pl.Expr:
-    """The start of a text, without line breaks."""
-    return text.str.replace_all(r"\s+", " ").str.strip_chars().str.slice(0, TEXT_SHOWN)
+    redacted = {name: text.map_batches(redact_texts, pl.String) for name, text in texts.items()}
+    in_one_line = {name: text.str.replace_all(r"\s+", " ").str.strip_chars() for name, text in redacted.items()}
+    cut = {name: text.str.slice(0, TEXT_SHOWN) for name, text in in_one_line.items()}
+    return rows.with_columns(**cut).select(columns).collect().to_dicts()
 
 
 def format_value(value: Any) -> str:

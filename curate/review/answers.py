@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
+from curate.screen.human import latest_answers
 from schemas.names import BETTER, FLAWS
 from schemas.tables import Annotation
 
@@ -17,6 +18,12 @@ SUREST = 3
 def reviewer_id(name: str) -> str:
     """Pseudonym of a reviewer, such as "r1b4f0e98": the same for a name in any case; the name is kept nowhere."""
     return "r" + hashlib.sha256(name.strip().casefold().encode()).hexdigest()[:8]
+
+
+def parse_utc(text: str) -> datetime:
+    """A time in ISO format, in UTC; without a zone it is UTC already."""
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def answer_row(
@@ -60,11 +67,6 @@ def merge_answers(history: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([history, new]).unique(KEY, keep="last", maintain_order=True).sort(KEY)
 
 
-def latest_answers(answers: pl.DataFrame) -> pl.DataFrame:
-    """The last version of every answer."""
-    return answers.sort("answered_at").unique(KEY[:2], keep="last", maintain_order=True)
-
-
 def withdraw_answers(history: pl.DataFrame, taken_back: pl.DataFrame) -> pl.DataFrame:
     """A row of `Annotation` without content for each answer of `history` that stands no more.
 
@@ -72,13 +74,8 @@ def withdraw_answers(history: pl.DataFrame, taken_back: pl.DataFrame) -> pl.Data
     after the answer is taken, which is the same at every pull. What was never submitted, or is withdrawn already,
     leaves no row.
     """
-    known = latest_answers(history).select("record_id", "reviewer", "status", last=pl.col("answered_at"))
+    known = latest_answers(history).select("record_id", "reviewer", "status", last="answered_at")
     standing = known.filter(pl.col("status") != "withdrawn").join(taken_back, on=KEY[:2], how="inner")
     moment = pl.coalesce("answered_at", pl.col("last") + timedelta(microseconds=1))
     rows = standing.with_columns(answered_at=moment).filter(pl.col("answered_at") > pl.col("last")).select(KEY)
-    empty = answer_table([])
-    absent = [pl.lit(None, dtype).alias(name) for name, dtype in empty.schema.items() if name not in KEY]
-    filled = rows.with_columns(absent).with_columns(
-        status=pl.lit("withdrawn").cast(empty.schema["status"]), wrong=pl.lit([]).cast(empty.schema["wrong"])
-    )
-    return filled.select(empty.columns)
+    return answer_table({**row, "status": "withdrawn", "wrong": []} for row in rows.iter_rows(named=True))

@@ -1,5 +1,6 @@
 """Result of `pull` and `import`: the answers and verdicts of a review so far."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +26,6 @@ class CollectedAnswers:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The same in words."""
         counts = ", ".join(f"{rows} {verdict}" for verdict, rows in self.verdicts.items())
         return [
             f"review '{self.name}': {self.submitted} answers submitted, {self.drafts} drafts, "
@@ -36,5 +36,9 @@ class CollectedAnswers:
 def count_verdicts(answers: pl.DataFrame, asked: pl.DataFrame) -> tuple[dict[str, int], int]:
     """Verdict -> records that have it, and how many records reviewers split on."""
     found = verdicts(answers, asked.with_columns(pair_id=text_key("record_id")))
-    counts = dict(found.group_by(pl.col("verdict").cast(pl.String)).len().iter_rows())
-    return {verdict: counts.get(verdict, 0) for verdict in VERDICTS}, counts.get(None, 0)
+    return count_each(found["verdict"], VERDICTS), found["verdict"].null_count()
+
+
+def count_each(column: pl.Series, names: Sequence[str]) -> dict[str, int]:
+    """Name -> how often it stands in the column, for every name."""
+    return {name: int((column == name).sum()) for name in names}

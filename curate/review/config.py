@@ -9,8 +9,6 @@ from pydantic.dataclasses import dataclass
 
 from curate.config import CONFIG, Config, Count, DataConfig, Int, Share
 
-PORT = 6900
-
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ServerConfig(DataConfig):
@@ -54,7 +52,7 @@ class ChoiceConfig(Config):
 class ServeConfig(DataConfig):
     """Run Argilla on this machine, with its web page, until it is stopped."""
 
-    port: Annotated[Int, Interval(ge=0, le=65535)] = PORT
+    port: Annotated[Int, Interval(ge=0, le=65535)] = 6900
     """Port on 127.0.0.1."""
     home: Path | None = None
     """Folder of its database and password; `argilla` in the data folder by default."""

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 
 from schemas.names import PERSONAL_DATA
 
-SMALL_SHARE = 0.5
 POOL_FACTOR = 10
 POOL_MOST = 5_000
 """Prompts that may have to be embedded."""
@@ -30,7 +29,7 @@ UNKNOWN = 0.5
 
 def has_small_margin() -> pl.Expr:
     """Whether the margin is in the lower half of its source, over a frame of all pairs; true without one."""
-    return (margin_share() <= SMALL_SHARE).fill_null(True)
+    return (margin_share() <= 0.5).fill_null(True)
 
 
 def draw_pool(rows: pl.DataFrame, records: int) -> pl.DataFrame:
@@ -45,11 +44,8 @@ def draw_pool(rows: pl.DataFrame, records: int) -> pl.DataFrame:
 
 def spread_over_groups(rows: pl.DataFrame, records: int) -> pl.DataFrame:
     """The first pair of every prompt group, then the second ones, as far as `records` reach; in the order of rows."""
-    return (
-        rows.with_columns(turn=pl.int_range(pl.len()).over("prompt_group"))
-        .sort("turn", maintain_order=True)
-        .head(records)
-    )
+    turn = pl.int_range(pl.len()).over("prompt_group")
+    return rows.sort(turn, maintain_order=True).head(records)
 
 
 def pick_farthest_first(vectors: NDArray[np.float32], taken: NDArray[np.float32], records: int) -> NDArray[np.int64]:

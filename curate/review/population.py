@@ -24,10 +24,9 @@ class Population:
     kind: str
     """`build` or `mix`."""
     rows: pl.DataFrame
-    """One row a pair: `pair_id`, `key` (what ids of pairs with the same texts share;
-    with the dropped ones the id itself), `source` (its build), `group`
-    (of its prompt), `margin`, `flags`, `is_disputed` (another scorer prefers the other response) and `is_swapped`
-    (reviewers had swapped its label)."""
+    """One row a pair: `pair_id`, `key` (what ids of pairs with the same texts share; with the dropped ones the id
+    itself), `source` (its build), `prompt_group`, `margin`, `flags`, `is_disputed` (another scorer prefers the other
+    response) and `is_swapped` (reviewers had swapped its label)."""
     texts: pl.LazyFrame
     """`pair_id`, `messages`, `chosen` and `rejected` of these pairs and others."""
     is_embedded: bool
@@ -41,23 +40,23 @@ class Population:
 
 def read_population(data: Path, name: str, include_dropped: bool) -> Population:
     """The pairs of a build or mix. Raises UserError for a name that is neither, with the nearest one."""
-    builds, mixes = Workspace(data).build_names(), Workspace(data).mix_names()
+    workspace = Workspace(data)
+    builds, mixes = workspace.build_names(), workspace.mix_names()
     if name in builds:
-        return build_population(data, name, include_dropped)
+        return build_population(workspace, name, include_dropped)
     if name in mixes:
         if include_dropped:
             raise UserError(f"--include-dropped: mix '{name}' holds no pair that a rule dropped; review its builds")
-        return mix_population(data, name)
+        return mix_population(workspace, name)
     raise UserError(f"no build or mix '{name}' in {data}{nearest_hint(name, [*builds, *mixes])}")
 
 
-def build_population(data: Path, name: str, include_dropped: bool) -> Population:
+def build_population(workspace: Workspace, name: str, include_dropped: bool) -> Population:
     """The pairs that no rule dropped, or all.
 
     Verdicts of reviewers change neither which pairs these are nor how they are labeled, or an audit would no longer
     be about the labels that the build was made with.
     """
-    workspace = Workspace(data)
     tables = workspace.open_tables(workspace.read_build(name))
     pairs = tables[newest_stage(LABELED_STAGES, tables)].scan()
     verdicts = tables[StageName.SCREEN_PAIRS].scan()
@@ -66,22 +65,19 @@ def build_population(data: Path, name: str, include_dropped: bool) -> Population
         was_kept = pl.col("dropped_by").is_null() | (pl.col("dropped_by") == "human_reject")
         verdicts = verdicts.filter(was_kept | pl.col("pair_id").is_in(swapped_ids(tables)))
     margin = pl.col("score_chosen") - pl.col("score_rejected")
-    rows = verdicts.join(
-        pairs.select("pair_id", "prompt_group", "scorer", margin=margin), on="pair_id", maintain_order="left"
-    ).collect()
-    added = [text_key().alias("key"), pl.lit(name).alias("source"), pl.lit(False).alias("is_swapped")]
-    is_embedded = StageName.MEASURE_EVAL_PROXIMITY in tables
+    facts = pairs.select("pair_id", "prompt_group", "scorer", margin=margin)
+    rows = verdicts.join(facts, on="pair_id", maintain_order="left").collect()
+    rows = rows.with_columns(text_key().alias("key"), source=pl.lit(name), is_swapped=pl.lit(False))
     if include_dropped:
-        every = add_disputes(rows.with_columns(added), data).with_columns(key="pair_id")
-        return Population("build", every, pairs.select(TEXTS), is_embedded)
-    kept_first = rows.sort(pl.col("dropped_by").is_not_null(), maintain_order=True)
-    unique = kept_first.with_columns(added).unique("key", keep="first", maintain_order=True)
-    return Population("build", add_disputes(unique, data), pairs.select(TEXTS), is_embedded)
+        rows = add_disputes(rows, workspace).with_columns(key="pair_id")
+    else:
+        kept_first = rows.sort(pl.col("dropped_by").is_not_null(), maintain_order=True)
+        rows = add_disputes(kept_first.unique("key", keep="first", maintain_order=True), workspace)
+    return Population("build", rows, pairs.select(TEXTS), StageName.MEASURE_EVAL_PROXIMITY in tables)
 
 
-def mix_population(data: Path, name: str) -> Population:
+def mix_population(workspace: Workspace, name: str) -> Population:
     """The rows of a mix, as they are labeled there."""
-    workspace = Workspace(data)
     lock, path = workspace.read_lock(name), workspace.mix(name)
     if not path.exists():
         raise UserError(f"{path} is missing; make it again with: curate mix {name}")
@@ -89,8 +85,8 @@ def mix_population(data: Path, name: str) -> Population:
     of_sources = [read_source_rows(workspace, source) for source in lock.sources]
     facts = mixed.select("pair_id", "source", "prompt_group", "scorer", "margin")
     rows = facts.join(pl.concat(of_sources), on=["source", "pair_id"], how="left", maintain_order="left").collect()
-    is_embedded = all(source.is_embedded for source in lock.sources)
-    return Population("mix", add_disputes(rows.with_columns(key=text_key()), data), mixed.select(TEXTS), is_embedded)
+    rows = add_disputes(rows.with_columns(key=text_key()), workspace)
+    return Population("mix", rows, mixed.select(TEXTS), all(source.is_embedded for source in lock.sources))
 
 
 def read_source_rows(workspace: Workspace, source: PinnedSource) -> pl.LazyFrame:
@@ -109,13 +105,12 @@ def swapped_ids(tables: dict[StageName, Table]) -> list[str]:
     return [pair_id for pair_id, _ in tables[StageName.SWAP_PAIRS].manifest.config["swaps"]]
 
 
-def add_disputes(rows: pl.DataFrame, data: Path) -> pl.DataFrame:
+def add_disputes(rows: pl.DataFrame, workspace: Workspace) -> pl.DataFrame:
     """The rows with `is_disputed`: a build of the data folder has the same texts, and a margin of the opposite sign
     from another scorer.
     """
     mine = rows.lazy().filter(pl.col("margin").is_not_null()).select("key", "scorer", "margin")
     found = [pl.LazyFrame(schema={"key": pl.String})]
-    workspace = Workspace(data)
     for name in workspace.build_names():
         keys = workspace.read_build(name).tables
         stage = newest_stage(LABELED_STAGES, keys)

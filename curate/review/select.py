@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,18 +53,14 @@ def choose_records(cfg: PushConfig | ExportConfig, name: str) -> pl.DataFrame:
     review = continue_review(review, Review(name, pairs.kind, cfg.seed, cfg.min_submitted))
     review = replace(review, edges=band_edges(pairs.rows) | review.edges)
     rows = add_facts(add_bands(pairs.rows, review.edges), asked, review, key)
-
-    def by_prompt(among: pl.DataFrame, taken: pl.DataFrame, records: int) -> pl.DataFrame:
-        return unlike_prompts(among, taken, records, pairs, cfg.data)
-
     audit, strata = extend_audit(rows, cfg)
-    picked = pick_rows(rows, audit, cfg, by_prompt)
+    picked = pick_rows(rows, audit, cfg, partial(unlike_prompts, pairs=pairs, data=cfg.data))
     if strata is not None:
         asked = update_audit(asked, audit, key)
         review = replace(review, strata=tuple(Stratum(**row) for row in strata.iter_rows(named=True)))
-    batch = add_texts(picked, pairs)
+    batch = pl.concat([picked, pairs.texts_of(picked["pair_id"]).drop("pair_id")], how="horizontal")
     if cfg.gold:
-        batch = pl.concat([batch, known_records(cfg.gold, name, cfg.seed, pairs, asked)])
+        batch = pl.concat([batch, known_records(cfg.gold, name, cfg.seed, pairs, asked).select(batch.columns)])
     if batch.is_empty() and asked.is_empty():
         raise nothing_to_ask(name, cfg)
     asked = pl.concat([asked, arrange_batch(batch, asked, review, cfg.overlap)])
@@ -101,9 +98,8 @@ def continue_review(review: Review | None, asked_for: Review) -> Review:
 def add_facts(rows: pl.DataFrame, asked: pl.DataFrame, review: Review, key: pl.Expr) -> pl.DataFrame:
     """The facts that pairs are chosen by: `number`, `suspicion`, `is_small`, `is_asked` and `was_audit`.
 
-    `key` is what the records that were asked are known by among the pairs.
-
-    Pairs that were asked as known answers are left out.
+    `key` is what the records that were asked are known by among the pairs. Pairs that were asked as known answers are
+    left out.
     """
     earlier = asked.select("sampler", key=key)
     keys_of = {sampler: earlier.filter(pl.col("sampler") == sampler)["key"].implode() for sampler in ("random", "gold")}
@@ -204,12 +200,19 @@ def update_audit(asked: pl.DataFrame, audit: pl.DataFrame, key: pl.Expr) -> pl.D
 
 
 def known_records(path: Path, name: str, seed: int, pairs: Population, asked: pl.DataFrame) -> pl.DataFrame:
-    """The pairs of a file as `add_texts` gives those of the dataset, but for those asked before."""
+    """The pairs of a file with what a batch has of those of the dataset, but for those asked before.
+
+    Raises UserError where one is, either way round, a pair of the dataset: people would be asked it twice.
+    """
     known = read_known_pairs(path, seed)
     new = known.join(asked, left_on="pair_id", right_on="record_id", how="anti", maintain_order="left")
-    refuse_known_in_dataset(name, pairs.rows["key"], new, path)
-    return new.select(
-        "pair_id",
+    keys = pairs.rows["key"].implode()
+    if (found := new.filter(pl.col("pair_id").is_in(keys) | pl.col("opposite_id").is_in(keys))).height:
+        raise UserError(
+            f"--gold {path}: {found.height} rows are pairs of '{name}' itself, the first on "
+            f"{found['messages'][0][-1]['content'][:80]!r}; take known answers from elsewhere"
+        )
+    return new.with_columns(
         source=pl.lit("gold"),
         band=pl.lit(NO_MARGIN),
         margin=pl.lit(None, pl.Float64),
@@ -217,16 +220,7 @@ def known_records(path: Path, name: str, seed: int, pairs: Population, asked: pl
         is_swapped=pl.lit(False),
         probability=pl.lit(1.0),
         sampler=pl.lit("gold"),
-        messages="messages",
-        chosen="chosen",
-        rejected="rejected",
     )
-
-
-def add_texts(picked: pl.DataFrame, pairs: Population) -> pl.DataFrame:
-    """Picked rows with the prompt and both responses."""
-    texts = pairs.texts_of(picked["pair_id"])
-    return pl.concat([picked, texts.drop("pair_id")], how="horizontal")
 
 
 def arrange_batch(batch: pl.DataFrame, asked: pl.DataFrame, review: Review, overlap: float) -> pl.DataFrame:
@@ -256,7 +250,6 @@ def arrange_batch(batch: pl.DataFrame, asked: pl.DataFrame, review: Review, over
 
 
 def nothing_to_ask(name: str, cfg: ChoiceConfig) -> UserError:
-    """The error for a dataset of which no pair can be sent for review."""
     if cfg.only_flagged:
         return UserError(f"'{name}' has no pair with a flag; leave --only-flagged out")
     hint = "" if cfg.include_dropped else " that was not dropped; --include-dropped takes those that were"
@@ -264,7 +257,6 @@ def nothing_to_ask(name: str, cfg: ChoiceConfig) -> UserError:
 
 
 def log_choice(name: str, batch: pl.DataFrame, cfg: ChoiceConfig) -> None:
-    """Log what was chosen."""
     if batch.is_empty():
         kind = "pair with a flag" if cfg.only_flagged else "pair"
         log.info("review '%s': no %s is left that was not asked; nothing is added", name, kind)
@@ -292,27 +284,13 @@ def read_known_pairs(path: Path, seed: int) -> pl.DataFrame:
         raise UserError(f"--gold: {error}") from error
     if bad := next((row for part in parts for row in part.dropped.iter_rows(named=True)), None):
         raise UserError(f"--gold {path}: {bad['reason']} in row {bad['raw'][:200]!r}; a row should look like {EXAMPLE}")
-    pairs = pl.concat([part.rows for part in parts]).select("messages", "chosen", "rejected")
+    pairs = pl.concat([part.rows for part in parts]).select(text_key(), "messages", "chosen", "rejected")
     undecided = pairs.filter(pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars())
     if undecided.height:
         raise UserError(
             f"--gold {path}: both responses are the same in {undecided.height} rows, the first on "
             f"{undecided['messages'][0][-1]['content'][:80]!r}; neither can be known to be better"
         )
-    ids = [
-        (pair_key(messages, chosen, rejected), pair_key(messages, rejected, chosen))
-        for messages, chosen, rejected in pairs.iter_rows()
-    ]
-    named = pairs.hstack(pl.DataFrame(ids, schema={"pair_id": pl.String, "opposite_id": pl.String}, orient="row"))
-    return named.unique("pair_id", keep="first", maintain_order=True)
-
-
-def refuse_known_in_dataset(dataset: str, keys: pl.Series, known: pl.DataFrame, path: Path) -> None:
-    """Raises UserError where a known pair is, either way round, one of the dataset: people would be asked it twice."""
-    of_dataset = pl.col("pair_id").is_in(keys.implode()) | pl.col("opposite_id").is_in(keys.implode())
-    if (found := known.filter(of_dataset)).height:
-        prompt = found["messages"][0][-1]["content"]
-        raise UserError(
-            f"--gold {path}: {found.height} rows are pairs of '{dataset}' itself, the first on {prompt[:80]!r}; take "
-            "known answers from elsewhere"
-        )
+    opposite = [pair_key(messages, rejected, chosen) for _, messages, chosen, rejected in pairs.iter_rows()]
+    pairs = pairs.with_columns(opposite_id=pl.Series(opposite, dtype=pl.String))
+    return pairs.unique("pair_id", keep="first", maintain_order=True)

@@ -75,12 +75,9 @@ def rank_for_audit(rows: pl.DataFrame) -> pl.DataFrame:
     rounding to largest remainders could (the Alabama paradox), and an extended audit would lose records.
     """
     stratum = ["source", "place"]
-    seats = rows.with_columns(
-        seat=pl.col("number").rank("ordinal").over(stratum).cast(pl.Int64) - 1,
-        claim=pl.len().over(stratum) / (pl.col("number").rank("ordinal").over(stratum) - 0.5),
-    )
-    by = [pl.min_horizontal("seat", AT_LEAST), -pl.col("claim"), *map(pl.col, stratum)]
-    return seats.sort(by).drop("seat", "claim").with_row_index("turn")
+    nth = pl.col("number").rank("ordinal").over(stratum).cast(pl.Int64)
+    claim = pl.len().over(stratum) / (nth - 0.5)
+    return rows.sort(pl.min_horizontal(nth - 1, AT_LEAST), -claim, *stratum).with_row_index("turn")
 
 
 def make_strata(turns: pl.DataFrame, records: int) -> pl.DataFrame:

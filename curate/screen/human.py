@@ -106,15 +106,15 @@ def swap_pairs(pairs: pl.DataFrame, cfg: SwapConfig) -> Part:
     return Part(pairs.with_columns(*exchanged, *emptied, failed).pipe(Pair.cast), Dropped.create_empty())
 
 
-def current_answers(answers: pl.DataFrame) -> pl.DataFrame:
-    """The answers that count: of each reviewer on each record the latest version, where it is submitted.
+def latest_answers(answers: pl.DataFrame) -> pl.DataFrame:
+    """Of rows of `Annotation` the last version of every answer, in the order of record and reviewer."""
+    ordered = answers.sort("record_id", "reviewer", "answered_at")
+    return ordered.unique(["record_id", "reviewer"], keep="last", maintain_order=True)
 
-    Takes rows of `Annotation`; they come back in the order of record and reviewer.
-    """
-    latest = answers.sort("record_id", "reviewer", "answered_at").unique(
-        ["record_id", "reviewer"], keep="last", maintain_order=True
-    )
-    return latest.filter(pl.col("status") == "submitted")
+
+def current_answers(answers: pl.DataFrame) -> pl.DataFrame:
+    """The answers that count: the latest versions that are submitted."""
+    return latest_answers(answers).filter(pl.col("status") == "submitted")
 
 
 def named_answers(answers: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:

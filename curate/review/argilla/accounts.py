@@ -31,15 +31,11 @@ class Invitation:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The same in words."""
         return [self.url, f"user name: {self.username}", f"password:  {self.password} (shown this once)"]
 
 
 def invite(cfg: InviteConfig) -> Invitation:
-    """Make an account for an annotator in the workspace.
-
-    Raises UserError where the name is taken.
-    """
+    """Make an account for an annotator in the workspace. Raises UserError where the name is taken."""
     username = cfg.username.strip()
     if not username:
         raise UserError("a reviewer needs a name to sign in with")

@@ -157,11 +157,6 @@ def draft_dataset(server: ArgillaClient, workspace: str, name: str, min_submitte
     return dataset_id
 
 
-def publish_dataset(server: ArgillaClient, dataset_id: str) -> None:
-    """Open a draft for records."""
-    server.put(f"/datasets/{dataset_id}/publish")
-
-
 def open_dataset(server: ArgillaClient, name: str, dataset_id: str) -> Dataset | None:
     """A dataset that we made before; None where it is no longer there, or was never published.
 

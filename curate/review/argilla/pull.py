@@ -3,24 +3,23 @@
 pull(PullConfig(name="sft"))
 """
 
-import json
 import logging
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from curate.files import read_record, write_atomically
-from curate.review.answers import answer_row, answer_table, latest_answers, merge_answers, reviewer_id, withdraw_answers
+from curate.files import read_record, write_record
+from curate.review.answers import KEY, answer_row, merge_answers, parse_utc, reviewer_id, withdraw_answers
 from curate.review.argilla.accounts import list_pseudonyms
 from curate.review.argilla.client import ArgillaClient, connect
 from curate.review.argilla.dataset import Dataset, open_dataset
 from curate.review.argilla.push import read_uploaded
 from curate.review.argilla.records import find_records
-from curate.review.collected import CollectedAnswers, count_verdicts
+from curate.review.collected import CollectedAnswers, count_each, count_verdicts
 from curate.review.config import PullConfig
+from curate.screen.human import latest_answers
 from curate.store.reviews import (
     Review,
     begun_review,
@@ -31,7 +30,6 @@ from curate.store.reviews import (
     save_answers,
 )
 from schemas.errors import UserError
-from schemas.manifest import FORMAT
 from schemas.tables import Annotation
 
 log = logging.getLogger(__name__)
@@ -40,34 +38,11 @@ PAGE = 500
 """Records a request."""
 STATES = ("submitted", "draft", "discarded")
 
-TAKEN_BACK = {name: Annotation.create_empty().schema[name] for name in ("record_id", "reviewer", "answered_at")}
+RESPONSE = {**Annotation.create_empty().schema, "state": pl.String()}
+"""An answer with its status in Argilla."""
 
 
-@dataclass(frozen=True)
-class Pulled(CollectedAnswers):
-    """The answers of a review so far, and whether any are new."""
-
-    is_changed: bool
-    """The answers are not those that were known before."""
-
-    def summary(self) -> dict[str, Any]:
-        found = super().summary()
-        del found["is_changed"]
-        return found
-
-
-@dataclass(frozen=True)
-class PulledResponse:
-    """The response of one user to one record, as the server stores it."""
-
-    record_id: str
-    reviewer: str
-    state: str
-    changed_at: datetime
-    values: dict[str, Any]
-
-
-def pull(cfg: PullConfig) -> Pulled:
+def pull(cfg: PullConfig) -> CollectedAnswers:
     """Pull all answers; nothing is written before everything was read.
 
     Answers of records, reviewers or datasets that were deleted in Argilla stay as they were pulled. Raises UserError
@@ -75,10 +50,9 @@ def pull(cfg: PullConfig) -> Pulled:
     """
     with connect(cfg) as server, lock_review(cfg.data, cfg.name):
         review, asked = begun_review(cfg.data, cfg.name), read_asked(cfg.data, cfg.name)
-        history, seen_before = read_answers(cfg.data, cfg.name), read_pulled(cfg.data, cfg.name)
+        answers, seen_before = read_answers(cfg.data, cfg.name), read_pulled(cfg.data, cfg.name)
         uploaded = read_uploaded(cfg.data, cfg.name)
         pulled: dict[str, dict[str, Any]] = {}
-        answers = history
         for dataset in open_datasets(server, review):
             state = read_state(server, dataset)
             before = seen_before.get(dataset.id)
@@ -86,24 +60,21 @@ def pull(cfg: PullConfig) -> Pulled:
                 pulled[dataset.id] = before
                 continue
             responses = keep_asked(dataset, fetch_responses(server, dataset), asked)
-            counts = {state: sum(response.state == state for response in responses) for state in STATES}
-            pulled[dataset.id] = {"state": state, "counts": counts}
+            pulled[dataset.id] = {"state": state, "counts": count_each(responses["state"], STATES)}
             records = uploaded.get(dataset.id, set())
             answers = merge_answers(answers, new_versions(server, dataset, responses, answers, records))
-        is_changed = not answers.equals(history)
         # Written first: were the states saved without the answers, the next pull would not look for them.
         save_answers(cfg.data, cfg.name, answers)
-        save_pulled(cfg.data, cfg.name, pulled)
+        write_record(pulled_path(cfg.data, cfg.name), {"datasets": pulled})
     counts = {state: sum(dataset["counts"][state] for dataset in pulled.values()) for state in STATES}
     by_verdict, needs_review = count_verdicts(answers, asked)
-    return Pulled(
+    return CollectedAnswers(
         name=cfg.name,
         submitted=counts["submitted"],
         drafts=counts["draft"],
         discarded=counts["discarded"],
         verdicts=by_verdict,
         needs_review=needs_review,
-        is_changed=is_changed,
     )
 
 
@@ -141,8 +112,8 @@ def read_state(server: ArgillaClient, dataset: Dataset) -> dict[str, Any]:
     return {"last_activity": dataset.last_activity, "progress": progress}
 
 
-def fetch_responses(server: ArgillaClient, dataset: Dataset) -> list[PulledResponse]:
-    """All responses to all records, of all users."""
+def fetch_responses(server: ArgillaClient, dataset: Dataset) -> pl.DataFrame:
+    """All responses to all records, of all users, as rows of `RESPONSE`."""
     scope = {"entity": "response", "property": "status"}
     by_id = {"scope": {"entity": "record", "property": "id"}, "order": "asc"}
     query = {
@@ -150,106 +121,82 @@ def fetch_responses(server: ArgillaClient, dataset: Dataset) -> list[PulledRespo
         # A fixed order: a record that is answered meanwhile then moves others to later pages only.
         "sort": [by_id],
     }
-    found: list[PulledResponse] = []
+    rows: list[dict[str, Any]] = []
     offset = 0
     while True:
         path = f"/datasets/{dataset.id}/records/search"
         items = server.search(path, query, include="responses", limit=PAGE, offset=offset)["items"]
-        found += [response for item in items for response in read_responses(item["record"])]
+        rows += [row for item in items for row in read_responses(item["record"])]
         offset += PAGE
         if len(items) < PAGE:
-            return found
+            return pl.DataFrame(rows, schema=RESPONSE)
 
 
-def read_responses(record: dict[str, Any]) -> list[PulledResponse]:
+def read_responses(record: dict[str, Any]) -> list[dict[str, Any]]:
     """The responses to a record as Argilla gives it; without an id of ours where it came from somebody else."""
-    return [
-        PulledResponse(
-            record_id=record["external_id"] or "",
-            reviewer=reviewer_id(response["user_id"]),
-            state=response["status"],
-            changed_at=parse_utc(response["updated_at"]),
-            values={name: value["value"] for name, value in (response["values"] or {}).items()},
+    rows = []
+    for response in record["responses"]:
+        values = {name: value["value"] for name, value in (response["values"] or {}).items()}
+        row = answer_row(
+            record["external_id"] or "",
+            reviewer_id(response["user_id"]),
+            parse_utc(response["updated_at"]),
+            **{name: values.get(name) for name in ("better", "sure", "wrong", "note")},
         )
-        for response in record["responses"]
-    ]
+        rows.append({**row, "state": response["status"]})
+    return rows
 
 
-def parse_utc(text: str) -> datetime:
-    """A time as Argilla writes it: UTC, without saying so."""
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def keep_asked(dataset: Dataset, responses: list[PulledResponse], asked: pl.DataFrame) -> list[PulledResponse]:
+def keep_asked(dataset: Dataset, responses: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     """The responses to records that we asked about."""
-    known = set(asked["record_id"])
-    ours = [response for response in responses if response.record_id in known]
-    if strange := len(responses) - len(ours):
+    ours = responses.filter(pl.col("record_id").is_in(asked["record_id"].implode()))
+    if strange := responses.height - ours.height:
         log.warning("dataset '%s': %d answers are to records that were not asked here; left out", dataset.name, strange)
     return ours
 
 
 def new_versions(
-    server: ArgillaClient, dataset: Dataset, responses: list[PulledResponse], history: pl.DataFrame, uploaded: set[str]
+    server: ArgillaClient, dataset: Dataset, responses: pl.DataFrame, history: pl.DataFrame, uploaded: set[str]
 ) -> pl.DataFrame:
     """Rows of `Annotation`: what is submitted, and what was taken back since."""
-    submitted = answer_table(
-        answer_row(
-            response.record_id,
-            response.reviewer,
-            response.changed_at,
-            **{name: response.values.get(name) for name in ("better", "sure", "wrong", "note")},
-        )
-        for response in responses
-        if response.state == "submitted"
-    )
+    submitted = responses.filter(pl.col("state") == "submitted").drop("state")
     if unreadable := submitted.filter(pl.col("status") == "unreadable").height:
         log.warning(
             "dataset '%s': %d answers hold a label that is not ours; they are kept and not counted",
             dataset.name,
             unreadable,
         )
-    unsubmitted = pl.DataFrame(
-        [
-            (response.record_id, response.reviewer, response.changed_at)
-            for response in responses
-            if response.state != "submitted"
-        ],
-        schema=TAKEN_BACK,
-        orient="row",
-    )
+    unsubmitted = responses.filter(pl.col("state") != "submitted").select(KEY)
     gone = find_withdrawn_answers(server, dataset, responses, history, uploaded)
     return pl.concat([submitted, withdraw_answers(history, pl.concat([unsubmitted, gone]))])
 
 
 def find_withdrawn_answers(
-    server: ArgillaClient, dataset: Dataset, responses: list[PulledResponse], history: pl.DataFrame, uploaded: set[str]
+    server: ArgillaClient, dataset: Dataset, responses: pl.DataFrame, history: pl.DataFrame, uploaded: set[str]
 ) -> pl.DataFrame:
     """Answers that were pulled and are not on the server any more, though their record and their reviewer are.
 
     A record that is younger than its answer was put there anew: the answer went with an older dataset, and stays.
     """
-    there = {(response.record_id, response.reviewer) for response in responses}
-    standing = (
-        latest_answers(history).filter(pl.col("status") != "withdrawn").select("record_id", "reviewer", "answered_at")
-    )
-    missing = [row for row in standing.iter_rows() if row[0] in uploaded and row[:2] not in there]
-    if not missing:
-        return pl.DataFrame([], schema=TAKEN_BACK)
+    standing = latest_answers(history).filter(pl.col("status") != "withdrawn")
+    known = standing.filter(pl.col("record_id").is_in(list(uploaded)))
+    missing = known.join(responses, on=KEY[:2], how="anti").select(KEY)
+    if missing.is_empty():
+        return missing
     reviewers = list_pseudonyms(server, dataset.workspace_id)
-    records = find_records(server, dataset, sorted({record_id for record_id, _, _ in missing}))
-    gone = []
-    for record_id, reviewer, answered_at in missing:
+    records = find_records(server, dataset, missing["record_id"].unique().sort().to_list())
+
+    def is_gone(record_id: str, reviewer: str, answered_at: datetime) -> bool:
         record = records.get(record_id)
         if record is None or reviewer not in reviewers or parse_utc(record["inserted_at"]) > answered_at:
-            continue
+            return False
         # Asked for again by its id: while pages are read, what is taken back can move a record past them.
-        if all(response.reviewer != reviewer for response in read_responses(record)):
-            gone.append((record_id, reviewer, None))
-    if kept := len(missing) - len(gone):
+        return all(response["reviewer"] != reviewer for response in read_responses(record))
+
+    gone = missing.filter(pl.Series([is_gone(*row) for row in missing.iter_rows()]))
+    if kept := missing.height - gone.height:
         log.info("dataset '%s': %d answers of deleted records or reviewers are kept", dataset.name, kept)
-    return pl.DataFrame(gone, schema=TAKEN_BACK, orient="row")
+    return gone.with_columns(answered_at=pl.lit(None, gone.schema["answered_at"]))
 
 
 def read_pulled(data: Path, name: str) -> dict[str, dict[str, Any]]:
@@ -258,10 +205,6 @@ def read_pulled(data: Path, name: str) -> dict[str, dict[str, Any]]:
         return {}
     found: dict[str, dict[str, Any]] = read_record(pulled_path(data, name), "datasets")["datasets"]
     return found
-
-
-def save_pulled(data: Path, name: str, pulled: dict[str, dict[str, Any]]) -> None:
-    write_atomically(pulled_path(data, name), json.dumps({"format": FORMAT, "datasets": pulled}, indent=1).encode())
 
 
 def pulled_path(data: Path, name: str) -> Path:

@@ -13,10 +13,12 @@ import polars as pl
 
 from curate.files import read_record, write_atomically
 from curate.review.argilla.client import ArgillaClient, connect
-from curate.review.argilla.dataset import Dataset, draft_dataset, open_dataset, publish_dataset, workspace_id
+from curate.review.argilla.dataset import Dataset, draft_dataset, open_dataset, workspace_id
 from curate.review.argilla.records import find_records, has_cut_text, send_records
+from curate.review.collected import count_each
 from curate.review.config import PushConfig
 from curate.review.select import choose_records
+from curate.screen.human import current_answers
 from curate.store.reviews import (
     Review,
     begun_review,
@@ -73,7 +75,6 @@ class Pushed:
         }
 
     def lines(self) -> list[str]:
-        """The same in words."""
         samplers = ", ".join(f"{count} {name}" for name, count in self.by_sampler.items() if count)
         lines = [f"review '{self.name}' at {self.url}: {self.added} records added"]
         if self.is_resumed:
@@ -95,36 +96,33 @@ def push(cfg: PushConfig) -> Pushed:
     with connect(cfg) as server, lock_review(cfg.data, cfg.name):
         waiting = 0
         if review := read_review(cfg.data, cfg.name):
-            datasets = {name: open_dataset(server, name, known["id"]) for name, known in review.datasets.items()}
-            there = records_there(cfg, datasets)
-            waiting = len(records_to_send(cfg, review, read_asked(cfg.data, cfg.name), there))
+            there = records_there(server, cfg, review)
+            asked = read_asked(cfg.data, cfg.name)
+            waiting = drop_judged(asked.filter(~pl.col("record_id").is_in(there)), cfg, review).height
         if waiting:
             log.info("review '%s': %d records of an earlier push are still to be sent", cfg.name, waiting)
-            asked = read_asked(cfg.data, cfg.name)
         else:
             asked = choose_records(cfg, cfg.name)
         return upload_records(server, begun_review(cfg.data, cfg.name), asked, cfg, is_resumed=waiting > 0)
 
 
-def records_there(cfg: PushConfig, datasets: dict[str, Dataset | None]) -> set[str]:
+def records_there(server: ArgillaClient, cfg: PushConfig, review: Review) -> list[str]:
     """Records known to be in the datasets that are still there."""
     uploaded = read_uploaded(cfg.data, cfg.name)
-    return set().union(*(uploaded.get(dataset.id, set()) for dataset in datasets.values() if dataset))
+    datasets = [open_dataset(server, name, known["id"]) for name, known in review.datasets.items()]
+    return [record_id for dataset in datasets if dataset for record_id in uploaded.get(dataset.id, ())]
 
 
-def records_to_send(cfg: PushConfig, review: Review, asked: pl.DataFrame, there: set[str]) -> pl.DataFrame:
-    """Rows that are not on the server and still lack answers."""
-    return asked.filter(~pl.col("record_id").is_in(list(there))).join(
-        answered_records(cfg, review, asked), on="record_id", how="anti"
-    )
+def drop_judged(rows: pl.DataFrame, cfg: PushConfig, review: Review) -> pl.DataFrame:
+    """The rows without those that enough reviewers have judged, in a file or in a dataset that was deleted since."""
+    judged = current_answers(read_answers(cfg.data, cfg.name)).group_by("record_id").agg(reviewers=pl.len())
+    enough = rows.join(judged, on="record_id").filter(pl.col("reviewers") >= answers_needed(review))
+    return rows.join(enough, on="record_id", how="anti")
 
 
-def answered_records(cfg: PushConfig, review: Review, asked: pl.DataFrame) -> pl.DataFrame:
-    """Ids of records that as many reviewers as needed have judged, in a file or in a dataset that was deleted since."""
-    latest = read_answers(cfg.data, cfg.name).group_by("record_id", "reviewer").agg(pl.col("status").last())
-    counts = latest.filter(pl.col("status") == "submitted").group_by("record_id").agg(reviewers=pl.len())
-    needed = pl.when("is_overlap").then(max(OVERLAP_REVIEWERS, review.min_submitted)).otherwise(review.min_submitted)
-    return asked.join(counts, on="record_id").filter(pl.col("reviewers") >= needed).select("record_id")
+def answers_needed(review: Review) -> pl.Expr:
+    """Reviewers that a record takes."""
+    return pl.when("is_overlap").then(max(OVERLAP_REVIEWERS, review.min_submitted)).otherwise(review.min_submitted)
 
 
 def upload_records(
@@ -144,10 +142,10 @@ def upload_records(
         review, dataset = make_dataset(server, review, name, needed, cfg)
         there = uploaded.setdefault(dataset.id, set())
         missing = rows.filter(~pl.col("record_id").is_in(list(there)))
-        sending = records_to_send(cfg, review, missing, set())
+        sending = drop_judged(missing, cfg, review)
         without += len(missing) - len(sending)
-        found = set(find_records(server, dataset, sending["record_id"].to_list()))
-        there |= found
+        found = find_records(server, dataset, sending["record_id"].to_list())
+        there.update(found)
         already_there += len(found)
         sending = sending.filter(~pl.col("record_id").is_in(list(found)))
         for record_ids in send_records(server, dataset, sending, seed=review.seed, suggest=cfg.suggest):
@@ -157,7 +155,6 @@ def upload_records(
         added += len(sending)
         cut += sending.filter(has_cut_text()).height
         datasets[name] = server.get(f"/datasets/{dataset.id}/progress")["total"]
-    samplers = dict(asked["sampler"].cast(pl.String).value_counts().iter_rows())
     return Pushed(
         name=review.name,
         url=server.url,
@@ -165,7 +162,7 @@ def upload_records(
         added=added,
         already_there=already_there,
         answered=without,
-        by_sampler={sampler: samplers.get(sampler, 0) for sampler in SAMPLERS},
+        by_sampler=count_each(asked["sampler"], SAMPLERS),
         overlap=int(asked["is_overlap"].sum()),
         cut=cut,
         is_resumed=is_resumed,
@@ -177,14 +174,13 @@ def make_dataset(
 ) -> tuple[Review, Dataset]:
     """The dataset of that name of this review, made where it is not there; the review knows it before it is open."""
     if known := review.datasets.get(name):
-        dataset = open_dataset(server, name, known["id"])
-        if dataset:
+        if dataset := open_dataset(server, name, known["id"]):
             return review, dataset
         log.warning("dataset '%s' is not on %s any more (it was made at %s): made anew", name, server.url, known["url"])
     dataset_id = draft_dataset(server, workspace_id(server, cfg.workspace), name, min_submitted)
     review = review.with_dataset(name, server.url, dataset_id)
     save_review(cfg.data, review)
-    publish_dataset(server, dataset_id)
+    server.put(f"/datasets/{dataset_id}/publish")
     dataset = open_dataset(server, name, dataset_id)
     if dataset is None:
         raise UserError(f"dataset '{name}' was deleted on {server.url} while it was made; give the same command again")

@@ -24,7 +24,6 @@ MOST_BYTES = 5_000_000
 """A request, about; a single record may be larger."""
 MOST_TERMS = 250
 """Values of a filter, by Argilla's limit."""
-SUGGESTED_BY = "scorer"
 
 
 def send_records(
@@ -88,7 +87,7 @@ def make_record(row: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
     }
     if row["preferred"]:
         record["suggestions"] = [
-            {"question_id": dataset.better_id, "value": row["preferred"], "agent": SUGGESTED_BY, "type": "model"}
+            {"question_id": dataset.better_id, "value": row["preferred"], "agent": "scorer", "type": "model"}
         ]
     return record
 
@@ -122,9 +121,7 @@ def split_requests(records: Iterator[dict[str, Any]]) -> Iterator[list[dict[str,
 def has_cut_text() -> pl.Expr:
     """True for a row with a text that is shortened for display."""
     contents = pl.col("messages").list.eval(pl.element().struct.field("content").str.len_chars() > LONGEST).list.any()
-    return (
-        contents | (pl.col("response_a").str.len_chars() > LONGEST) | (pl.col("response_b").str.len_chars() > LONGEST)
-    )
+    return pl.any_horizontal(contents, pl.col("response_a", "response_b").str.len_chars() > LONGEST)
 
 
 def find_records(server: ArgillaClient, dataset: Dataset, record_ids: Sequence[str]) -> dict[str, dict[str, Any]]:

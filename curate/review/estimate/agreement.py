@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import polars as pl
@@ -29,14 +28,12 @@ def pairwise_kappa(answers: pl.DataFrame) -> list[Kappa]:
 
     `answers` has `record_id`, `reviewer` and `label`, one row for each reviewer of each record.
     """
-    names = sorted(answers["reviewer"].unique().to_list())
-    by_reviewer = {name: answers.filter(pl.col("reviewer") == name) for name in names}
-    found = []
-    for one, other in combinations(names, 2):
-        both = by_reviewer[one].join(by_reviewer[other], on="record_id", how="inner", suffix="_other")
-        if both.height:
-            found.append(Kappa((one, other), both.height, *cohen_kappa(both["label"], both["label_other"])))
-    return found
+    both = answers.join(answers, on="record_id", suffix="_other").filter(pl.col("reviewer") < pl.col("reviewer_other"))
+    by_two = both.sort("reviewer", "reviewer_other").group_by("reviewer", "reviewer_other", maintain_order=True)
+    return [
+        Kappa((one, other), rows.height, *cohen_kappa(rows["label"], rows["label_other"]))
+        for (one, other), rows in by_two
+    ]
 
 
 def cohen_kappa(one: pl.Series, other: pl.Series) -> tuple[float | None, float | None, float | None]:
@@ -72,8 +69,7 @@ def kappa_spread(
     """n times the variance of kappa times (1 - expected agreement)², by Fleiss, Cohen and Everitt."""
     sums = rows[None, :] + columns[:, None]
     agreeing = np.diag(shares)
-    off = shares.copy()
-    np.fill_diagonal(off, 0.0)
+    off = shares - np.diag(agreeing)
     expected = float(rows @ columns)
     on_diagonal = float(agreeing @ (1 - (rows + columns) * (1 - kappa)) ** 2)
     beside = (1 - kappa) ** 2 * float((off * sums**2).sum())
@@ -108,12 +104,11 @@ def scorer_agreement(named: pl.DataFrame) -> pl.DataFrame:
     response. Columns `source`, `band`, `smallest` (margin), `decided` (answers), `agree` (their share that names the
     preferred response), `low` and `high` (interval of Wilson on the records); rows in the order of the margins.
     """
-    prefers_chosen = pl.col("margin") > 0
     counted = (
         named.filter(
             (pl.col("sampler") == "random") & pl.col("named").is_in(["chosen", "rejected"]) & (pl.col("margin") != 0)
         )
-        .with_columns(agrees=(pl.col("named") == "chosen") == prefers_chosen)
+        .with_columns(agrees=(pl.col("named") == "chosen") == (pl.col("margin") > 0))
         .group_by("source", "band")
         .agg(
             smallest=pl.col("margin").min(),
@@ -123,8 +118,10 @@ def scorer_agreement(named: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("source", "smallest")
     )
-    ends = [wilson(share, records) for share, records in counted.select("agree", "records").iter_rows()]
-    return counted.drop("records").with_columns(
-        low=pl.Series([low for low, _ in ends], dtype=pl.Float64),
-        high=pl.Series([high for _, high in ends], dtype=pl.Float64),
-    )
+    return add_interval(counted, "agree", "records").drop("records")
+
+
+def add_interval(rows: pl.DataFrame, share: str, n: str) -> pl.DataFrame:
+    """The rows with `low` and `high`, the 95% interval (Wilson) of a share among n; null where n is 0."""
+    ends = [wilson(found, among) if among else (None, None) for found, among in rows.select(share, n).iter_rows()]
+    return rows.hstack(pl.DataFrame(ends, schema={"low": pl.Float64, "high": pl.Float64}, orient="row"))

@@ -17,6 +17,9 @@ from schemas.errors import UserError
 HALF_WIDTHS = (0.05, 0.03)
 """Half-widths of an interval for which the records still to be audited are estimated."""
 
+BATCH_BAND = pl.format("{}, batch {}", "band", "batch").alias("band")
+"""The band with the batch that a record came with."""
+
 
 @dataclass(frozen=True)
 class LabelEstimates:
@@ -39,9 +42,7 @@ class LabelEstimates:
             "unanswered": list(self.agreement.unanswered),
             "corrected": asdict(self.corrected) if self.corrected else None,
             "predicted": {**asdict(self.predicted.rate), "gain": self.predicted.gain} if self.predicted else None,
-            "more_records": {f"{width:g}": count for width, count in self.more_records.items()}
-            if self.more_records is not None
-            else None,
+            "more_records": {f"{width:g}": count for width, count in (self.more_records or {}).items()} or None,
         }
 
 
@@ -55,7 +56,7 @@ def estimate_labels(cfg: StatusConfig, review: Review, asked: pl.DataFrame, answ
         [asdict(stratum) for stratum in review.strata],
         schema={"source": pl.String, "band": pl.String, "pairs": pl.Int64, "drawn": pl.Int64},
     )
-    rates = agreement_rates(audited_records(answers.with_columns(batch_bands())), strata_by_batch(strata, asked))
+    rates = agreement_rates(audited_records(answers.with_columns(BATCH_BAND)), strata_by_batch(strata, asked))
     overall, gold = rates.overall, gold_answers(answers)
     return LabelEstimates(
         agreement=rates,
@@ -65,18 +66,13 @@ def estimate_labels(cfg: StatusConfig, review: Review, asked: pl.DataFrame, answ
     )
 
 
-def batch_bands() -> pl.Expr:
-    """The band with the batch that a record came with."""
-    return pl.format("{}, batch {}", "band", "batch").alias("band")
-
-
 def strata_by_batch(strata: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     """The strata, each parted by the batches of its audit; one that no record is of stays whole."""
     counted = asked.filter(pl.col("sampler") == "random").group_by("source", "band", "batch").agg(records=pl.len())
     parted = strata.join(counted.sort("batch"), on=["source", "band"], how="left", maintain_order="left_right")
     parted = parted.with_columns(pl.col("batch").fill_null(0), pl.col("records").fill_null(1))
     share = pl.col("records") / pl.col("records").sum().over("source", "band")
-    return parted.select("source", batch_bands(), pairs=pl.col("pairs") * share)
+    return parted.select("source", BATCH_BAND, pairs=pl.col("pairs") * share)
 
 
 def predict_rate(cfg: StatusConfig, review: Review, records: pl.DataFrame, strata: pl.DataFrame) -> Predicted | None:

@@ -8,7 +8,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.review.estimate.rates import Estimate, StratifiedSample, find_stand_ins, merge_strata
-from curate.stats import wilson
 
 MIN_RECORDS = 100
 MIN_GAIN = 1.03
@@ -49,18 +48,13 @@ def predicted_rate(audited: pl.DataFrame, strata: pl.DataFrame, population: pl.D
     margin can tell, so the gain is small unless bands are wide.
     """
     table = find_stand_ins(audited, strata)
-    drawn = StratifiedSample.of(audited, table)
+    groups = merge_strata(table)
+    drawn = StratifiedSample.of(audited, groups)
     if drawn is None or drawn.agree.size < MIN_RECORDS:
         return None
-    groups = merge_strata(table)
-    ranks = Ranks.of(population)
-    everyone = population.join(table, on=["source", "band"], how="inner", maintain_order="left").join(
-        groups.select("source", pl.col("band").alias("stands"), "stratum"),
-        on=["source", "stands"],
-        how="inner",
-        maintain_order="left",
-    )
-    features, all_features = ranks.features(audited), ranks.features(everyone)
+    strata_of_pairs = table.join(groups.select("source", "stratum", stands="band"), on=["source", "stands"])
+    everyone = population.join(strata_of_pairs, on=["source", "band"], how="inner", maintain_order="left")
+    features, all_features = (margin_features(rows, population) for rows in (audited, everyone))
     fold = assign_folds(drawn.stratum)
     own = np.zeros(drawn.agree.size)
     everywhere = np.bincount(everyone["stratum"].to_numpy(), minlength=drawn.pairs.size)
@@ -76,34 +70,21 @@ def predicted_rate(audited: pl.DataFrame, strata: pl.DataFrame, population: pl.D
     freedom = float(np.maximum(drawn.records - 1, 0).sum())
     before, after = stratified_variance(drawn, drawn.agree), stratified_variance(drawn, drawn.agree - trust * own)
     gain = before / after * (freedom - 1) / freedom if after > 0 else 1.0
-    low, high = wilson(estimate, drawn.n_eff(is_finite=True) * gain)
-    n_eff = drawn.n_eff(is_finite=False) * gain
-    return Predicted(Estimate(estimate, low, high, drawn.agree.size, n_eff, int(drawn.pairs.sum())), gain, trust)
+    return Predicted(drawn.estimate(estimate, gain), gain, trust)
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """The margins of the pairs of each source, ascending."""
-
-    margins: dict[str, NDArray[np.float64]]
-
-    @classmethod
-    def of(cls, population: pl.DataFrame) -> "Ranks":
-        finite = population.filter(pl.col("margin").is_finite())
-        by_source = finite.group_by("source").agg(pl.col("margin").sort())
-        return cls({source: np.asarray(margins) for source, margins in by_source.iter_rows()})
-
-    def features(self, rows: pl.DataFrame) -> NDArray[np.float64]:
-        """(rows, 3): 1, the share of pairs of its source below it less one half, and whether it has no margin."""
-        sources = rows["source"].to_numpy()
-        margins = rows["margin"].cast(pl.Float64).fill_null(math.nan).to_numpy()
-        is_finite = np.isfinite(margins)
-        rank = np.zeros(rows.height)
-        for source, known in self.margins.items():
-            here = is_finite & (sources == source)
-            below = np.searchsorted(known, margins[here], "left") + np.searchsorted(known, margins[here], "right")
-            rank[here] = below / (2 * known.size) - 0.5
-        return np.column_stack([np.ones(rows.height), rank, ~is_finite])
+def margin_features(rows: pl.DataFrame, population: pl.DataFrame) -> NDArray[np.float64]:
+    """(rows, 3): 1, the share of pairs of its source below it less one half, and whether it has no margin."""
+    sources = rows["source"].to_numpy()
+    margins = rows["margin"].cast(pl.Float64).fill_null(math.nan).to_numpy()
+    is_finite = np.isfinite(margins)
+    rank = np.zeros(rows.height)
+    for (source,), pairs in population.filter(pl.col("margin").is_finite()).group_by("source"):
+        known = pairs["margin"].sort().to_numpy()
+        here = is_finite & (sources == source)
+        below = np.searchsorted(known, margins[here], "left") + np.searchsorted(known, margins[here], "right")
+        rank[here] = below / (2 * known.size) - 0.5
+    return np.column_stack([np.ones(rows.height), rank, ~is_finite])
 
 
 def assign_folds(stratum: NDArray[np.int64]) -> NDArray[np.int64]:

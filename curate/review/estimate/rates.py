@@ -1,6 +1,7 @@
 """Agreement rate of reviewers with the labels of a whole dataset, estimated from records drawn at random."""
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,11 +32,6 @@ class Estimate:
     """Records of a simple random sample that would say as much."""
     pairs: int
     """Pairs that it stands for."""
-
-    @property
-    def design_effect(self) -> float:
-        """Records for one of a simple random sample."""
-        return self.records / self.n_eff
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def agreement_rates(audited: pl.DataFrame, strata: pl.DataFrame) -> AgreementRat
 
 
 def find_stand_ins(audited: pl.DataFrame, strata: pl.DataFrame) -> pl.DataFrame:
-    """`strata` with `records`, the audited ones with an answer, and `stands`, the band whose records stand for it.
+    """`strata` with `stands`, the band whose audited records with an answer stand for it.
 
     That is the band itself where it has any, else the nearest of its source that has, of two the earlier one; null
     where the source has none. Raises ValueError for a record of a stratum that `strata` lacks.
@@ -95,29 +91,20 @@ def find_stand_ins(audited: pl.DataFrame, strata: pl.DataFrame) -> pl.DataFrame:
     unknown = audited.join(strata, on=key, how="anti")
     if not unknown.is_empty():
         raise ValueError(f"the audit has records of strata that the dataset lacks: {unknown.select(key).rows()[:3]}")
-    counted = audited.group_by(key).agg(records=pl.len())
-    table = (
-        strata.join(counted, on=key, how="left", maintain_order="left")
-        .with_columns(pl.col("records").fill_null(0))
-        .with_columns(place=pl.int_range(pl.len()).over("source"))
-    )
-    there = table.filter(pl.col("records") > 0).select("source", stands="band", at="place")
+    places = strata.select(*key, place=pl.int_range(pl.len()).over("source"))
+    there = places.join(audited, on=key, how="semi").select("source", stands="band", at="place")
     nearest = (
-        table.join(there, on="source", how="inner")
+        places.join(there, on="source", how="inner")
         .sort((pl.col("place") - pl.col("at")).abs(), "at")
         .unique(key, keep="first", maintain_order=True)
     )
-    return table.drop("place").join(nearest.select(*key, "stands"), on=key, how="left", maintain_order="left")
+    return strata.join(nearest.select(*key, "stands"), on=key, how="left", maintain_order="left")
 
 
 def estimate_rate(audited: pl.DataFrame, table: pl.DataFrame) -> Estimate | None:
     """The rate over the strata of `table`, as `find_stand_ins` returns it; None where they have no record."""
-    drawn = StratifiedSample.of(audited, table)
-    if drawn is None:
-        return None
-    estimate = drawn.mean(drawn.agree)
-    low, high = wilson(estimate, drawn.n_eff(is_finite=True))
-    return Estimate(estimate, low, high, drawn.agree.size, drawn.n_eff(is_finite=False), int(drawn.pairs.sum()))
+    drawn = StratifiedSample.of(audited, merge_strata(table))
+    return drawn.estimate(drawn.mean(drawn.agree)) if drawn else None
 
 
 @dataclass(frozen=True)
@@ -132,9 +119,8 @@ class StratifiedSample:
     """Of each stratum."""
 
     @classmethod
-    def of(cls, audited: pl.DataFrame, table: pl.DataFrame) -> "StratifiedSample | None":
-        """None where the strata of `table` have no record."""
-        strata = merge_strata(table)
+    def of(cls, audited: pl.DataFrame, strata: pl.DataFrame) -> "StratifiedSample | None":
+        """The records of strata as `merge_strata` returns them; None where they have none."""
         rows = audited.join(strata, on=["source", "band"], how="inner", maintain_order="left")
         if rows.is_empty():
             return None
@@ -158,6 +144,12 @@ class StratifiedSample:
         """The mean of a value of each record, weighted by strata."""
         sums = np.bincount(self.stratum, values, self.pairs.size)
         return float(self.weights @ (sums / self.records))
+
+    def estimate(self, share: float, gain: float = 1.0) -> Estimate:
+        """A share found on these records, with the interval of a sample that says `gain` times as much."""
+        low, high = wilson(share, self.n_eff(is_finite=True) * gain)
+        n_eff = self.n_eff(is_finite=False) * gain
+        return Estimate(share, low, high, self.agree.size, n_eff, int(self.pairs.sum()))
 
     def shares(self, is_finite: bool) -> NDArray[np.float64]:
         """What the variance within each stratum is multiplied by in the variance of the mean."""
@@ -187,8 +179,8 @@ class StratifiedSample:
 def merge_strata(table: pl.DataFrame) -> pl.DataFrame:
     """The strata with records, in the order of `table`: `source`, `band`, `pairs` of all it stands for, `stratum`."""
     return (
-        table.filter(pl.col("stands").is_not_null())
-        .group_by("source", pl.col("stands").alias("band"), maintain_order=True)
+        table.drop_nulls("stands")
+        .group_by("source", band="stands", maintain_order=True)
         .agg(pl.col("pairs").sum())
         .with_row_index("stratum")
         .with_columns(pl.col("stratum").cast(pl.Int64))
@@ -203,16 +195,13 @@ def reviews_needed(rate: Estimate, half_width: float) -> int | None:
     """
     if (rate.high - rate.low) / 2 <= half_width:
         return 0
+    if rate.pairs <= rate.records:
+        return None
+    design_effect = rate.records / rate.n_eff
 
     def is_enough(records: int) -> bool:
-        n = rate.design_effect * (1 / records - 1 / rate.pairs)
-        low, high = wilson(rate.estimate, 1 / n if n > 0 else math.inf)
+        low, high = wilson(rate.estimate, 1 / (design_effect * (1 / records - 1 / rate.pairs)))
         return (high - low) / 2 <= half_width
 
-    few, enough = rate.records, rate.pairs
-    if enough <= few:
-        return None
-    while enough - few > 1:
-        middle = (few + enough) // 2
-        few, enough = (few, middle) if is_enough(middle) else (middle, enough)
-    return enough - rate.records
+    # All pairs are enough, so only fewer are tried.
+    return 1 + bisect_left(range(rate.records + 1, rate.pairs), True, key=is_enough)

@@ -2,10 +2,13 @@
 
 import polars as pl
 
-from curate.stats import wilson
+from curate.review.estimate.agreement import add_interval
 
 LONGEST_GAP_S = 600.0
 """Longer between two answers, and the reviewer was not at work."""
+
+AT_WORK = pl.col("gap").filter(pl.col("gap") <= LONGEST_GAP_S)
+ANSWERS_AN_HOUR = pl.when(AT_WORK.sum() > 0).then(3600.0 * AT_WORK.count() / AT_WORK.sum())
 
 
 def reviewer_facts(named: pl.DataFrame) -> pl.DataFrame:
@@ -15,36 +18,29 @@ def reviewer_facts(named: pl.DataFrame) -> pl.DataFrame:
     records with a known answer, with `right`, the share that names the better response, and its 95% interval (Wilson)
     `low` and `high`. Gaps over 10 minutes are left out. Null without answers to compute it from.
     """
-    gap = (pl.col("answered_at").diff().dt.total_microseconds() / 1e6).over("reviewer", order_by="answered_at")
-    at_work = pl.col("gap").filter(pl.col("gap") <= LONGEST_GAP_S)
     is_gold = pl.col("sampler") == "gold"
     facts = (
-        named.with_columns(gap=gap)
+        add_gaps(named)
         .group_by("reviewer")
         .agg(
             answers=pl.len(),
-            seconds=at_work.median(),
-            answers_an_hour=pl.when(at_work.sum() > 0).then(3600 * at_work.count() / at_work.sum()),
+            seconds=AT_WORK.median(),
+            answers_an_hour=ANSWERS_AN_HOUR,
             gold=is_gold.sum(),
             right=(pl.col("named") == "chosen").filter(is_gold).mean(),
         )
         .sort("reviewer")
     )
-    ends = [wilson(right, n) if n else (None, None) for right, n in facts.select("right", "gold").iter_rows()]
-    return facts.with_columns(
-        low=pl.Series([low for low, _ in ends], dtype=pl.Float64),
-        high=pl.Series([high for _, high in ends], dtype=pl.Float64),
-    )
+    return add_interval(facts, "right", "gold")
 
 
 def answers_per_hour(named: pl.DataFrame) -> float | None:
     """Answers an hour of one reviewer at work, over all of them; None before anyone gave two in a row."""
-    gaps = (
-        named.select(
-            gap=(pl.col("answered_at").diff().dt.total_microseconds() / 1e6).over("reviewer", order_by="answered_at")
-        )
-        .drop_nulls()
-        .filter(pl.col("gap") <= LONGEST_GAP_S)["gap"]
-    )
-    total = float(gaps.sum())
-    return 3600 * gaps.len() / total if total > 0 else None
+    pace: float | None = add_gaps(named).select(ANSWERS_AN_HOUR).item()
+    return pace
+
+
+def add_gaps(named: pl.DataFrame) -> pl.DataFrame:
+    """The answers with `gap`, the seconds since the one before by the same reviewer; null for the first."""
+    seconds = pl.col("answered_at").diff().dt.total_microseconds() / 1e6
+    return named.with_columns(gap=seconds.over("reviewer", order_by="answered_at"))

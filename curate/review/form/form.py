@@ -15,13 +15,13 @@ from typing import Any
 import polars as pl
 
 from curate.files import nearest_hint, write_atomically
-from curate.review.answers import answer_row, answer_table, latest_answers, merge_answers, reviewer_id
+from curate.review.answers import answer_row, answer_table, merge_answers, parse_utc, reviewer_id
 from curate.review.argilla.dataset import BETTER_TEXTS, WRONG_TEXTS
 from curate.review.collected import CollectedAnswers, count_verdicts
 from curate.review.config import ExportConfig, ImportConfig
 from curate.review.display import display_messages, display_text
 from curate.review.select import choose_records
-from curate.screen.human import current_answers
+from curate.screen.human import current_answers, latest_answers
 from curate.store.reviews import lock_review, read_answers, read_asked, read_review, review_names, save_answers
 from schemas.errors import UserError
 
@@ -49,7 +49,6 @@ class ExportedReview:
         return {"name": self.name, "records": self.records, "path": str(self.path)}
 
     def lines(self) -> list[str]:
-        """The same in words."""
         return [f"review '{self.name}': {self.records} records in {self.path}"]
 
 
@@ -248,14 +247,14 @@ def read_versions(
     last = {(row["record_id"], row["reviewer"]): row for row in latest_answers(history).iter_rows(named=True)}
     rows, not_judged, late = [], 0, []
     for number, line in lines:
-        given = read_answered_at(path, number, line)
-        is_dated = given is not None and given <= now + CLOCKS_DIFFER
-        if given is not None and not is_dated:
+        given = believed = read_answered_at(path, number, line)
+        if given and given > now + CLOCKS_DIFFER:
             late.append(number)
+            believed = None
         row = answer_row(
             line["record"],
             reviewer_id(read_reviewer(path, number, line)),
-            given if given is not None and is_dated else saved_at,
+            believed or saved_at,
             **{label: line.get(label) for label in UNANSWERED},
         )
         before = last.get((row["record_id"], row["reviewer"]))
@@ -265,7 +264,7 @@ def read_versions(
                 continue
             row["status"] = "withdrawn"
         # Saving a file again without a change, or copying it, gives it a new time and says nothing new.
-        if not is_dated and before is not None and answer_content(before) == answer_content(row):
+        if believed is None and before is not None and answer_content(before) == answer_content(row):
             continue
         rows.append(row)
     if late:
@@ -282,8 +281,7 @@ def read_answered_at(path: Path, number: int, line: dict[str, Any]) -> datetime 
     if given is None:
         return None
     try:
-        time = datetime.fromisoformat(given)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+        return parse_utc(given)
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{path} line {number}: answered_at {given!r} is no time such as 2030-01-31T12:00:00Z; correct it, or "

@@ -6,7 +6,8 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.review.answers import answer_row, answer_table, latest_answers, merge_answers, withdraw_answers
+from curate.review.answers import answer_row, answer_table, merge_answers, withdraw_answers
+from curate.screen.human import latest_answers
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = {"record_id": pl.String, "reviewer": pl.String, "answered_at": pl.Datetime("us", "UTC")}

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from curate.review.answers import answer_row, answer_table, latest_answers, merge_answers, reviewer_id
+from curate.review.answers import answer_row, answer_table, merge_answers, reviewer_id
 from curate.review.config import ExportConfig, ImportConfig
 from curate.review.form.form import ImportedAnswers, export_records, import_answers, make_form, script_json
+from curate.screen.human import latest_answers
 from curate.store.reviews import read_answers
 from schemas.errors import UserError
 from schemas.names import BETTER, FLAWS
