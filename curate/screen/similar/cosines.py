@@ -48,29 +48,23 @@ class UnitVectors:
         return found
 
 
-@dataclass(frozen=True)
-class PCABound:
-    """The directions along which vectors differ most."""
-
-    axes: Tensor
-    """(dimensions, axes)."""
-
-    def bound(self, units: Tensor) -> Tensor:
-        """(rows, axes + 1): products of these are never smaller than the cosines.
-
-        The last number is the length of what lies off the axes: of two such parts the product is at most that of
-        their lengths.
-        """
-        along = units @ self.axes
-        off = (1 - along.square().sum(dim=1)).clamp(min=0).sqrt()
-        return torch.cat([along, off[:, None]], dim=1)
-
-
-def main_axes(unit: UnitVectors, rows: Rows) -> PCABound:
-    """The principal axes, not centered, of vectors spread evenly over `rows`."""
+def main_axes(unit: UnitVectors, rows: Rows) -> Tensor:
+    """(dimensions, axes) the principal axes, not centered, of vectors spread evenly over `rows`."""
     sample = unit.rows(rows[:: max(1, len(rows) // SAMPLE)])
     _, axes = torch.linalg.eigh(sample.T @ sample)
-    return PCABound(axes.flip(1)[:, :AXES].contiguous())
+    main: Tensor = axes.flip(1)[:, :AXES].contiguous()
+    return main
+
+
+def bound(units: Tensor, axes: Tensor) -> Tensor:
+    """(rows, axes + 1): products of these are never smaller than the cosines.
+
+    The last number is the length of what lies off the axes: of two such parts the product is at most that of
+    their lengths.
+    """
+    along = units @ axes
+    off = (1 - along.square().sum(dim=1)).clamp(min=0).sqrt()
+    return torch.cat([along, off[:, None]], dim=1)
 
 
 def round_cosines(cosines: Cosines) -> Cosines:

@@ -87,7 +87,6 @@ def settle_lists(pairs: Pairs, count: int, levels: Cosines, first_alike: Callabl
 
 
 def join_pairs(found: list[Pairs]) -> Pairs:
-    """All of these as one."""
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
     better, worse, cosines = zip(*found, strict=True)

@@ -85,7 +85,7 @@ def measure_topicality(
 
     The encoder knows English: a response is placed only where it and its prompt are in Latin letters.
     """
-    from curate.screen.similar.neighbors import nearest_other_cosines
+    from curate.screen.similar.neighbors import nearest_cosines
 
     hashes = measured.select("pair_id", "prompt_hash").with_row_index("row").collect()
     prompts, prompt_of = distinct_texts(hashes, "prompt_hash")
@@ -97,7 +97,7 @@ def measure_topicality(
         of_responses = embed(response_texts(pairs, side, every), hashes.height)
         is_known = are_latin(response_texts(pairs, side, every)) & has_latin_prompt
         own = round_or_null(row_cosines(of_responses, of_prompts, prompt_of))
-        other = round_or_null(nearest_other_cosines(of_responses, of_prompts, prompt_of))
+        other = round_or_null(nearest_cosines(of_responses, of_prompts, prompt_of))
         columns |= {
             f"{side}_cos_prompt": own.set(~is_known, None),
             f"{side}_cos_other_prompt": other.set(~is_known, None),

@@ -8,10 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.screen.arrays import Rows
+from curate.screen.arrays import Mask, Rows
 from curate.screen.text.ngrams import HashedWords, Hashes, hash_normalized, hash_words, normalize_texts, offsets
-
-Mask = NDArray[np.bool_]
 
 RUN = 4
 """Words of a run. Runs of three come again in good lists and tables, runs of five miss loops of one phrase."""
