@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from curate.files import write_atomically
 from curate.ledger.recorder import Recorder
 from curate.models.encoder import Encoder
-from curate.screen.arrays import Vectors
+from curate.screen.arrays import Mask, Vectors
 from curate.screen.similar.semantic import Embed
 from schemas.errors import UserError
 
@@ -93,7 +93,7 @@ def text_keys(texts: Iterable[str]) -> Keys:
     return np.frombuffer(b"".join(hashes), KEY)
 
 
-def is_among(keys: Keys, known: Keys) -> NDArray[np.bool_]:
+def is_among(keys: Keys, known: Keys) -> Mask:
     """Which keys stand in `known`, which is in order."""
     if not known.size:
         return np.zeros(keys.size, bool)

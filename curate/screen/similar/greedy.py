@@ -3,7 +3,8 @@
 import numpy as np
 import polars as pl
 
-from curate.screen.arrays import Mask, Rows
+from curate.screen.arrays import Cosines, Mask, Rows
+from schemas.tables import Similar
 
 Edges = tuple[Rows, Rows]
 """Ends of each edge; which of the two stands left says nothing."""
@@ -115,6 +116,12 @@ def keep_order(rows: pl.DataFrame) -> Rows:
 def best_first(rows: pl.DataFrame) -> pl.DataFrame:
     """Pairs in the order in which near-duplicates are kept: by margin in z, then by margin, none last; ties by id."""
     return rows.sort(KEPT_BY, descending=[True, True, False], nulls_last=True)
+
+
+def similar_frame(kind: str, left: Rows, right: Rows, similarity: Cosines) -> pl.DataFrame:
+    """Rows of `Similar`, in their order; each left row comes before its right one."""
+    found = pl.DataFrame({"left": left, "right": right, "similarity": similarity}).with_columns(kind=pl.lit(kind))
+    return found.select(Similar.column_names()).pipe(Similar.cast).sort("left", "right")
 
 
 def round_threshold(threshold: float) -> float:

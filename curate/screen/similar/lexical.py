@@ -15,9 +15,8 @@ import rensa
 from numpy.typing import NDArray
 
 from curate.screen.arrays import Mask, Rows
-from curate.screen.similar.greedy import KEPT_BY, best_first
+from curate.screen.similar.greedy import KEPT_BY, best_first, similar_frame
 from curate.screen.text.ngrams import HashedWords, hash_words, join_texts
-from schemas.tables import Similar
 
 log = logging.getLogger(__name__)
 
@@ -65,15 +64,7 @@ def find_lexical_duplicates(pairs: pl.LazyFrame, measured: pl.LazyFrame, cfg: Le
     enough = similarity >= np.float32(cfg.floor)
     one, other = rows[left[enough]], rows[right[enough]]
     log.debug("%d candidates among %d texts, %d of them copies", len(left), len(rows), len(one))
-    return (
-        pl.DataFrame(
-            {"left": np.minimum(one, other), "right": np.maximum(one, other), "similarity": similarity[enough]}
-        )
-        .with_columns(kind=pl.lit("text"))
-        .select(Similar.column_names())
-        .pipe(Similar.cast)
-        .sort("left", "right")
-    )
+    return similar_frame("text", np.minimum(one, other), np.maximum(one, other), similarity[enough])
 
 
 def distinct_rows(measured: pl.LazyFrame) -> Rows:

@@ -48,8 +48,7 @@ def read_signs(texts: pl.Series) -> HashedWords:
 
 def repeated_shares(totals: Rows, distinct: Rows) -> NDArray[np.float64]:
     """(texts,) share of the runs of each text that repeat an earlier one, of how many there are and how many unlike."""
-    shares: NDArray[np.float64] = np.where(totals == 0, 0, 1 - distinct / np.maximum(totals, 1))
-    return shares
+    return np.where(totals == 0, 0, 1 - distinct / np.maximum(totals, 1))
 
 
 class WordSet:
