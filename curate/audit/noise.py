@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from curate.files import asset, read_record, write_record
 from curate.ledger.recorder import Recorder
@@ -25,9 +27,8 @@ from curate.score.score import Messages, both_orders, is_pairwise, read_score, s
 from curate.sources.pairs import read_pairs
 from curate.sources.rows import rows_config
 from curate.store.workspace import Workspace
-from schemas.calls import Backend, CallResult, Request
+from schemas.calls import Backend, CallResult
 from schemas.errors import UserError
-from schemas.ids import short_id
 
 QUANTILE = 0.95
 REQUESTS_PER_ASK = 7
@@ -57,7 +58,7 @@ def measure_noise(scorer: Backend, recorder: Recorder, num: int) -> Noise:
 
     Raises UserError when more than half of them have no two scores.
     """
-    once = noise_requests(scorer, num)
+    once = [request for row in sample_pairs(num) for request in side_requests(scorer, *row)]
     order = random.Random(0).sample(range(len(once)), len(once))
     # Another first sample, so that the ledger knows it for another call and does not give the first answer again.
     again = [replace(once[i], first_sample=1) for i in order]
@@ -65,28 +66,18 @@ def measure_noise(scorer: Backend, recorder: Recorder, num: int) -> Noise:
     first = recorder.ask(scorer, once)
     shuffled = [answer for block in blocks for answer in recorder.ask(scorer, block)]
     second = [answer for _, answer in sorted(zip(order, shuffled, strict=True), key=lambda pair: pair[0])]
-    scores = pl.DataFrame(
-        {"once": read_scores(scorer, first), "again": read_scores(scorer, second)},
-        schema={"once": pl.Float64, "again": pl.Float64},
-    )
-    differences = (scores["once"] - scores["again"]).abs().drop_nulls()
-    failed = scores.height - differences.len()
-    if failed > scores.height / 2:
-        raise UserError(f"{scorer.model} gave no two scores for {failed} of {scores.height} sample responses")
-    noise = differences.quantile(QUANTILE, interpolation="higher")
-    largest = differences.max()
-    assert isinstance(noise, float) and isinstance(largest, float)
-    return Noise(scorer.model, scorer.digest, scores.height, failed, noise, largest, is_pairwise(scorer))
+    differences = np.abs(read_scores(scorer, first) - read_scores(scorer, second))
+    known = differences[~np.isnan(differences)]
+    rows, failed = len(differences), len(differences) - len(known)
+    if failed > rows / 2:
+        raise UserError(f"{scorer.model} gave no two scores for {failed} of {rows} sample responses")
+    noise, largest = float(np.quantile(known, QUANTILE, method="higher")), float(known.max())
+    return Noise(scorer.model, scorer.digest, rows, failed, noise, largest, is_pairwise(scorer))
 
 
 def margin_width(is_pairwise: bool, candidates: int) -> float:
     """Ratio of the error of a margin to the difference of two measurements."""
     return math.sqrt(candidates) / (candidates - 1) if is_pairwise else 1.0
-
-
-def noise_requests(scorer: Backend, num: int) -> list[Request]:
-    """The requests to `scorer` about `num` sample pairs: for each response, or for both orders of each two."""
-    return [request for row in sample_pairs(num) for request in side_requests(scorer, *row)]
 
 
 def sample_pairs(num: int) -> list[tuple[Messages, str, str]]:
@@ -95,22 +86,17 @@ def sample_pairs(num: int) -> list[tuple[Messages, str, str]]:
     return pl.concat(part.rows for part in parts).select("messages", "chosen", "rejected").rows()
 
 
-def read_scores(scorer: Backend, answers: Sequence[CallResult]) -> list[float | None]:
-    """The scores in the answers to `noise_requests`: one a response, or one a pair."""
+def read_scores(scorer: Backend, answers: Sequence[CallResult]) -> NDArray[np.float64]:
+    """The score of each response, or p of each two answers to a comparison in both orders; NaN where one failed."""
     read = [read_score(answer) for answer in answers]
     if is_pairwise(scorer):
-        return [both_orders(*two)[0] for two in zip(read[0::2], read[1::2], strict=True)]
-    return [score for score, _ in read]
-
-
-def noise_path(workspace: Workspace, scorer: str, digest: str) -> Path:
-    """File of the noise of a scorer; other weights are another scorer."""
-    return workspace.noise(short_id([scorer, digest]))
+        read = [both_orders(*two) for two in zip(read[0::2], read[1::2], strict=True)]
+    return np.array([score for score, _ in read], dtype=np.float64)
 
 
 def save_noise(workspace: Workspace, measured: Noise) -> Path:
     """Write down what was measured, in the place of an earlier measurement."""
-    path = noise_path(workspace, measured.scorer, measured.digest)
+    path = workspace.noise(measured.scorer, measured.digest)
     write_record(path, asdict(measured))
     return path
 
@@ -120,7 +106,7 @@ def read_noise(workspace: Workspace, scorer: str, digest: str, candidates: int =
 
     A prompt of which some responses were withheld has fewer, and margins that are wider off.
     """
-    path = noise_path(workspace, scorer, digest)
+    path = workspace.noise(scorer, digest)
     if not path.exists():
         return None
     record = read_record(path, "noise", "is_pairwise")

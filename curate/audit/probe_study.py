@@ -1,25 +1,18 @@
 """Count how often a scorer prefers a probe to real responses, over the pairs that come with pairwright."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from curate.audit.noise import sample_pairs
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.audit.noise import read_scores, sample_pairs
 from curate.ledger.recorder import Recorder
 from curate.score.probes import PROBES
-from curate.score.score import (
-    Messages,
-    ScoreOrReason,
-    both_orders,
-    compare_request_for,
-    is_pairwise,
-    read_score,
-    score_request_for,
-    side_requests,
-)
+from curate.score.score import Messages, compare_request_for, is_pairwise, score_request_for, side_requests
 from curate.stats import wilson
-from schemas.calls import Backend, Request
+from schemas.calls import Backend
 
 CUT_SHARE = 0.4
 """Of the characters of the chosen response, up to the end of a word: enough to be fluent, and no answer."""
@@ -34,9 +27,10 @@ CALLED = {
 Side = Literal["chosen", "rejected"]
 SIDES: tuple[Side, ...] = ("chosen", "rejected")
 
-Pairs = Sequence[tuple[tuple[Messages, str, str], dict[str, str]]]
-Margins = dict[tuple[str, Side], float | None]
-"""(Probe, side) -> by how much the probe is better than the response; null where that failed."""
+Pairs = Sequence[tuple[tuple[Messages, str, str], list[str]]]
+"""Pairs, each with its probes in the order of `CALLED`."""
+Margins = NDArray[np.float64]
+"""(pairs, probes, sides): by how much the probe is better than the response; NaN where a score failed."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +95,8 @@ class ProbeStudy:
             "scorer": self.scorer,
             "probes": [
                 {
-                    "probe": one.probe,
-                    "over": one.over,
-                    "wins": one.wins,
-                    "ties": one.ties,
-                    "compared": one.compared,
-                    "failed": one.failed,
-                    **dict(zip(("share", "low", "high"), round_interval(one), strict=True)),
+                    **asdict(one),
+                    **{name: round(end, 4) for name, end in zip(("share", "low", "high"), one.interval(), strict=True)},
                 }
                 for one in self.preferences
             ],
@@ -121,74 +110,51 @@ def probe_scorer(scorer: Backend, recorder: Recorder, num: int) -> ProbeStudy:
     """
     pairs = sample_pairs(max(num, 2))
     asked = [(pair, probe_responses(pair, answer_to_another(pairs, i))) for i, pair in enumerate(pairs[:num])]
-    form = compare_margins if is_pairwise(scorer) else score_margins
-    places = form(scorer, recorder, asked)
+    compare = compare_pairwise if is_pairwise(scorer) else compare_scores
+    margins = compare(scorer, recorder, asked)
     counted = [
-        count_preferences(probe, side, [margins[probe, side] for margins in places])
-        for probe in CALLED
-        for side in SIDES
+        count_preferences(probe, side, margins[:, i, j])
+        for i, probe in enumerate(CALLED)
+        for j, side in enumerate(SIDES)
     ]
     return ProbeStudy(scorer.model, counted)
 
 
-def score_margins(scorer: Backend, recorder: Recorder, asked: Pairs) -> list[Margins]:
-    """Margins of one pair after another, from a score a response."""
+def compare_scores(scorer: Backend, recorder: Recorder, asked: Pairs) -> Margins:
+    """By how much each probe scores above each response."""
     requests = [
-        [*side_requests(scorer, *pair), *(score_request_for(scorer, pair[0], probe) for probe in probes.values())]
+        request
         for pair, probes in asked
+        for request in (*side_requests(scorer, *pair), *(score_request_for(scorer, pair[0], probe) for probe in probes))
     ]
-    found = []
-    for answers in ask_verdicts(scorer, recorder, requests):
-        sides, probes = dict(zip(SIDES, answers, strict=False)), dict(zip(CALLED, answers[len(SIDES) :], strict=True))
-        found.append({(probe, side): subtract(probes[probe], sides[side]) for probe in CALLED for side in SIDES})
-    return found
+    scores = read_scores(scorer, recorder.ask(scorer, requests)).reshape(len(asked), len(SIDES) + len(CALLED))
+    sides, probes = np.split(scores, [len(SIDES)], axis=1)
+    return probes[:, :, None] - sides[:, None, :]
 
 
-def compare_margins(scorer: Backend, recorder: Recorder, asked: Pairs) -> list[Margins]:
-    """Margins of one pair after another, from comparisons: p less one half."""
+def compare_pairwise(scorer: Backend, recorder: Recorder, asked: Pairs) -> Margins:
+    """The probability that each probe is better than each response, less one half."""
     requests = [
-        [
-            compare_request_for(scorer, messages, *two)
-            for probe in probes.values()
-            for side in sides
-            for two in ((probe, side), (side, probe))
-        ]
+        compare_request_for(scorer, messages, *two)
         for (messages, *sides), probes in asked
+        for probe in probes
+        for side in sides
+        for two in ((probe, side), (side, probe))
     ]
-    places = [(probe, side) for probe in CALLED for side in SIDES]
-    return [
-        {
-            place: subtract(both_orders(*two), (0.5, None))
-            for place, two in zip(places, zip(answers[0::2], answers[1::2], strict=True), strict=True)
-        }
-        for answers in ask_verdicts(scorer, recorder, requests)
-    ]
+    better = read_scores(scorer, recorder.ask(scorer, requests))
+    return better.reshape(len(asked), len(CALLED), len(SIDES)) - 0.5
 
 
-def ask_verdicts(
-    scorer: Backend, recorder: Recorder, requests: Sequence[Sequence[Request]]
-) -> list[list[ScoreOrReason]]:
-    """The verdicts on each list of requests, asked together."""
-    verdicts = map(read_score, recorder.ask(scorer, list(chain.from_iterable(requests))))
-    return [list(islice(verdicts, len(some))) for some in requests]
-
-
-def subtract(one: ScoreOrReason, other: ScoreOrReason) -> float | None:
-    """The difference of two scores, null where either failed."""
-    return None if one[0] is None or other[0] is None else one[0] - other[0]
-
-
-def count_preferences(probe: str, side: Side, margins: Sequence[float | None]) -> Preference:
+def count_preferences(probe: str, side: Side, margins: NDArray[np.float64]) -> Preference:
     """Wins, ties and failures of a probe over one response of each pair."""
-    known = [margin for margin in margins if margin is not None]
-    wins, ties = sum(margin > 0 for margin in known), sum(margin == 0 for margin in known)
-    return Preference(probe, side, wins, ties, len(known), len(margins) - len(known))
+    wins, ties, failed = (int(found.sum()) for found in (margins > 0, margins == 0, np.isnan(margins)))
+    return Preference(probe, side, wins, ties, len(margins) - failed, failed)
 
 
-def probe_responses(pair: tuple[Messages, str, str], other: str) -> dict[str, str]:
-    """Name -> response, in the order of `CALLED`."""
+def probe_responses(pair: tuple[Messages, str, str], other: str) -> list[str]:
+    """The probes of a pair, in the order of `CALLED`."""
     messages, chosen, _ = pair
-    return {**PROBES, "echo": messages[-1]["content"], "cut": first_words(chosen), "other": other}
+    return [*PROBES.values(), messages[-1]["content"], first_words(chosen), other]
 
 
 def first_words(text: str) -> str:
@@ -211,8 +177,3 @@ def format_preference(one: Preference, what: str = "") -> str:
     """`58 of 60 prompts (97%, 89% to 99%)`."""
     share, low, high = one.interval()
     return f"{one.wins} of {one.compared}{what} ({share:.0%}, {low:.0%} to {high:.0%})"
-
-
-def round_interval(one: Preference) -> list[float]:
-    """Share, low and high end, to four digits."""
-    return [round(value, 4) for value in one.interval()]

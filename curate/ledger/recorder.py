@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from curate.ledger.entries import Entry, PartialResponses, PendingCall, State, call_key, request_rest
 from curate.ledger.ledger import Ledger, disk_full_error
@@ -32,14 +32,6 @@ class Tally:
     failed_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-
-    def copy(self) -> "Tally":
-        return replace(self)
-
-    def since(self, before: "Tally") -> "Tally":
-        """The counts added after `before` was copied."""
-        old = asdict(before)
-        return Tally(**{name: value - old[name] for name, value in asdict(self).items()})
 
     def add(self, **counts: int) -> None:
         for name, count in counts.items():

@@ -15,7 +15,6 @@ from curate.screen.text.measure import normalize_case, text_hashes
 TEXT_OF = {"text": "chosen_hash", "pair": "chosen_hash", "prompt": "prompt_hash"}
 """Kind of likeness -> the text that is compared."""
 
-MARGIN = pl.col("score_chosen") - pl.col("score_rejected")
 ROWS_PER_BLOCK = 4096
 LIMITS = Thresholds()
 """A mix goes by the default thresholds: those of its builds may differ."""
@@ -34,9 +33,12 @@ class Similarities:
 def find_similar(pairs: pl.LazyFrame, embed: Embed | None) -> Similarities:
     """Similar rows of `pairs`, which have the columns of `Pair` and `source`; without vectors by wording alone."""
     hashes = [
-        block.select("source", "pair_id", z_margin=pl.col("z_chosen") - pl.col("z_rejected"), margin=MARGIN).hstack(
-            text_hashes(block["messages"], normalize_case(block["chosen"]), normalize_case(block["rejected"]))
-        )
+        block.select(
+            "source",
+            "pair_id",
+            z_margin=pl.col("z_chosen") - pl.col("z_rejected"),
+            margin=pl.col("score_chosen") - pl.col("score_rejected"),
+        ).hstack(text_hashes(block["messages"], normalize_case(block["chosen"]), normalize_case(block["rejected"])))
         for block in pairs.collect_batches(chunk_size=ROWS_PER_BLOCK, maintain_order=True)
     ]
     rows = pl.concat(hashes).with_row_index("row")
@@ -83,18 +85,22 @@ def duplicates_between(found: Similarities) -> pl.DataFrame:
 
 def link_builds(nodes: pl.DataFrame, found: Similarities, kind: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Edges between nodes of different builds: with the same text, or with texts that are alike."""
-    texts = found.rows.select("row", text=TEXT_OF[kind])
-    alike = found.edges.filter(pl.col("kind") == kind).select("left", "right")
-    ends = alike.join(texts.rename({"row": "left", "text": "one"}), on="left").join(
-        texts.rename({"row": "right", "text": "other"}), on="right"
-    )
     same = nodes.select(one="text", other="text").unique()
-    near = pl.concat([same, ends.select("one", "other")])
+    near = pl.concat([same, similar_texts(found, kind)])
     joined = near.join(nodes.select(one="text", left="node", first="source"), on="one").join(
         nodes.select(other="text", right="node", second="source"), on="other"
     )
     between = joined.filter(pl.col("first") != pl.col("second"))
     return between["left"].to_numpy().astype(np.int64), between["right"].to_numpy().astype(np.int64)
+
+
+def similar_texts(found: Similarities, kind: str) -> pl.DataFrame:
+    """`one` and `other`: the hashes of two texts that are alike."""
+    texts = found.rows.select("row", text=TEXT_OF[kind])
+    ends = found.edges.filter(pl.col("kind") == kind).select("left", "right")
+    for side, name in (("left", "one"), ("right", "other")):
+        ends = ends.join(texts.rename({"row": side, "text": name}), on=side)
+    return ends.select("one", "other")
 
 
 def similar_to_heldout(found: Similarities, split: pl.DataFrame) -> pl.DataFrame:
@@ -103,23 +109,11 @@ def similar_to_heldout(found: Similarities, split: pl.DataFrame) -> pl.DataFrame
     `split` is source, pair_id and split of all rows of the mix.
     """
     rows = found.rows.join(split, on=["source", "pair_id"])
-    leaks = []
+    heldout, train = (rows.filter(pl.col("split") == name) for name in ("heldout", "train"))
+    leaked = []
     for kind, text in TEXT_OF.items():
-        heldout = rows.filter(pl.col("split") == "heldout").select(text=text)
-        texts = found.rows.select("row", text=text)
-        alike = found.edges.filter(pl.col("kind") == kind).select("left", "right")
-        for near, far in (("left", "right"), ("right", "left")):
-            ends = alike.join(texts.rename({"row": near, "text": "near"}), on=near).join(
-                texts.rename({"row": far, "text": "far"}), on=far
-            )
-            leaks.append(
-                ends.join(heldout, left_on="far", right_on="text", how="semi").select(text="near", of=pl.lit(text))
-            )
-        leaks.append(heldout.select("text", of=pl.lit(text)))
-    leaked = pl.concat(leaks).unique()
-    train = rows.filter(pl.col("split") == "train")
-    hit = [
-        train.join(leaked.filter(pl.col("of") == text), left_on=text, right_on="text", how="semi")
-        for text in sorted(set(TEXT_OF.values()))
-    ]
-    return pl.concat(hit).select("source", "pair_id").unique().sort("source", "pair_id")
+        alike = similar_texts(found, kind)
+        either_way = [alike, alike.select(one="other", other="one"), heldout.select(one=text, other=text)]
+        texts = pl.concat(either_way).join(heldout, left_on="other", right_on=text, how="semi")
+        leaked.append(train.join(texts, left_on=text, right_on="one", how="semi"))
+    return pl.concat(leaked).select("source", "pair_id").unique().sort("source", "pair_id")

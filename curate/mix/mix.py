@@ -26,7 +26,7 @@ from curate.mix.leakage import Similarities, duplicates_between, find_similar, s
 from curate.mix.recipe import Recipe, Source, format_sources, resolve_recipe
 from curate.models.encoder import minilm_encoder
 from curate.pipeline.build import build
-from curate.screen.human import all_verdicts, are_applied, verdicts_on
+from curate.screen.human import all_verdicts, are_applied, text_key, verdicts_on
 from curate.screen.similar.embeddings import make_embed
 from curate.store.workspace import MixLock, PinnedSource, PinnedTable, Workspace, check_name
 from schemas.errors import UserError
@@ -139,30 +139,23 @@ def write_mix(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Workspa
             kept = kept.join(enough, on="pair_id", how="semi", maintain_order="left")
         margin = pl.col("score_chosen") - pl.col("score_rejected")
         facts = pairs.scan().select("pair_id", "prompt_group", margin=margin)
-        ids = (
-            kept.join(facts, on="pair_id", maintain_order="left").select("pair_id", "margin", "prompt_group").collect()
-        )
+        ids = kept.join(facts, on="pair_id", maintain_order="left").collect()
         share = random_share(ids, source.share, recipe.seed)
         chosen.append(share.with_columns(source=pl.lit(source.build)))
         tables[source.build] = [str(file) for file in pairs.files()]
         sources.append(replace(source, kept=ids.height))
     together = pl.concat(chosen)
     # The same pair from two builds is one pair, whatever its number there; the source named first has it.
-    texts = together.with_columns(text_key=pl.col("pair_id").str.slice(0, 16))
-    unique = texts.unique("text_key", keep="first", maintain_order=True).drop("text_key")
+    unique = together.filter(text_key().is_first_distinct())
     if unique.is_empty():
         judged = f" and was judged by {recipe.min_verdicts} people" if recipe.min_verdicts else ""
         raise UserError(
             f"mix '{recipe.name}' would be empty: no pair of {format_sources(recipe)} passed screening{judged}"
         )
     found = mix_similarities(unique, pinned, workspace)
-    repeated = duplicates_between(found)
-    unique = unique.join(repeated, on=["source", "pair_id"], how="anti", maintain_order="left")
-    ordered = (
-        unique.with_columns(order=hash_ids(unique["pair_id"], recipe.seed, "order"))
-        .sort("order", "pair_id")
-        .join(split_groups(unique, recipe), on="prompt_group", how="left", maintain_order="left")
-        .drop("order")
+    unique = unique.join(duplicates_between(found), on=["source", "pair_id"], how="anti", maintain_order="left")
+    ordered = unique.sort(hash_ids(unique["pair_id"], recipe.seed, "order"), "pair_id").join(
+        split_groups(unique, recipe), on="prompt_group", how="left", maintain_order="left"
     )
     leaked = similar_to_heldout(found, ordered)
     ordered = ordered.join(leaked, on=["source", "pair_id"], how="anti", maintain_order="left").with_row_index("row")
@@ -198,7 +191,7 @@ def mix_similarities(rows: pl.DataFrame, pinned: Sequence[PinnedSource], workspa
     Vectors are used where all builds have them, so that mixing embeds next to nothing.
     """
     scans = [workspace.open_pinned(source.pairs).scan().with_columns(source=pl.lit(source.build)) for source in pinned]
-    columns = ["source", "pair_id", "prompt_id", *("messages", "chosen", "rejected"), *SCORES, "origin"]
+    columns = ["source", "pair_id", "messages", "chosen", "rejected", *SCORES]
     pairs = pl.concat([scan.select(columns) for scan in scans]).join(
         rows.lazy().select("source", "pair_id"), on=["source", "pair_id"], how="semi", maintain_order="left"
     )
@@ -210,8 +203,7 @@ def mix_similarities(rows: pl.DataFrame, pinned: Sequence[PinnedSource], workspa
 
 def random_share(ids: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
     """The `share` of the pairs with the smallest hashes, rounded to whole pairs; a larger share contains it."""
-    ranked = ids.with_columns(rank=hash_ids(ids["pair_id"], seed, "share")).sort("rank", "pair_id")
-    return ranked.head(round(share * ids.height)).drop("rank")
+    return ids.sort(hash_ids(ids["pair_id"], seed, "share"), "pair_id").head(round(share * ids.height))
 
 
 def split_groups(pairs: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
@@ -254,7 +246,6 @@ def copy_rows(ordered: pl.DataFrame, tables: dict[str, list[str]], path: Path) -
 
 
 def sql_text(text: str) -> str:
-    """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -272,12 +263,8 @@ def republish(workspace: Workspace, recipe: Recipe) -> PublishedMix:
             raise UserError(f"{path} could not be made again with the locked content (sha256 {lock.sha256})")
         os.replace(remade, path)
     for source in lock.sources:
-        if workspace.build(source.build).exists() and is_pin_changed(workspace, source):
-            log.info("build '%s' has changed since mix '%s'; publish a new mix to use it", source.build, name)
+        if workspace.build(source.build).exists():
+            now = pin_build(workspace, Source(source.build, source.share))
+            if (now.pairs, now.screened) != (source.pairs, source.screened):
+                log.info("build '%s' has changed since mix '%s'; publish a new mix to use it", source.build, name)
     return PublishedMix(recipe, lock, path)
-
-
-def is_pin_changed(workspace: Workspace, source: PinnedSource) -> bool:
-    """Whether the build of that name now has other tables than the lock pins."""
-    now = pin_build(workspace, Source(source.build, source.share))
-    return (now.pairs, now.screened) != (source.pairs, source.screened)

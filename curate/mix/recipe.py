@@ -94,7 +94,6 @@ def check_recipe(recipe: Recipe, where: str) -> None:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe of a file."""
     value = read_toml(path)
     try:
         sources = tuple(Source(str(source["build"]), float(source["share"])) for source in value["source"])

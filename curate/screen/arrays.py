@@ -7,4 +7,5 @@ Rows = NDArray[np.int64]
 """Places of rows, or how many there are of something."""
 Vectors = NDArray[np.float16] | NDArray[np.float32]
 """(rows, dimensions)."""
+Mask = NDArray[np.bool_]
 Cosines = NDArray[np.float32]

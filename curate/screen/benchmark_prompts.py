@@ -1,9 +1,8 @@
 """Read evaluation prompts, which training data must not contain, from the files of benchmarks."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from curate.files import asset
 from curate.sources.messages import UnusableRow, is_text
@@ -36,7 +35,7 @@ def read_benchmarks(against: Iterable[str]) -> tuple[Benchmark, ...]:
     for spec in (str(asset("samples", "eval_prompts.jsonl")), *against):
         benchmark = read_benchmark(spec)
         if any(other.name == benchmark.name for other in benchmarks.values()):
-            benchmark = Benchmark(spec, benchmark.sha256, benchmark.prompts, benchmark.places)
+            benchmark = replace(benchmark, name=spec)
         benchmarks.setdefault(benchmark.sha256, benchmark)
     return tuple(benchmarks.values())
 
@@ -53,7 +52,12 @@ def read_benchmark(spec: str) -> Benchmark:
         for text in asked_in(row):
             prompts.setdefault(normalize(text) or text, (text, place))
     if not prompts:
-        raise without_prompts(spec, rows)
+        columns = next((list(row) for row in rows if isinstance(row, dict)), None)
+        found = f"columns {', '.join(columns)}" if columns else f"no JSON object, first {raw_text(rows[0])[:80]!r}"
+        raise UserError(
+            f"{spec} holds no evaluation prompt in its {len(rows)} rows: found {found}; expected a text in one of "
+            f"{', '.join(COLUMNS)}, or pairs; name another file with --decontaminate"
+        )
     texts, places = zip(*prompts.values(), strict=True)
     # A hub dataset is identified by its name, a file by the end of its path.
     name = Path(spec).name if Path(spec).is_file() else cfg.path
@@ -62,59 +66,29 @@ def read_benchmark(spec: str) -> Benchmark:
 
 def asked_in(row: Row | BadRow) -> list[str]:
     """The user turns of a row: the first one, and later ones that are long enough to identify."""
-    if isinstance(row, BadRow):
-        return []
     try:
-        first, *later = next((read(row) for holds, read in READERS if holds(row)), []) or [""]
+        first, *later = ([] if isinstance(row, BadRow) else user_turns(row)) or [""]
     except UnusableRow:
         return []
     telling = [turn for turn in later if len(normalize(turn).split()) >= WORDS_OF_A_LATER_TURN]
     return [turn for turn in (first, *telling) if turn.strip()]
 
 
-def all_turns(row: Row) -> list[str]:
-    """The turns of MT-Bench (text) and Arena-Hard ({"content"})."""
-    turns = row["turns"] if isinstance(row["turns"], list) else []
-    texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in turns]
-    return [text for text in texts if is_text(text)]
-
-
-def instance_prompts(row: Row) -> list[str]:
-    """The instruction of Self-Instruct with the input of its first instance."""
-    return user_turns({"instruction": row["instruction"], "input": row["instances"][0].get("input")})
-
-
 def user_turns(row: Row) -> list[str]:
-    """The user turns of a conversation or of a single prompt."""
-    return [message["content"] for message in read_prompt(row) if message["role"] == "user"]
-
-
-def pair_turns(row: Row) -> list[str]:
-    """The user turns before the two responses of a ready pair."""
-    parse = next(form.parse for form in FORMATS.values() if form.recognize(row))
-    return [message["content"] for message in parse(row).messages if message["role"] == "user"]
-
-
-def has_instances(row: Row) -> bool:
-    """True for a row of Self-Instruct."""
+    """The user turns of a prompt, a conversation or a ready pair; none where the row shows nothing of these."""
     instances = row.get("instances")
-    return "instruction" in row and isinstance(instances, list) and bool(instances) and isinstance(instances[0], dict)
-
-
-READERS: tuple[tuple[Callable[[Row], bool], Callable[[Row], list[str]]], ...] = (
-    (lambda row: prompt_column(row) == "turns", all_turns),
-    (has_instances, instance_prompts),
-    (lambda row: prompt_column(row) is not None, user_turns),
-    (lambda row: any(form.recognize(row) for form in FORMATS.values()), pair_turns),
-)
-"""What a row shows -> how its turns are read; the first that fits."""
-
-
-def without_prompts(spec: str, rows: list[Any]) -> UserError:
-    """The error for a file that holds no prompt."""
-    columns = next((list(row) for row in rows if isinstance(row, dict)), None)
-    found = f"columns {', '.join(columns)}" if columns else f"no JSON object, first {raw_text(rows[0])[:80]!r}"
-    return UserError(
-        f"{spec} holds no evaluation prompt in its {len(rows)} rows: found {found}; expected a text in one of "
-        f"{', '.join(COLUMNS)}, or pairs; name another file with --decontaminate"
-    )
+    if "instruction" in row and isinstance(instances, list) and instances and isinstance(instances[0], dict):
+        # Self-Instruct: the instruction with the input of its first instance
+        row = {"instruction": row["instruction"], "input": instances[0].get("input")}
+    column = prompt_column(row)
+    if column == "turns":
+        # MT-Bench (text) and Arena-Hard ({"content"})
+        turns = row["turns"] if isinstance(row["turns"], list) else []
+        texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in turns]
+        return [text for text in texts if is_text(text)]
+    if column:
+        messages = read_prompt(row)
+    else:
+        parse = next((form.parse for form in FORMATS.values() if form.recognize(row)), None)
+        messages = parse(row).messages if parse else []
+    return [message["content"] for message in messages if message["role"] == "user"]

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from curate.screen.benchmark_prompts import Benchmark
+from curate.screen.rules import CONTAMINATED_COVERAGE
 from curate.screen.text.ngrams import HashedWords, hash_words
 from curate.screen.text.word_runs import sum_by_text
 from schemas.tables import Contaminated
@@ -15,8 +16,6 @@ SHORT, LONG = 8, 13
 """Words of the runs that are counted, and of a run that is enough alone."""
 KEPT_COVERAGE = 0.25
 """Least share of a prompt that is written down: a threshold may be lowered to it."""
-DROPPED_COVERAGE = 0.5
-"""Share of a prompt that makes a hit: which of several prompts is named goes by it."""
 WHOLE = 0
 """Length of the run that is a whole prompt."""
 SEVERAL_PROMPTS = 3
@@ -57,38 +56,34 @@ def find_contamination(
     runs, prompts = benchmark_runs(benchmarks)
     held, sets = find_sets(pairs, runs)
     best = best_prompts(held, sets, runs, prompts)
-    order = pl.DataFrame({"name": range(len(benchmarks)), "against": [benchmark.name for benchmark in benchmarks]})
-    return (
-        held.join(best, on="set", how="inner", maintain_order="left")
-        .join(order, on="name", how="left", maintain_order="left")
-        .select(Contaminated.column_names())
-        .pipe(Contaminated.cast)
-    )
+    rows = held.join(best, on="set", how="inner", maintain_order="left")
+    return rows.select(Contaminated.column_names()).pipe(Contaminated.cast)
 
 
 def benchmark_runs(benchmarks: Sequence[Benchmark]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The runs of words to look for, and the prompts they are of.
 
     Runs: run (its hash), length (8, 13 or 0 for a whole prompt), prompt, and is_template where several prompts of one
-    file share it; a run of several prompts has a row for each. Prompts: prompt (its number), name (of its file), place
-    in the file, total (distinct 8-grams).
+    file share it; a run of several prompts has a row for each. Prompts: prompt (its number), file (its number), against
+    (name of the file), place in the file, total (distinct 8-grams).
     """
     words = hash_words(pl.Series([text for benchmark in benchmarks for text in benchmark.prompts], dtype=pl.String))
     prompts = pl.DataFrame(
         {
-            "name": [name for name, benchmark in enumerate(benchmarks) for _ in benchmark.prompts],
+            "file": [file for file, benchmark in enumerate(benchmarks) for _ in benchmark.prompts],
+            "against": [benchmark.name for benchmark in benchmarks for _ in benchmark.prompts],
             "place": [place for benchmark in benchmarks for place in benchmark.places],
         },
-        schema={"name": pl.Int64, "place": pl.Int64},
+        schema={"file": pl.Int64, "against": pl.String, "place": pl.Int64},
     ).with_row_index("prompt")
-    sharing = pl.len().over("run", "name").max().over("run")
+    sharing = pl.len().over("run", "file").max().over("run")
     runs = (
         pl.concat(text_runs(words, length) for length in (SHORT, LONG, WHOLE))
         .rename({"text": "prompt"})
         .unique()
-        .join(prompts.select("prompt", "name"), on="prompt")
+        .join(prompts.select("prompt", "file"), on="prompt")
         .with_columns(is_template=(pl.col("length") != WHOLE) & (sharing >= SEVERAL_PROMPTS))
-        .drop("name")
+        .drop("file")
     )
     totals = runs.filter(pl.col("length") == SHORT).group_by("prompt").agg(total=pl.len())
     counted = prompts.join(totals, on="prompt", how="left", maintain_order="left")
@@ -155,7 +150,7 @@ def block_hits(block: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def best_prompts(held: pl.DataFrame, sets: pl.DataFrame, runs: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
-    """set, and the prompt it shares most with: name, prompt (place in its file), has_13gram, coverage."""
+    """set, and the prompt it shares most with: against, prompt (place in its file), has_13gram, coverage."""
     common = common_runs(held, sets)
     shared = (
         sets.join(runs, on="run")
@@ -180,10 +175,10 @@ def best_prompts(held: pl.DataFrame, sets: pl.DataFrame, runs: pl.DataFrame, pro
             has_13gram=is_long,
         )
         .filter(pl.col("has_13gram") | (pl.col("coverage") >= KEPT_COVERAGE))
-        .with_columns(is_hit=pl.col("has_13gram") | (pl.col("coverage") >= DROPPED_COVERAGE))
+        .with_columns(is_hit=pl.col("has_13gram") | (pl.col("coverage") >= CONTAMINATED_COVERAGE))
         .sort("is_hit", "coverage", "has_13gram", "prompt", descending=[True, True, True, False])
         .unique("set", keep="first", maintain_order=True)
-        .select("set", "name", "has_13gram", "coverage", prompt="place")
+        .select("set", "against", "has_13gram", "coverage", prompt="place")
     )
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from curate.screen.rules import RULES, Rule
 from curate.screen.screen import FEATURES
-from curate.screen.similar.greedy import round_threshold
+from curate.screen.similar.greedy import best_first, round_threshold
 from curate.store.store import Table
 from schemas.stages import StageName
 
@@ -123,14 +123,13 @@ def find_kept_instead(
     rule = next((rule for rule in RULES if rule.name == reason), None)
     if rule is None or not rule.same_text:
         return None, None
+    verdicts = tables[StageName.SCREEN_PAIRS].scan().select("pair_id", pl.col("dropped_by").cast(pl.String))
     rows = (
         tables[StageName.MEASURE_PAIRS]
         .scan()
         .select("pair_id", "z_margin", "margin", text=rule.same_text)
         .with_row_index("row")
-        .join(
-            tables[StageName.SCREEN_PAIRS].scan().select("pair_id", pl.col("dropped_by").cast(pl.String)), on="pair_id"
-        )
+        .join(verdicts, on="pair_id")
         .collect()
     )
     own = rows.filter(pl.col("pair_id") == pair_id)["text"].item()
@@ -142,9 +141,7 @@ def find_kept_instead(
     others = rows.filter(
         pl.col("pair_id") != pair_id, pl.col("dropped_by").is_null() | pl.col("dropped_by").is_in(later)
     )
-    best = others.join(similar, on="text").sort(
-        "z_margin", "margin", "pair_id", descending=[True, True, False], nulls_last=True
-    )
+    best = best_first(others.join(similar, on="text"))
     if best.is_empty():
         return None, None
     return best["pair_id"][0], round(best["similarity"][0], 4)

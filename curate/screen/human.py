@@ -13,8 +13,6 @@ from schemas.tables import Dropped, Pair, Verdict
 
 NOT_SCORED = ("score_chosen", "score_rejected", "z_chosen", "z_rejected", "scorer", "flaw")
 
-WITHOUT_VERDICT = ("sampler", "a_is_chosen", "is_swapped")
-
 VERDICT_OF = {"chosen": "accept", "rejected": "swap", "equal": "tie", "both_bad": "reject"}
 TURNED = {"accept": "swap", "swap": "accept"}
 
@@ -41,7 +39,8 @@ def all_verdicts(data: Path) -> pl.DataFrame:
         # Reviews ask about a text in their own order, so a record of one is not that of another.
         in_review = pl.concat_str(pl.lit(f"{name}/"), "record_id").alias("record_id")
         rows = read_asked(data, name)
-        asked.append(rows.select(in_review, text_key("record_id").alias("pair_id"), *WITHOUT_VERDICT))
+        pair_id = text_key("record_id").alias("pair_id")
+        asked.append(rows.select(in_review, pair_id, "sampler", "a_is_chosen", "is_swapped"))
         answers.append(read_answers(data, name).with_columns(in_review))
     if not asked:
         return Verdict.create_empty()

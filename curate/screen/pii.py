@@ -104,24 +104,11 @@ class RedactConfig:
 
 def redact_pairs(pairs: pl.DataFrame, cfg: RedactConfig) -> Part:
     """The pairs with personal data replaced by its kind in all turns and both responses; ids stay."""
-    turns = pairs.select(turn=pl.col("messages").explode()).to_series().struct.unnest()
-    redacted = turns.with_columns(redact_texts(turns["content"]))
-    rows = pl.Series("row", range(pairs.height), dtype=pl.UInt32)
-    owners = pairs.select(row=rows, count=pl.col("messages").list.len()).select(
-        pl.col("row").repeat_by("count").explode()
-    )
-    messages = (
-        redacted.select(pl.struct("role", "content").alias("messages"))
-        .hstack(owners)
-        .group_by("row", maintain_order=True)
-        .agg("messages")
-    )
-    return Part(
-        pairs.with_columns(messages["messages"], redact_texts(pairs["chosen"]), redact_texts(pairs["rejected"])).pipe(
-            Pair.cast
-        ),
-        Dropped.create_empty(),
-    )
+    turns = pairs.select("messages").with_row_index("row").explode("messages").unnest("messages")
+    redacted = turns.with_columns(redact_texts(turns["content"])).group_by("row", maintain_order=True)
+    messages = redacted.agg(messages=pl.struct("role", "content"))["messages"]
+    rows = pairs.with_columns(messages, redact_texts(pairs["chosen"]), redact_texts(pairs["rejected"]))
+    return Part(rows.pipe(Pair.cast), Dropped.create_empty())
 
 
 def personal_kinds(texts: pl.Series) -> pl.Series:
@@ -129,9 +116,8 @@ def personal_kinds(texts: pl.Series) -> pl.Series:
     found = candidate_texts(texts)
     kinds = [kinds_in(text, signs) for text, signs in zip(found["text"], found["signs"], strict=True)]
     rows = pl.DataFrame({"row": found["row"], "kinds": kinds}, schema={"row": pl.UInt32, "kinds": pl.List(pl.String)})
-    everywhere = pl.DataFrame({"row": pl.Series(range(len(texts)), dtype=pl.UInt32)})
-    joined = everywhere.join(rows, on="row", how="left", maintain_order="left")
-    return joined.select(pl.col("kinds").fill_null([])).to_series().alias(texts.name)
+    joined = pl.DataFrame({"text": texts}).with_row_index("row").join(rows, on="row", how="left", maintain_order="left")
+    return joined["kinds"].fill_null([]).alias(texts.name)
 
 
 def redact_texts(texts: pl.Series) -> pl.Series:
@@ -251,7 +237,9 @@ def passes_luhn(digits: str) -> bool:
 def is_phone(written: str, before: str) -> bool:
     """True for a number that can be somebody's phone, by its form or by what stands before it."""
     digits = re.sub(r"\D", "", written)
-    if NOBODYS_NUMBER.search(digits) or len(set(digits)) < 3 or not has_balanced_brackets(written):
+    # Every bracket is closed, and there is no more than one.
+    brackets = written.count("("), written.count(")")
+    if NOBODYS_NUMBER.search(digits) or len(set(digits)) < 3 or brackets not in ((0, 0), (1, 1)):
         return False
     if match := NORTH_AMERICA.fullmatch(written):
         area, exchange = match.group(2) or match.group(3), match.group(5)
@@ -278,11 +266,6 @@ def is_phone(written: str, before: str) -> bool:
     )
 
 
-def has_balanced_brackets(written: str) -> bool:
-    """True where every bracket is closed, and there is no more than one."""
-    return (written.count("("), written.count(")")) in ((0, 0), (1, 1))
-
-
 def is_number_series(written: str) -> bool:
     """True for numbers that only rise, or numbers of one or two digits: a list, and not one number."""
     groups = [int(group) for group in re.findall(r"\d+", written)]
@@ -298,7 +281,7 @@ def find_addresses(text: str) -> Iterator[Span]:
         is_small = all(len(part) == 1 for part in written.split("."))
         if NUMBERED.search(before) or (is_small and not NETWORKED.search(before)):
             continue
-        if is_public(written, ipaddress.IPv4Address):
+        if is_public(written):
             yield (*match.span(), "ip_address")
 
 
@@ -306,14 +289,14 @@ def find_ipv6_addresses(text: str) -> Iterator[Span]:
     """Addresses of the public internet, of version 6."""
     for match in IPV6.finditer(text):
         written = match.group().rstrip(":")
-        if sum(map(bool, written.split(":"))) >= 3 and is_public(written, ipaddress.IPv6Address):
+        if sum(map(bool, written.split(":"))) >= 3 and is_public(written):
             yield match.start(), match.start() + len(written), "ip_address"
 
 
-def is_public(written: str, parse: Callable[[str], ipaddress.IPv4Address | ipaddress.IPv6Address]) -> bool:
+def is_public(written: str) -> bool:
     """True for an address that is neither private, local, reserved, for documentation nor well known."""
     try:
-        address = parse(written)
+        address = ipaddress.ip_address(written)
     except ValueError:
         return False
     return address.is_global and not address.is_multicast and written not in WELL_KNOWN

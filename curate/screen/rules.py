@@ -337,11 +337,10 @@ def broken_pair(rule: Rule, cfg: RulesConfig, rows: pl.DataFrame) -> pl.Expr | N
         return None
     if rule.broken:
         return rule.broken(cfg, rows)
-    thresholds = {rule.threshold: getattr(cfg, rule.threshold)} if rule.threshold else {}
     if rule.side:
-        rejected = broken_side(rule, "rejected", thresholds) & checks_rejected(cfg)
-        return broken_side(rule, "chosen", thresholds) | rejected
-    return None if rule.value is None else rule.passes_over(rule.value, thresholds)
+        rejected = broken_side(rule, "rejected", vars(cfg)) & checks_rejected(cfg)
+        return broken_side(rule, "chosen", vars(cfg)) | rejected
+    return None if rule.value is None else rule.passes_over(rule.value, vars(cfg))
 
 
 def worst_value(rule: Rule, cfg: RulesConfig) -> pl.Expr | None:
@@ -368,33 +367,25 @@ def first_match(rules: Mapping[str, pl.Expr]) -> pl.Expr:
 
 
 def outside_quantiles(cfg: RulesConfig, rows: pl.DataFrame) -> pl.Expr:
-    """True for a margin outside the quantiles LOW:HIGH, which are taken over all pairs of the build."""
-    low, high = margin_quantiles(rows["margin"], cfg.margin_quantiles, cfg.noise)
-    # Without any margin both ends are null, and so is the rule.
-    return (pl.col("margin") < low) | (pl.col("margin") > high)
+    """True for a margin outside the quantiles LOW:HIGH, which are taken over all pairs of the build.
 
-
-def margin_quantiles(margins: pl.Series, quantiles: str, noise: float) -> tuple[pl.Expr, pl.Expr]:
-    """The margins nearest to both ends of LOW:HIGH; null where no margin is larger than the noise.
-
-    They are margins of pairs, which are kept: between two of them both would fall.
-    Ties are left out, which another rule drops: a build half of which is tied would else have its lower quantiles
-    among them.
+    Both ends are margins of pairs, which are kept: between two of them both would fall. Ties are left out, which
+    another rule drops: a build half of which is tied would else have its lower quantiles among them.
     """
-    clear = margins.filter(margins.is_not_nan() & (margins.abs() > noise))
-    low, high = (clear.quantile(quantile, "nearest") for quantile in parse_quantiles(quantiles))
-    return pl.lit(low, pl.Float64), pl.lit(high, pl.Float64)
+    margins = rows["margin"]
+    clear = margins.filter(margins.is_not_nan() & (margins.abs() > cfg.noise))
+    # Without any margin both ends are null, and so is the rule.
+    low, high = (pl.lit(clear.quantile(end, "nearest"), pl.Float64) for end in parse_quantiles(cfg.margin_quantiles))
+    return (pl.col("margin") < low) | (pl.col("margin") > high)
 
 
 def parse_quantiles(text: str) -> tuple[float, float]:
     """The two numbers of LOW:HIGH. Raises UserError unless 0 <= LOW < HIGH <= 1."""
-    low, colon, high = text.partition(":")
+    low, _, high = text.partition(":")
     try:
         ends = float(low), float(high)
-    except ValueError:
-        ends = None
-    if not colon or ends is None:
-        raise UserError(f"--margin-quantiles '{text}' is not LOW:HIGH, for example 0.1:0.9")
+    except ValueError as error:
+        raise UserError(f"--margin-quantiles '{text}' is not LOW:HIGH, for example 0.1:0.9") from error
     # Not `>=`, which is false of nan.
     if not 0 <= ends[0] < ends[1] <= 1:
         raise UserError(f"--margin-quantiles '{text}' must be 0 <= LOW < HIGH <= 1, for example 0.1:0.9")

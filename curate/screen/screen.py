@@ -65,16 +65,9 @@ def screen_pairs(
     ).pipe(Screened.cast)
 
 
-def join_features(
-    measured: pl.LazyFrame,
-    contaminated: pl.LazyFrame,
-    placed: pl.LazyFrame,
-    near: pl.LazyFrame,
-    probed: pl.LazyFrame,
-    judged: pl.LazyFrame,
-) -> pl.DataFrame:
-    """The features of each pair, in the order of the pairs; null where a table has no row for it."""
-    rows = measured
+def join_features(*features: pl.LazyFrame) -> pl.DataFrame:
+    """The features of each pair, in the order of the pairs, of the tables of `FEATURES`; null where one has no row."""
+    rows, contaminated, placed, near, probed, judged = features
     people = judged.select("pair_id", "verdict", "answers")
     for other in (contaminated.select("pair_id", "has_13gram", "coverage"), placed, near, people):
         rows = rows.join(other, on="pair_id", how="left", maintain_order="left")
@@ -97,7 +90,7 @@ def drop_exact_duplicates(rule: Rule, rows: pl.DataFrame, verdicts: pl.Series, r
     )
     several = left.filter(pl.col(rule.same_text).is_duplicated())
     again = several.filter(pl.col("place") > pl.col("place").min().over(rule.same_text))
-    return set_reason(verdicts, again["row"].to_numpy(), rule.name)
+    return verdicts.scatter(again["row"], rule.name)
 
 
 def drop_near_duplicates(
@@ -124,7 +117,7 @@ def drop_near_duplicates(
     edges = class_edges(rows, alike, texts, rule, cfg)
     kept = kept_rows(np.arange(nodes.height), classes.astype(np.int64), edges, cfg.keep_per_cluster)
     fallen = left.join(nodes.filter(~pl.Series(kept, dtype=pl.Boolean)), on="node", how="semi")
-    return set_reason(verdicts, fallen["row"].to_numpy(), rule.name)
+    return verdicts.scatter(fallen["row"], rule.name)
 
 
 def class_edges(
@@ -133,30 +126,19 @@ def class_edges(
     """Pairs of classes whose texts are alike enough, among the classes of `texts`."""
     least = round_threshold(getattr(cfg, rule.threshold))
     found = alike.filter((pl.col("kind") == rule.kind) & (pl.col("similarity") >= least)).collect()
-    ends = []
-    for side in ("left", "right"):
-        ends.append(
-            found.select(row=side)
-            .join(
-                rows.select("row", "origin", "prompt_hash", text=rule.same_text),
-                on="row",
-                how="left",
-                maintain_order="left",
-            )
-            .join(texts, on="text", how="left", maintain_order="left")
-        )
-    one, other = ends
+    places = rows.select("row", "origin", "prompt_hash", text=rule.same_text)
+    one, other = (
+        found.select(row=side)
+        .join(places, on="row", how="left", maintain_order="left")
+        .join(texts, on="text", how="left", maintain_order="left")
+        for side in ("left", "right")
+    )
     is_edge = one["class"].is_not_null() & other["class"].is_not_null()
     if rule.kind != "prompt":
         is_synthetic = (one["origin"] == "synthetic") & (other["origin"] == "synthetic")
         is_edge &= ~(is_synthetic & (one["prompt_hash"] == other["prompt_hash"]))
-    left, right = (end.filter(is_edge)["class"].to_numpy().astype(np.int64) for end in ends)
+    left, right = (end.filter(is_edge)["class"].to_numpy().astype(np.int64) for end in (one, other))
     return left, right
-
-
-def set_reason(verdicts: pl.Series, rows: NDArray[np.uint32], reason: str) -> pl.Series:
-    """The verdicts with `reason` for these rows."""
-    return verdicts.scatter(rows, reason)
 
 
 def take_by_quota(accepted: pl.DataFrame, cfg: RulesConfig) -> pl.Series:

@@ -87,7 +87,6 @@ def rows_at(pairs: Table, rows: pl.Series) -> pl.DataFrame:
 
 
 def make_example(row: dict[str, Any]) -> Example:
-    """The example of a pair."""
     texts = (row["messages"][-1]["content"], row["chosen"], row["rejected"])
     return Example(row["pair_id"], *(one_line(mask_personal(text)) for text in texts))
 
@@ -104,8 +103,7 @@ def suggest_threshold(tables: Mapping[StageName, Table], cfg: RulesConfig) -> st
     verdicts = screened.scan().select(pl.col("dropped_by").cast(pl.String)).collect().to_series()
     if not verdicts.len() or verdicts.null_count():
         return None
-    counts = verdicts.value_counts(sort=True)
-    name, dropped = next(row for row in counts.sort("count", "dropped_by", descending=[True, False]).rows())
+    name, dropped = verdicts.value_counts().sort("count", "dropped_by", descending=[True, False]).row(0)
     rule = next(rule for rule in RULES if rule.name == name)
     return f"no pair was kept; {name} dropped {dropped} of {verdicts.len()}: {suggest_remedy(rule, tables, cfg)}"
 

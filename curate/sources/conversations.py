@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from curate.sources.messages import Messages, UnusableRow, column, conversation, is_text
+from curate.sources.messages import Messages, UnusableRow, column, conversation, is_text, up_to_last
 from curate.sources.rows import BadRow, Row, RowsConfig, raw_rows
 from schemas.errors import UserError
 from schemas.ids import Occurrences, prompt_key
@@ -47,14 +47,9 @@ def read_conversations(cfg: RowsConfig) -> Iterator[tuple[str, Messages]]:
 
 def read_conversation(row: Row | BadRow) -> Messages:
     """The turns of a row up to its last response."""
-    if isinstance(row, BadRow):
+    if isinstance(row, BadRow) or (form := next((form for form in FORMS if row.keys() >= set(form)), None)) is None:
         raise UnusableRow("unreadable_row")
-    form = next((form for form in FORMS if all(name in row for name in form)), None)
-    if form is None:
-        raise UnusableRow("unreadable_row")
-    messages = FORMS[form](row)
-    end = max((i for i, turn in enumerate(messages, start=1) if turn["role"] == "assistant"), default=0)
-    messages = messages[:end]
+    messages = up_to_last("assistant", FORMS[form](row))
     spoken = [turn for turn in messages if turn["role"] != "system"]
     if not spoken or spoken[0]["role"] != "user" or not spoken[0]["content"].strip():
         raise UnusableRow("bad_prompt")
@@ -63,17 +58,12 @@ def read_conversation(row: Row | BadRow) -> Messages:
     return messages
 
 
-def turns_reader(name: str) -> Callable[[Row], Messages]:
-    """Reads a column of messages, which may be JSON lists of either kind."""
-
-    def read(row: Row) -> Messages:
-        value = row[name]
-        messages = conversation(value) if isinstance(value, list) else None
-        if not messages:
-            raise UnusableRow("bad_prompt")
-        return messages
-
-    return read
+def read_turns(value: Any) -> Messages:
+    """A list of messages of either kind."""
+    messages = conversation(value) if isinstance(value, list) else None
+    if not messages:
+        raise UnusableRow("bad_prompt")
+    return messages
 
 
 def read_exchange(row: Row) -> Messages:
@@ -103,8 +93,8 @@ def read_turn(role: str, content: Any) -> dict[str, str]:
 
 
 FORMS: dict[tuple[str, ...], Callable[[Row], Messages]] = {
-    ("messages",): turns_reader("messages"),
-    ("conversations",): turns_reader("conversations"),
+    ("messages",): lambda row: read_turns(row["messages"]),
+    ("conversations",): lambda row: read_turns(row["conversations"]),
     ("prompt", "response"): read_exchange,
     ("instruction", "output"): read_instruction,
 }

@@ -69,9 +69,9 @@ def prompt_messages(value: Any) -> Messages:
     return messages
 
 
-def up_to_last_user(messages: Messages) -> Messages:
-    """`messages` without the turns that answer the last user turn; none where there is no user turn."""
-    end = max((i for i, message in enumerate(messages, start=1) if message["role"] == "user"), default=0)
+def up_to_last(role: Role, messages: Messages) -> Messages:
+    """`messages` without those after the last one of the role; none where there is no such turn."""
+    end = max((i for i, message in enumerate(messages, start=1) if message["role"] == role), default=0)
     return messages[:end]
 
 

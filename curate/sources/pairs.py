@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from curate.sources import hh, sharegpt, ultrafeedback
 from curate.sources.messages import PairText, UnusableRow
-from curate.sources.rows import BadRow, Row, RowsConfig, raw_rows, raw_text
+from curate.sources.rows import BadRow, Row, RowsConfig, none_usable, raw_rows, raw_text
 from curate.store.store import Part, dropped_row, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
@@ -25,20 +25,7 @@ PAIRS_PER_PART = 4096
 """More than prompts, for nothing has to be generated: a million pairs are a few hundred files."""
 
 
-class Format(NamedTuple):
-    """One way of writing pairs down."""
-
-    recognize: Callable[[Row], bool]
-    parse: Parse
-    columns: str
-    """Its columns, in words."""
-
-
-FORMATS = {
-    "sharegpt": Format(sharegpt.recognize, sharegpt.parse, sharegpt.COLUMNS),
-    "ultrafeedback": Format(ultrafeedback.recognize, ultrafeedback.parse, ultrafeedback.COLUMNS),
-    "hh": Format(hh.recognize, hh.parse, hh.COLUMNS),
-}
+FORMATS = {"sharegpt": sharegpt, "ultrafeedback": ultrafeedback, "hh": hh}
 """In the order they are tried."""
 
 
@@ -58,7 +45,7 @@ def read_pairs(cfg: RowsConfig) -> Iterator[Part]:
             yield make_part(Pair, rows, dropped)
             is_any_usable, rows, dropped = True, [], []
     if not rows and not is_any_usable:
-        raise none_usable(cfg, len(dropped), dropped[0]["raw"])
+        raise none_usable(cfg, len(dropped), dropped[0]["raw"], EXAMPLE)
     if rows or dropped:
         yield make_part(Pair, rows, dropped)
 
@@ -75,13 +62,12 @@ def detect_format(cfg: RowsConfig) -> tuple[Parse, Iterator[Row | BadRow]]:
                     return form.parse, chain(passed, rows)
     columns = next((list(row) for row in passed if isinstance(row, dict)), None)
     if columns is None:
-        raise none_usable(cfg, len(passed), raw_text(passed[0]))
-    expected = "; ".join(f"{name}: {form.columns}" for name, form in FORMATS.items())
+        raise none_usable(cfg, len(passed), raw_text(passed[0]), EXAMPLE)
+    expected = "; ".join(f"{name}: {form.COLUMNS}" for name, form in FORMATS.items())
     raise UserError(f"{cfg.path} holds no pairs of a known format: found {', '.join(columns)}; expected {expected}")
 
 
 def pair_row(row: Row | BadRow, parse: Parse, ids: Occurrences) -> dict[str, Any]:
-    """One row of `Pair`."""
     if isinstance(row, BadRow):
         raise UnusableRow("unreadable_row")
     messages, chosen, rejected = parse(row)
@@ -118,11 +104,3 @@ def finite(score: Any) -> float | None:
     except OverflowError:
         return None
     return value if math.isfinite(value) else None
-
-
-def none_usable(cfg: RowsConfig, count: int, first: str) -> UserError:
-    """The error for a source in which every row is bad."""
-    return UserError(
-        f"none of the {count} rows read from {cfg.path} is usable; the first is {first[:200]!r}; "
-        f"a row should look like {EXAMPLE}"
-    )

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from curate.sources.messages import Messages, UnusableRow, conversation, is_text, prompt_messages, up_to_last_user
-from curate.sources.rows import BadRow, Row, RowsConfig, raw_rows, raw_text
+from curate.sources.messages import Messages, UnusableRow, conversation, is_text, prompt_messages, up_to_last
+from curate.sources.rows import BadRow, Row, RowsConfig, none_usable, raw_rows, raw_text
 from curate.store.store import PROMPTS_PER_PART, Part, dropped_row, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, prompt_group, prompt_key
@@ -38,10 +38,7 @@ def read_prompts(cfg: RowsConfig) -> Iterator[Part]:
             f"{cfg.path} has no column to take a prompt from: found {', '.join(columns)}; expected {', '.join(COLUMNS)}"
         )
     if not rows and not is_any_usable:
-        raise UserError(
-            f"none of the {len(dropped)} rows read from {cfg.path} is usable; "
-            f"the first is {dropped[0]['raw'][:200]!r}; a row should look like {EXAMPLE}"
-        )
+        raise none_usable(cfg, len(dropped), dropped[0]["raw"], EXAMPLE)
     if rows or dropped:
         yield make_part(Prompt, rows, dropped)
 
@@ -59,7 +56,6 @@ def prompt_column(row: Row) -> str | None:
 
 
 def prompt_row(messages: Messages, ids: Occurrences) -> dict[str, Any]:
-    """One row of `Prompt`."""
     prompt_id = ids.unique(prompt_key(messages))
     return {"prompt_id": prompt_id, "messages": messages, "prompt_group": prompt_group(messages)}
 
@@ -67,7 +63,7 @@ def prompt_row(messages: Messages, ids: Occurrences) -> dict[str, Any]:
 def up_to_question(value: Any) -> Any:
     """A conversation up to its last user turn, for one that goes on to the answer."""
     messages = conversation(value)
-    return None if messages is None else up_to_last_user(messages)
+    return None if messages is None else up_to_last("user", messages)
 
 
 def read_instruction(row: Row) -> Any:

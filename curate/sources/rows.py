@@ -60,15 +60,15 @@ def rows_config(spec: str, num_rows: int | None, seed: int | None) -> RowsConfig
     if "://" in spec:
         # not repeated: an address may hold a password
         raise UserError("a source is a local file or a hub dataset as owner/name[:split], not an address")
-    path = Path(spec)
     try:
-        return resolve_rows(spec, path, num_rows, seed)
+        return resolve_rows(spec, num_rows, seed)
     except OSError as error:
         raise UserError(f"cannot read {spec[:200]}: {error.strerror}") from error
 
 
-def resolve_rows(spec: str, path: Path, num_rows: int | None, seed: int | None) -> RowsConfig:
-    """The config of what lies at `path`, else of the hub dataset `spec`."""
+def resolve_rows(spec: str, num_rows: int | None, seed: int | None) -> RowsConfig:
+    """The config of what lies at the path `spec`, else of the hub dataset."""
+    path = Path(spec)
     if not path.is_file() and not spec.endswith(tuple(READERS)) and HUB_ID.fullmatch(spec):
         name, _, split = spec.partition(":")
         source = f"{name}:{split or 'train'}"
@@ -133,7 +133,6 @@ def line_row(line: bytes) -> Row | BadRow:
 
 
 def array_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
-    """Rows of a file that is one JSON array."""
     with open_bytes(cfg.path) as stream:
         content = stream.read()
     try:
@@ -159,7 +158,6 @@ def parquet_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
 
 
 def hub_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
-    """Rows of one split of a hub dataset."""
     dataset = hub_dataset(cfg.path)
     for index in shuffle_rows(cfg, len(dataset)):
         yield dataset[index]
@@ -209,6 +207,14 @@ def hub_dataset(source: str) -> Any:
         raise UserError(
             f"no file {name}, and no dataset {name} with a split '{split}' could be loaded: {first_line(error)}"
         ) from error
+
+
+def none_usable(cfg: RowsConfig, count: int, first: str, example: str) -> UserError:
+    """The error for a source in which every row is bad."""
+    return UserError(
+        f"none of the {count} rows read from {cfg.path} is usable; the first is {first[:200]!r}; "
+        f"a row should look like {example}"
+    )
 
 
 def first_line(error: Exception) -> str:

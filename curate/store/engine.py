@@ -3,47 +3,15 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, wait
+from typing import Any, TypeVar
 
 from curate.ledger.spend_cap import LONGEST_WAIT_S, Budget
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-
-class Work(Generic[Result]):
-    """One call of `make` in a thread of its own."""
-
-    def __init__(self, make: Callable[[int], Result], index: int, budget: Budget) -> None:
-        self._make, self._index, self._budget = make, index, budget
-        self._results: list[Result] = []
-        self._error: BaseException | None = None
-        # Not the end of the thread: a join that Ctrl-C breaks off takes the thread for ended (CPython 3.11).
-        self._is_done = threading.Event()
-        # A second Ctrl-C leaves the calls in flight alone: the process must then not wait for them.
-        threading.Thread(target=self._run, name=f"part {index}", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._results.append(self._make(self._index))
-        except BaseException as error:
-            self._error = error
-            self._budget.stop(error)
-        finally:
-            self._is_done.set()
-
-    def wait(self) -> None:
-        while not self._is_done.wait(LONGEST_WAIT_S):
-            continue
-
-    def result(self) -> Result:
-        """The result of `make`; raises what it raised."""
-        self.wait()
-        if self._error:
-            raise self._error
-        return self._results[0]
 
 
 def run_in_order(
@@ -57,13 +25,14 @@ def run_in_order(
     if at_once == 1:
         yield from map(make, range(count))
         return
-    running: deque[Work[Result]] = deque()
+    running: deque[Future[Result]] = deque()
     begun = 0
     try:
         for _ in range(count):
             while begun < count and len(running) < at_once:
-                running.append(Work(make, begun, budget))
+                running.append(begin(make, begun, budget))
                 begun += 1
+            wait_for([running[0]])
             result = running[0].result()
             running.popleft()
             yield result
@@ -71,6 +40,27 @@ def run_in_order(
         budget.stop(error)
         if isinstance(error, KeyboardInterrupt):
             log.info("waiting for the calls in flight; Ctrl-C again leaves them")
-        for work in running:
-            work.wait()
+        wait_for(running)
         raise
+
+
+def begin(make: Callable[[int], Result], index: int, budget: Budget) -> Future[Result]:
+    """The result of `make(index)`, once a thread of its own has it; an error stops the budget."""
+    made: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            made.set_result(make(index))
+        except BaseException as error:
+            budget.stop(error)
+            made.set_exception(error)
+
+    # A second Ctrl-C leaves the calls in flight alone: the process must then not wait for them.
+    threading.Thread(target=run, name=f"part {index}", daemon=True).start()
+    return made
+
+
+def wait_for(parts: Iterable[Future[Any]]) -> None:
+    """Wait for all of these, with no wait that has no end."""
+    while wait(parts, LONGEST_WAIT_S).not_done:
+        continue

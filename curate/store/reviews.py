@@ -51,8 +51,7 @@ class Review:
 
 
 def review_names(data: Path) -> list[str]:
-    """Names of all reviews."""
-    return Workspace(data).review_names()
+    return sorted(path.parent.name for path in Workspace(data).reviews.glob("*/review.json"))
 
 
 def read_review(data: Path, name: str) -> Review | None:

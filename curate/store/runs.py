@@ -37,10 +37,8 @@ def newest_run(data: Path, kind: str | None = None) -> Run | None:
 
 
 def find_run(data: Path, name: str) -> Run | None:
-    """The run called `name`."""
     return next((run for run in all_runs(data) if run.name == name), None)
 
 
 def run_names(data: Path) -> list[str]:
-    """Names of all finished runs."""
     return [run.name for run in all_runs(data)]

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -82,18 +83,16 @@ class Table:
     @property
     def dropped(self) -> dict[str, int]:
         """Reason -> rows that this stage dropped."""
-        reasons: dict[str, int] = {}
+        reasons: Counter[str] = Counter()
         for part in self.manifest.parts:
-            for reason, rows in part.dropped.items():
-                reasons[reason] = reasons.get(reason, 0) + rows
-        return reasons
+            reasons.update(part.dropped)
+        return dict(reasons)
 
     def files(self) -> list[Path]:
         """The Parquet files of the rows, in order."""
         return [self.folder / part_name(i) for i in range(len(self.manifest.parts))]
 
     def part(self, index: int) -> pl.DataFrame:
-        """The rows of one part."""
         return pl.read_parquet(self.folder / part_name(index))
 
     def scan(self) -> pl.LazyFrame:
@@ -128,8 +127,7 @@ class Store:
 
     def read(self, stage: StageName, run: Callable[..., Iterator[Part]], cfg: Any, writes: type[dy.Schema]) -> Table:
         """The table of a stage that has no input: `run(cfg)` gives its parts one after another."""
-        pending = self._begin(stage, cfg, ())
-        return pending.saved or self._write(pending, time_parts(run(cfg)), writes)
+        return self._table(stage, cfg, (), writes, lambda _: time_parts(run(cfg)))
 
     def map(
         self,
@@ -141,10 +139,7 @@ class Store:
         **tools: Any,
     ) -> Table:
         """The table of a row-wise stage: part i comes from part i of every input and nothing else."""
-        pending = self._begin(stage, cfg, inputs)
-        if pending.saved:
-            return pending.saved
-        return self._write(pending, self._mapped(run, cfg, inputs, pending, tools), writes)
+        return self._table(stage, cfg, inputs, writes, lambda folder: self._mapped(run, cfg, inputs, folder, tools))
 
     def whole(
         self,
@@ -156,28 +151,55 @@ class Store:
         **tools: Any,
     ) -> Table:
         """The table of a stage that needs every row: `run(*lazy_tables, cfg)` gives one part."""
-        pending = self._begin(stage, cfg, inputs)
-        if pending.saved:
-            return pending.saved
-        return self._write(pending, self._made_whole(run, cfg, inputs, tools), writes)
 
-    def _begin(self, stage: StageName, cfg: Any, inputs: tuple[Table | NoTable, ...]) -> "Pending":
-        config = config_in_key(cfg)
-        identities = [table.identity for table in inputs]
+        def make() -> Iterator[Part]:
+            yield Part(run(*(table.scan() for table in inputs), cfg, **tools), Dropped.create_empty())
+
+        return self._table(stage, cfg, inputs, writes, lambda _: time_parts(make()))
+
+    def _table(
+        self,
+        stage: StageName,
+        cfg: Any,
+        inputs: tuple[Table | NoTable, ...],
+        writes: type[dy.Schema],
+        make_parts: Callable[[Path], "Parts"],
+    ) -> Table:
+        """The saved table, or a new one of the parts that `make_parts` makes for its folder."""
+        config, identities = config_in_key(cfg), [table.identity for table in inputs]
         made_of: dict[str, Any] = {"stage": stage, "config": config, "inputs": identities}
         for attempt in count():
-            # A table with failed calls stays as it is, for a mix may be locked to it; the next attempt is another.
             key = digest({**made_of, "attempt": attempt} if attempt else made_of)[:16]
             folder = self.tables / stage / key
             saved = load_table(folder)
-            if saved is None or not any(part.failed_calls for part in saved.manifest.parts):
+            if saved is None:
                 break
-        return Pending(stage, key, config, identities, folder, saved)
+            # A table with failed calls stays as it is, for a mix may be locked to it; the next attempt is another.
+            if not any(part.failed_calls for part in saved.manifest.parts):
+                return saved
+        # Closed, so that parts under way are waited for where this one cannot be written.
+        with closing(make_parts(folder)) as parts, self._recorder.stage(stage):
+            records = [
+                part if isinstance(part, PartRecord) else save_part(folder, index, part, writes)
+                for index, part in enumerate(parts)
+            ]
+        content = hashlib.sha256("".join(r.sha256 + r.dropped_sha256 for r in records).encode()).hexdigest()
+        manifest = Manifest(stage, key, config, identities, content, records, library_versions())
+        write_record(folder / "manifest.json", manifest.to_json())
+        table = Table(folder, manifest)
+        log.info(
+            "%s: %s%s, %.1f s",
+            stage.rows,
+            f"{table.rows:,}" if table.rows else "none",
+            "".join(f", {count:,} dropped as {reason}" for reason, count in sorted(table.dropped.items())),
+            sum(record.seconds for record in records),
+        )
+        return table
 
     def _mapped(
-        self, run: Callable[..., Part], cfg: Any, inputs: tuple[Table, ...], pending: "Pending", tools: dict[str, Any]
-    ) -> Generator["Made | None", None, None]:
-        """The parts of a row-wise stage in order; None where an interrupted run left a whole one.
+        self, run: Callable[..., Part], cfg: Any, inputs: tuple[Table, ...], folder: Path, tools: dict[str, Any]
+    ) -> "Parts":
+        """The parts of a row-wise stage in order, or the record of one that an interrupted run left whole.
 
         Where calls go to an endpoint several parts are under way at once, so that it never waits for the
         last calls of a part. Each part is made of its own rows alone, so the order changes no byte.
@@ -186,10 +208,10 @@ class Store:
         progress = self._recorder.progress
         progress.expect(sum(sizes))
 
-        def make(index: int) -> Made | None:
-            if self._saved_part(pending, index):
+        def make(index: int) -> Made | PartRecord:
+            if record := saved_part(folder, index):
                 progress.expect(-sizes[index])
-                return None
+                return record
             progress.begin_rows(sizes[index])
             started = time.monotonic()
             recorder = self._recorder.for_part()
@@ -202,54 +224,8 @@ class Store:
         with closing(run_in_order(make, len(sizes), at_once, self._recorder.budget)) as in_turn:
             for size, made in zip(sizes, in_turn, strict=True):
                 yield made
-                if made:
+                if isinstance(made, Made):
                     progress.end_rows(size, made.part.rows.height if "pair_id" in made.part.rows.columns else None)
-
-    def _made_whole(
-        self, run: Callable[..., pl.DataFrame], cfg: Any, inputs: tuple[Table | NoTable, ...], tools: dict[str, Any]
-    ) -> Generator["Made | None", None, None]:
-        """The one part of a stage that needs every row."""
-        started, before = time.monotonic(), self._recorder.tally.copy()
-        rows = run(*(table.scan() for table in inputs), cfg, **tools)
-        spent = self._recorder.tally.since(before)
-        yield Made(Part(rows, Dropped.create_empty()), spent, time.monotonic() - started)
-
-    def _saved_part(self, pending: "Pending", index: int) -> PartRecord | None:
-        """The record of a part that an interrupted run left whole."""
-        record = pending.folder / record_name(index)
-        if not record.exists():
-            return None
-        try:
-            part = PartRecord(**json.loads(record.read_text()))
-        except (ValueError, TypeError) as error:
-            raise damaged_file(record, error) from error
-        return None if part.failed_calls else part
-
-    def _write(self, pending: "Pending", parts: Generator["Made | None", None, None], writes: type[dy.Schema]) -> Table:
-        records: list[PartRecord] = []
-        # Closed, so that parts under way are waited for where this one cannot be written.
-        with closing(parts), self._recorder.stage(pending.stage):
-            for index, made in enumerate(parts):
-                if made:
-                    records.append(save_part(pending.folder, index, made, writes))
-                else:
-                    record = self._saved_part(pending, index)
-                    assert record is not None
-                    records.append(record)
-        content = hashlib.sha256("".join(r.sha256 + r.dropped_sha256 for r in records).encode()).hexdigest()
-        manifest = Manifest(
-            pending.stage, pending.key, pending.config, pending.inputs, content, records, library_versions()
-        )
-        write_record(pending.folder / "manifest.json", manifest.to_json())
-        table = Table(pending.folder, manifest)
-        log.info(
-            "%s: %s%s, %.1f s",
-            pending.stage.rows,
-            f"{table.rows:,}" if table.rows else "none",
-            "".join(f", {count:,} dropped as {reason}" for reason, count in sorted(table.dropped.items())),
-            sum(record.seconds for record in records),
-        )
-        return table
 
 
 @dataclass(frozen=True)
@@ -261,28 +237,17 @@ class Made:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A table about to be made, or found whole."""
-
-    stage: StageName
-    key: str
-    config: dict[str, Any]
-    inputs: list[str]
-    folder: Path
-    saved: Table | None
+Parts = Generator[Made | PartRecord, None, None]
+"""Parts just made, and the records of those that lie there."""
 
 
 def config_in_key(cfg: Any) -> dict[str, Any]:
     """The config of a stage as JSON, without the fields that change no row."""
     told = {field.name: getattr(cfg, field.name) for field in fields(cfg) if field.metadata.get("key", True)}
-    found: dict[str, Any] = json.loads(json.dumps(told, default=plain_value))
+    # A config within a config by its fields, anything else that JSON does not know as text.
+    text = json.dumps(told, default=lambda value: vars(value) if is_dataclass(value) else str(value))
+    found: dict[str, Any] = json.loads(text)
     return found
-
-
-def plain_value(value: Any) -> Any:
-    """A config within a config by its fields, anything else that JSON does not know as text."""
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def load_table(folder: Path) -> Table | None:
@@ -296,13 +261,24 @@ def load_table(folder: Path) -> Table | None:
         raise damaged_file(path, error) from error
 
 
-def time_parts(parts: Iterator[Part]) -> Generator[Made | None, None, None]:
+def time_parts(parts: Iterator[Part]) -> Parts:
     """Parts that took no calls, each with its time."""
-    while True:
-        started = time.monotonic()
-        if (part := next(parts, None)) is None:
-            return
+    started = time.monotonic()
+    for part in parts:
         yield Made(part, Tally(), time.monotonic() - started)
+        started = time.monotonic()
+
+
+def saved_part(folder: Path, index: int) -> PartRecord | None:
+    """The record of a part that an interrupted run left whole."""
+    path = folder / record_name(index)
+    if not path.exists():
+        return None
+    try:
+        record = PartRecord(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise damaged_file(path, error) from error
+    return None if record.failed_calls else record
 
 
 def save_part(folder: Path, index: int, made: Made, writes: type[dy.Schema]) -> PartRecord:

@@ -8,6 +8,7 @@ from typing import Any
 from curate.files import damaged_file, nearest_hint, read_record, write_record
 from curate.store.store import Table, damaged_files, load_table
 from schemas.errors import UserError
+from schemas.ids import short_id
 from schemas.stages import StageName, pairs_stage
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -73,70 +74,31 @@ class MixLock:
     """Of the file of its table."""
 
 
-@dataclass(frozen=True)
 class Workspace:
     """A data folder."""
 
-    data: Path
-
-    @property
-    def ledger(self) -> Path:
-        return self.data / "ledger.sqlite"
-
-    @property
-    def tables(self) -> Path:
-        return self.data / "tables"
-
-    @property
-    def runs(self) -> Path:
-        return self.data / "runs"
-
-    @property
-    def reviews(self) -> Path:
-        return self.data / "reviews"
-
-    @property
-    def mixes(self) -> Path:
-        return self.data / "mixes"
-
-    @property
-    def builds(self) -> Path:
-        return self.data / "builds"
-
-    @property
-    def vectors(self) -> Path:
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.ledger = data / "ledger.sqlite"
+        self.tables = data / "tables"
+        self.runs = data / "runs"
+        self.reviews = data / "reviews"
+        self.mixes = data / "mixes"
+        self.builds = data / "builds"
+        self.vectors = data / "vectors"
         """Vectors of texts, by model and text."""
-        return self.data / "vectors"
-
-    @property
-    def tokens(self) -> Path:
+        self.tokens = data / "tokens"
         """Rows as tokens, by what they were made of."""
-        return self.data / "tokens"
-
-    @property
-    def references(self) -> Path:
+        self.references = data / "references"
         """Log-probabilities under frozen references."""
-        return self.data / "references"
-
-    @property
-    def reward_features(self) -> Path:
+        self.reward_features = self.tables / "reward_features"
         """Features of responses that reward heads were fitted on."""
-        return self.tables / "reward_features"
-
-    @property
-    def prices(self) -> Path:
+        self.prices = data / "prices.toml"
         """The user's own prices."""
-        return self.data / "prices.toml"
-
-    @property
-    def servers(self) -> Path:
+        self.servers = data / "servers"
         """Logs of vLLM servers."""
-        return self.data / "servers"
-
-    @property
-    def argilla(self) -> Path:
+        self.argilla = data / "argilla"
         """Database of the Argilla server that runs on this machine."""
-        return self.data / "argilla"
 
     def build(self, name: str) -> Path:
         return self.builds / f"{name}.json"
@@ -163,19 +125,15 @@ class Workspace:
         """A reward head that was trained here."""
         return self.data / "models" / name
 
-    def noise(self, scorer_id: str) -> Path:
-        """The noise of a scorer."""
-        return self.data / "noise" / f"{scorer_id}.json"
+    def noise(self, scorer: str, digest: str) -> Path:
+        """The noise of a scorer; other weights are another scorer."""
+        return self.data / "noise" / f"{short_id([scorer, digest])}.json"
 
     def build_names(self) -> list[str]:
         return sorted(path.stem for path in self.builds.glob("*.json"))
 
     def mix_names(self) -> list[str]:
-        """Names of all published mixes."""
         return sorted(path.name.removesuffix(".lock.json") for path in self.mixes.glob("*.lock.json"))
-
-    def review_names(self) -> list[str]:
-        return sorted(path.parent.name for path in self.reviews.glob("*/review.json"))
 
     def newest_mix(self) -> str:
         """The mix published last; a published lock is never written again."""

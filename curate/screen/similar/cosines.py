@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from curate.screen.arrays import Cosines, Rows, Vectors
+from curate.screen.arrays import Cosines, Mask, Rows, Vectors
 
 AXES = 64
 """Numbers of a vector that are multiplied first. With 64 of MiniLM's 384, about 20 of 50,000 rows are left for each
@@ -27,7 +26,7 @@ class UnitVectors:
 
     def rows(self, rows: Rows | slice) -> Tensor:
         """(rows, dimensions); not a number where a vector is missing or zero."""
-        found: Tensor = torch.from_numpy(self.vectors[rows]).float()
+        found = torch.from_numpy(self.vectors[rows]).float()
         units: Tensor = found / found.norm(dim=1, keepdim=True)
         return units
 
@@ -39,7 +38,7 @@ class UnitVectors:
             found[block] = (self.rows(left[block]) * self.rows(right[block])).sum(dim=1).numpy()
         return found
 
-    def usable(self) -> NDArray[np.bool_]:
+    def usable(self) -> Mask:
         """(n,) false where a vector is missing, infinite or zero."""
         found = np.empty(len(self.vectors), dtype=np.bool_)
         for start in range(0, len(self.vectors), ROWS_PER_GATHER):
@@ -48,29 +47,23 @@ class UnitVectors:
         return found
 
 
-@dataclass(frozen=True)
-class PCABound:
-    """The directions along which vectors differ most."""
-
-    axes: Tensor
-    """(dimensions, axes)."""
-
-    def bound(self, units: Tensor) -> Tensor:
-        """(rows, axes + 1): products of these are never smaller than the cosines.
-
-        The last number is the length of what lies off the axes: of two such parts the product is at most that of
-        their lengths.
-        """
-        along = units @ self.axes
-        off = (1 - along.square().sum(dim=1)).clamp(min=0).sqrt()
-        return torch.cat([along, off[:, None]], dim=1)
-
-
-def main_axes(unit: UnitVectors, rows: Rows) -> PCABound:
-    """The principal axes, not centered, of vectors spread evenly over `rows`."""
+def main_axes(unit: UnitVectors, rows: Rows) -> Tensor:
+    """(dimensions, axes) the principal axes, not centered, of vectors spread evenly over `rows`."""
     sample = unit.rows(rows[:: max(1, len(rows) // SAMPLE)])
     _, axes = torch.linalg.eigh(sample.T @ sample)
-    return PCABound(axes.flip(1)[:, :AXES].contiguous())
+    main: Tensor = axes.flip(1)[:, :AXES].contiguous()
+    return main
+
+
+def bound(units: Tensor, axes: Tensor) -> Tensor:
+    """(rows, axes + 1): products of these are never smaller than the cosines.
+
+    The last number is the length of what lies off the axes: of two such parts the product is at most that of
+    their lengths.
+    """
+    along = units @ axes
+    off = (1 - along.square().sum(dim=1)).clamp(min=0).sqrt()
+    return torch.cat([along, off[:, None]], dim=1)
 
 
 def round_cosines(cosines: Cosines) -> Cosines:

@@ -3,11 +3,11 @@
 import io
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from curate.files import write_atomically
 from curate.ledger.recorder import Recorder
 from curate.models.encoder import Encoder
-from curate.screen.arrays import Vectors
+from curate.screen.arrays import Mask, Vectors
 from curate.screen.similar.semantic import Embed
 from schemas.errors import UserError
 
@@ -34,18 +34,8 @@ ROWS_AT_ONCE = 65_536
 KEY = np.dtype("S16")
 
 
-class Embedder(Protocol):
-    """Makes vectors of texts; `model` and `digest` say which."""
-
-    model: str
-    digest: str
-    dimensions: int
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
-
-
 def embed_texts(
-    texts: Iterable[str], folder: Path, embedder: Embedder, progress: Callable[[int], object] = lambda texts: None
+    texts: Iterable[str], folder: Path, embedder: Encoder, progress: Callable[[int], object] = lambda texts: None
 ) -> Vectors:
     """The vectors (texts, dimensions) of `texts` in their order, of length 1; NaN where the model gives none.
 
@@ -70,7 +60,7 @@ def embed_texts(
     return stored_vectors(np.concatenate([np.empty(0, KEY), *keys]), folder, embedder)
 
 
-def stored_vectors(keys: Keys, folder: Path, embedder: Embedder) -> Vectors:
+def stored_vectors(keys: Keys, folder: Path, embedder: Encoder) -> Vectors:
     """The vectors (keys, dimensions) of texts that were embedded before, in the order of `keys`.
 
     The result is the only copy in memory. Raises UserError where one is missing.
@@ -103,7 +93,7 @@ def text_keys(texts: Iterable[str]) -> Keys:
     return np.frombuffer(b"".join(hashes), KEY)
 
 
-def is_among(keys: Keys, known: Keys) -> NDArray[np.bool_]:
+def is_among(keys: Keys, known: Keys) -> Mask:
     """Which keys stand in `known`, which is in order."""
     if not known.size:
         return np.zeros(keys.size, bool)
@@ -111,7 +101,7 @@ def is_among(keys: Keys, known: Keys) -> NDArray[np.bool_]:
     return np.asarray(known[place] == keys)
 
 
-def shard_folder(folder: Path, embedder: Embedder) -> Path:
+def shard_folder(folder: Path, embedder: Encoder) -> Path:
     """Where the vectors of one model lie."""
     return folder / f"{embedder.model}-{embedder.digest[:12]}"
 
@@ -132,7 +122,7 @@ def keys_of_shards(folder: Path) -> Iterator[Keys]:
                 log.warning("%s is damaged; set aside, and its texts are embedded again", path)
 
 
-def write_shards(texts: dict[bytes, str], folder: Path, embedder: Embedder, progress: Callable[[int], object]) -> None:
+def write_shards(texts: dict[bytes, str], folder: Path, embedder: Encoder, progress: Callable[[int], object]) -> None:
     """Embed texts by key and add them to the folder; one shard, or more where it takes long."""
     # By length, for then the texts of a call make batches with little padding.
     pending = sorted(texts, key=lambda key: len(texts[key]))
@@ -177,13 +167,10 @@ def make_embed(encoder: Encoder, folder: Path, recorder: Recorder | None = None)
     """Makes the vectors of texts, each text once for all that use the folder; a recorder shows how far it is."""
 
     def embed(blocks: Iterable[pl.Series], texts: int) -> Vectors:
-        if recorder:
-            recorder.progress.begin(texts, "texts")
-
-        def made(texts: int) -> None:
-            if recorder:
-                recorder.progress.advance(texts, 0, None)
-
-        return embed_texts(chain.from_iterable(blocks), folder, encoder, made)
+        if recorder is None:
+            return embed_texts(chain.from_iterable(blocks), folder, encoder)
+        progress = recorder.progress
+        progress.begin(texts, "texts")
+        return embed_texts(chain.from_iterable(blocks), folder, encoder, lambda done: progress.advance(done, 0, None))
 
     return embed

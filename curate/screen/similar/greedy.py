@@ -2,13 +2,14 @@
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from curate.screen.arrays import Rows
+from curate.screen.arrays import Cosines, Mask, Rows
+from schemas.tables import Similar
 
 Edges = tuple[Rows, Rows]
 """Ends of each edge; which of the two stands left says nothing."""
-Mask = NDArray[np.bool_]
+
+KEPT_BY = ("z_margin", "margin", "pair_id")
 
 SLOW_SHARE = 0.01
 """A round that decides less than this share of the rows that are left is followed by a plain loop: a chain of
@@ -49,11 +50,9 @@ def node_edges(class_of: Rows, edges: Edges, keep: int) -> Edges:
     left, right = edges
     within = (left < len(sizes)) & (right < len(sizes)) & (left != right)
     left, right = left[within], right[within]
-    pairs = [(left, 0, right, 0)] if keep == 1 else []
-    if keep > 1:
-        every = np.arange(len(sizes))
-        pairs = [(left, i, right, j) for i in range(keep) for j in range(keep)]
-        pairs += [(every, i, every, j) for i in range(keep) for j in range(i + 1, keep)]
+    every = np.arange(len(sizes))
+    pairs = [(left, i, right, j) for i in range(keep) for j in range(keep)]
+    pairs += [(every, i, every, j) for i in range(keep) for j in range(i + 1, keep)]
     found = []
     for one, i, other, j in pairs:
         there = (sizes[one] > i) & (sizes[other] > j)
@@ -77,7 +76,7 @@ def kept_nodes(count: int, better: Rows, worse: Rows, keep: int) -> Mask:
     fallen_to = np.zeros(count, dtype=np.int64)
     left = count
     while left:
-        waiting = np.bincount(worse, minlength=count) if len(worse) else np.zeros(count, dtype=np.int64)
+        waiting = np.bincount(worse, minlength=count)
         stays = is_open & (fallen_to + waiting < keep)
         kept |= stays
         is_open &= ~stays
@@ -108,16 +107,21 @@ def keep_one_by_one(kept: Mask, is_open: Mask, fallen_to: Rows, better: Rows, wo
 
 
 def keep_order(rows: pl.DataFrame) -> Rows:
-    """The place of each pair among all in the order in which near-duplicates are kept, 0 for the first.
-
-    Larger margin in z first, then larger margin, none last; ties by id.
-    """
-    order = rows.select("row", "z_margin", "margin", "pair_id").sort(
-        "z_margin", "margin", "pair_id", descending=[True, True, False], nulls_last=True
-    )["row"]
+    """The place of each pair among all in the order in which near-duplicates are kept, 0 for the first."""
     places = np.empty(rows.height, dtype=np.int64)
-    places[order.to_numpy()] = np.arange(rows.height)
+    places[best_first(rows.select("row", *KEPT_BY))["row"].to_numpy()] = np.arange(rows.height)
     return places
+
+
+def best_first(rows: pl.DataFrame) -> pl.DataFrame:
+    """Pairs in the order in which near-duplicates are kept: by margin in z, then by margin, none last; ties by id."""
+    return rows.sort(KEPT_BY, descending=[True, True, False], nulls_last=True)
+
+
+def similar_frame(kind: str, left: Rows, right: Rows, similarity: Cosines) -> pl.DataFrame:
+    """Rows of `Similar`, in their order; each left row comes before its right one."""
+    found = pl.DataFrame({"left": left, "right": right, "similarity": similarity}).with_columns(kind=pl.lit(kind))
+    return found.select(Similar.column_names()).pipe(Similar.cast).sort("left", "right")
 
 
 def round_threshold(threshold: float) -> float:

@@ -7,14 +7,15 @@ neighbor counts as found when either of the two looks into the other's list.
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from curate.screen.arrays import Cosines, Rows
-from curate.screen.similar.cosines import SLACK, PCABound, UnitVectors, main_axes, round_cosines
+from curate.screen.arrays import Rows
+from curate.screen.similar.cosines import SLACK, UnitVectors, bound, main_axes, round_cosines
+from curate.screen.similar.neighbor_lists import Pairs, join_pairs
 
 log = logging.getLogger(__name__)
 
@@ -37,28 +38,17 @@ OTHER_PROBES = 8
 BLOCK = 8192
 
 
-@dataclass(frozen=True)
-class Lists:
-    """Which lists each row looks into; the first one is its own."""
-
-    probes: Probes
-    """(rows, lists looked into), the nearest first."""
-    count: int
+def make_lists(unit: UnitVectors, order: Rows, axes: Tensor, floor: float) -> Probes:
+    """(rows, lists) the lists that each row of `order` looks into, as many as recall asks for; the first is its own."""
+    probes, sample = probe_lists(unit, order, axes, floor)
+    return np.ascontiguousarray(probes[:, : enough_probes(probes, sample, floor)])
 
 
-def make_lists(unit: UnitVectors, order: Rows, axes: PCABound, floor: float) -> Lists:
-    """Lists over the rows of `order`, with as many looked into as recall asks for."""
-    index = find_centroids(unit, order, axes)
-    probes, sample, exact = probe_lists(unit, order, axes, index, floor)
-    chosen = enough_probes(probes, sample[exact[0]], exact[1], exact[2], floor)
-    return Lists(np.ascontiguousarray(probes[:, :chosen]), index.ntotal)
-
-
-def find_centroids(unit: UnitVectors, order: Rows, axes: PCABound) -> faiss.Index:
+def find_centroids(unit: UnitVectors, order: Rows, axes: Tensor) -> faiss.Index:
     """The centers of the lists, by k-means over rows spread evenly."""
     count = int(LISTS_PER_ROOT * len(order) ** 0.5)
     rows = order[:: max(1, len(order) // (ROWS_PER_CENTER * count))]
-    sample = axes.bound(unit.rows(rows)).numpy()
+    sample = bound(unit.rows(rows), axes).numpy()
     means = faiss.Kmeans(
         sample.shape[1],
         count,
@@ -72,28 +62,27 @@ def find_centroids(unit: UnitVectors, order: Rows, axes: PCABound) -> faiss.Inde
     return means.index
 
 
-def probe_lists(
-    unit: UnitVectors, order: Rows, axes: PCABound, index: faiss.Index, floor: float
-) -> tuple[Probes, Rows, tuple[Rows, Rows, Cosines]]:
-    """The nearest lists of each row, and the neighbors of a sample: places of sampled row and neighbor, cosine."""
+def probe_lists(unit: UnitVectors, order: Rows, axes: Tensor, floor: float) -> tuple[Probes, Pairs]:
+    """The nearest lists of each row, the nearest first, and the neighbors of a sample."""
+    index = find_centroids(unit, order, axes)
     sample = np.arange(0, len(order), max(1, len(order) // SAMPLE))
-    bounds = axes.bound(unit.rows(order[sample]))
+    bounds = bound(unit.rows(order[sample]), axes)
     probes = np.empty((len(order), min(MOST_PROBES, index.ntotal)), dtype=np.int32)
     found = []
     for start in range(0, len(order), BLOCK):
-        rows = axes.bound(unit.rows(order[start : start + BLOCK]))
+        rows = bound(unit.rows(order[start : start + BLOCK]), axes)
         probes[start : start + BLOCK] = index.search(rows.numpy(), probes.shape[1])[1]
         places, columns = np.nonzero((bounds @ rows.T >= floor - SLACK).numpy())
-        columns = columns + start
-        cosines = round_cosines(unit.cosines(order[sample[places]], order[columns]))
-        reaches = (cosines >= np.float32(floor)) & (sample[places] != columns)
-        found.append((places[reaches], columns[reaches], cosines[reaches]))
-    all_places, all_columns, all_cosines = zip(*found, strict=True)
-    return probes, sample, (np.concatenate(all_places), np.concatenate(all_columns), np.concatenate(all_cosines))
+        left, right = sample[places], columns + start
+        cosines = round_cosines(unit.cosines(order[left], order[right]))
+        reaches = (cosines >= np.float32(floor)) & (left != right)
+        found.append((left[reaches], right[reaches], cosines[reaches]))
+    return probes, join_pairs(found)
 
 
-def enough_probes(probes: Probes, left: Rows, right: Rows, cosines: Cosines, floor: float) -> int:
+def enough_probes(probes: Probes, sample: Pairs, floor: float) -> int:
     """The smallest number of lists that finds `RECALL` of the sample's neighbors at `AIMED_AT`."""
+    left, right, cosines = sample
     looks = (probes[left] == probes[right, :1]) | (probes[right] == probes[left, :1])
     recalls = {}
     for level in sorted({floor, max(floor, 0.9), max(floor, AIMED_AT)}):
@@ -101,7 +90,7 @@ def enough_probes(probes: Probes, left: Rows, right: Rows, cosines: Cosines, flo
         recalls[level] = (
             np.cumsum(at_level, axis=1).clip(max=1).mean(axis=0) if len(at_level) else np.ones(looks.shape[1])
         )
-    reached = np.min([recall for level, recall in recalls.items() if level >= min(0.9, AIMED_AT)], axis=0) >= RECALL
+    reached = np.min([recall for level, recall in recalls.items() if level >= 0.9], axis=0) >= RECALL
     chosen = int(np.argmax(reached)) + 1 if reached.any() else probes.shape[1]
     log.info(
         "neighbors through %d of %d lists: recall %s in a sample of %d neighbors",
@@ -113,35 +102,31 @@ def enough_probes(probes: Probes, left: Rows, right: Rows, cosines: Cosines, flo
     return chosen
 
 
-def list_members(lists: Lists) -> tuple[Rows, Rows]:
-    """The places that look into each list, list after list, and where each list starts."""
-    flat = lists.probes.ravel()
+def list_members(probes: Probes) -> list[Rows]:
+    """The places that look into each list."""
+    flat = probes.ravel()
     order = np.argsort(flat, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(flat, minlength=lists.count))])
-    return order // lists.probes.shape[1], starts
+    return np.split(order // probes.shape[1], np.cumsum(np.bincount(flat))[:-1])
 
 
 def lookup_lists(queries: UnitVectors, base: UnitVectors, usable: Rows) -> Iterator[tuple[Rows, Rows]]:
     """Queries, and the rows of `base` in the lists nearest to them, a list at a time."""
     axes = main_axes(base, usable)
     index = find_centroids(base, usable, axes)
-    own = np.empty(len(usable), dtype=np.int32)
-    for start in range(0, len(usable), BLOCK):
-        own[start : start + BLOCK] = index.search(axes.bound(base.rows(usable[start : start + BLOCK])).numpy(), 1)[1][
-            :, 0
-        ]
-    probes = np.empty((len(queries.vectors), min(OTHER_PROBES, index.ntotal)), dtype=np.int32)
-    for start in range(0, len(probes), BLOCK):
-        rows = axes.bound(queries.rows(slice(start, start + BLOCK))).nan_to_num()
-        probes[start : start + BLOCK] = index.search(rows.numpy(), probes.shape[1])[1]
-    by_list = np.argsort(own, kind="stable")
-    firsts = np.concatenate([[0], np.cumsum(np.bincount(own, minlength=index.ntotal))])
-    places, starts = list_members(Lists(probes, index.ntotal))
-    for number in range(index.ntotal):
-        standing = usable[by_list[firsts[number] : firsts[number + 1]]]
-        looking = places[starts[number] : starts[number + 1]]
-        if not len(standing):
-            continue
+    own = nearest_lists(index, axes, base, usable, 1)
+    every = np.arange(len(queries.vectors))
+    probes = nearest_lists(index, axes, queries, every, min(OTHER_PROBES, index.ntotal))
+    for places, looking in zip(list_members(own), list_members(probes), strict=False):
+        standing = usable[places]
         for start in range(0, len(looking), BLOCK):
             for begin in range(0, len(standing), BLOCK):
                 yield looking[start : start + BLOCK], standing[begin : begin + BLOCK]
+
+
+def nearest_lists(index: faiss.Index, axes: Tensor, unit: UnitVectors, rows: Rows, count: int) -> Probes:
+    """(rows, count) the lists nearest to each row."""
+    found = np.empty((len(rows), count), dtype=np.int32)
+    for start in range(0, len(rows), BLOCK):
+        block = bound(unit.rows(rows[start : start + BLOCK]), axes).nan_to_num()
+        found[start : start + BLOCK] = index.search(block.numpy(), count)[1]
+    return found

@@ -14,9 +14,9 @@ import polars as pl
 import rensa
 from numpy.typing import NDArray
 
-from curate.screen.arrays import Rows
+from curate.screen.arrays import Mask, Rows
+from curate.screen.similar.greedy import KEPT_BY, best_first, similar_frame
 from curate.screen.text.ngrams import HashedWords, hash_words, join_texts
-from schemas.tables import Similar
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +43,10 @@ class LexicalConfig:
     """Raised when the same pairs would have other copies."""
 
 
-@dataclass(frozen=True)
-class Signatures:
-    """What is kept of each row to find candidates."""
-
-    bands: NDArray[np.uint32]
-    """(BANDS, rows)."""
-    values: NDArray[np.uint8]
-    """(rows, VALUES): the last 8 bits of each MinHash value."""
+Bands = NDArray[np.uint32]
+"""(BANDS, rows) one number for the values of each band."""
+Values = NDArray[np.uint8]
+"""(rows, VALUES) the last 8 bits of each MinHash value."""
 
 
 def find_lexical_duplicates(pairs: pl.LazyFrame, measured: pl.LazyFrame, cfg: LexicalConfig) -> pl.DataFrame:
@@ -60,38 +56,27 @@ def find_lexical_duplicates(pairs: pl.LazyFrame, measured: pl.LazyFrame, cfg: Le
     under `floor`, of the words of the prompts, and of those of the chosen responses. Texts without three words have
     no copies but equal ones.
     """
-    rows = best_first(measured)
-    signatures, has_grams = sign_texts(pairs, rows)
-    left, right = candidate_pairs(signatures, np.flatnonzero(has_grams), cfg.floor)
-    del signatures
+    rows = distinct_rows(measured)
+    bands, values, has_grams = sign_texts(pairs, rows)
+    left, right = candidate_pairs(bands, values, np.flatnonzero(has_grams), cfg.floor)
+    del bands, values
     similarity = similarities(pairs, rows, left, right, cfg.floor)
     enough = similarity >= np.float32(cfg.floor)
     one, other = rows[left[enough]], rows[right[enough]]
     log.debug("%d candidates among %d texts, %d of them copies", len(left), len(rows), len(one))
-    return (
-        pl.DataFrame(
-            {"left": np.minimum(one, other), "right": np.maximum(one, other), "similarity": similarity[enough]}
-        )
-        .with_columns(kind=pl.lit("text"))
-        .select(Similar.column_names())
-        .pipe(Similar.cast)
-        .sort("left", "right")
-    )
+    return similar_frame("text", np.minimum(one, other), np.maximum(one, other), similarity[enough])
 
 
-def best_first(measured: pl.LazyFrame) -> Rows:
+def distinct_rows(measured: pl.LazyFrame) -> Rows:
     """The first row of each distinct prompt and chosen response, in the order in which the best of each is kept."""
-    texts = measured.select("chosen_hash", "z_margin", "margin", "pair_id").with_row_index("row").collect()
-    best = texts.sort("z_margin", "margin", "pair_id", descending=[True, True, False], nulls_last=True).unique(
-        "chosen_hash", keep="first", maintain_order=True
-    )
+    texts = measured.select("chosen_hash", *KEPT_BY).with_row_index("row").collect()
     firsts = texts.group_by("chosen_hash").agg(pl.col("row").min())
-    ordered = best.select("chosen_hash").join(firsts, on="chosen_hash", how="left", maintain_order="left")
-    return ordered["row"].to_numpy().astype(np.int64)
+    best = best_first(texts).unique("chosen_hash", keep="first", maintain_order=True).select("chosen_hash")
+    return best.join(firsts, on="chosen_hash", how="left", maintain_order="left")["row"].to_numpy().astype(np.int64)
 
 
-def sign_texts(pairs: pl.LazyFrame, rows: Rows) -> tuple[Signatures, NDArray[np.bool_]]:
-    """The signatures of the texts of `rows`, in that order, and which of them have 3-grams."""
+def sign_texts(pairs: pl.LazyFrame, rows: Rows) -> tuple[Bands, Values, Mask]:
+    """What finds candidates among the texts of `rows`, in that order, and which of them have 3-grams."""
     bands = np.zeros((BANDS, len(rows)), dtype=np.uint32)
     values = np.zeros((len(rows), VALUES), dtype=np.uint8)
     has_grams = np.zeros(len(rows), dtype=np.bool_)
@@ -104,7 +89,7 @@ def sign_texts(pairs: pl.LazyFrame, rows: Rows) -> tuple[Signatures, NDArray[np.
         values[places] = block.astype(np.uint8)
         bands[:, places] = band_keys(block).T
         has_grams[places] = grams.counts > 0
-    return Signatures(bands, values), has_grams
+    return bands, values, has_grams
 
 
 def band_keys(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -130,33 +115,32 @@ def words_at(pairs: pl.LazyFrame, rows: Rows) -> Iterator[tuple[Rows, HashedWord
         start += block.height
 
 
-def candidate_pairs(signatures: Signatures, places: Rows, floor: float) -> tuple[Rows, Rows]:
+def candidate_pairs(bands: Bands, values: Values, places: Rows, floor: float) -> tuple[Rows, Rows]:
     """Pairs of places, the better first, that share a band and whose values say that they may reach `floor`."""
-    count = len(signatures.values)
+    count = len(values)
     # The estimate from 128 values is off by 0.044 at 0.5, and of 8 bits 1 in 256 is equal by chance.
     least = int(VALUES * max(floor - 0.13, 0))
     seen = np.zeros(0, dtype=np.int64)
-    for band in signatures.bands:
+    for band in bands:
         keys = band[places]
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
         sizes = np.diff(np.append(starts, len(keys)))
-        shared = sizes > 1
-        if not shared.any():
+        if not (sizes > 1).any():
             continue
-        within = np.arange(len(keys)) - np.repeat(starts, sizes)
         own_start = np.repeat(starts, sizes)
+        within = np.arange(len(keys)) - own_start
         found = []
         for leader in range(min(LEADERS, int(sizes.max()) - 1)):
             below = np.flatnonzero(within > leader)
             found.append(places[order[own_start[below] + leader]] * count + places[order[below]])
         fresh = np.setdiff1d(np.unique(np.concatenate(found)), seen, assume_unique=True)
-        seen = np.union1d(seen, fresh[may_reach(signatures.values, fresh // count, fresh % count, least)])
+        seen = np.union1d(seen, fresh[may_reach(values, fresh // count, fresh % count, least)])
     return seen // count, seen % count
 
 
-def may_reach(values: NDArray[np.uint8], left: Rows, right: Rows, least: int) -> NDArray[np.bool_]:
+def may_reach(values: Values, left: Rows, right: Rows, least: int) -> Mask:
     """True for the pairs with at least `least` equal values."""
     found = np.zeros(len(left), dtype=np.bool_)
     for start in range(0, len(left), PAIRS_PER_BLOCK):

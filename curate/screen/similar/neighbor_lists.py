@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from curate.screen.arrays import Cosines, Rows
+from curate.screen.arrays import Cosines, Mask, Rows
 from curate.screen.similar.greedy import kept_rows
 
 LIMIT = 16
@@ -26,9 +26,7 @@ def count_levels(floor: float) -> Cosines:
     return np.round(floor + (1 - floor) * np.arange(LEVELS) / LEVELS, 4).astype(np.float32)
 
 
-def fits_list(
-    rows: Rows, cosines: Cosines, counts: Rows, levels: Cosines
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def fits_list(rows: Rows, cosines: Cosines, counts: Rows, levels: Cosines) -> Mask:
     """(hits,) true for the hits that a list takes: at some level it has fewer than `LIMIT` so far.
 
     `rows` ascend, and the hits of a row are in the order of what they hit, the best first. `counts` is (rows,
@@ -87,7 +85,6 @@ def settle_lists(pairs: Pairs, count: int, levels: Cosines, first_alike: Callabl
 
 
 def join_pairs(found: list[Pairs]) -> Pairs:
-    """All of these as one."""
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
     better, worse, cosines = zip(*found, strict=True)

@@ -1,14 +1,16 @@
 """Find similar vectors: exactly where that is fast, through inverted lists of measured recall beyond."""
 
-import logging
+from collections.abc import Callable
+from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from curate.screen.arrays import Cosines, Rows, Vectors
-from curate.screen.similar.cosines import SLACK, PCABound, UnitVectors, main_axes, round_cosines
-from curate.screen.similar.ivf import Lists, list_members, lookup_lists, make_lists
+from curate.screen.similar.cosines import SLACK, UnitVectors, bound, main_axes, round_cosines
+from curate.screen.similar.ivf import Probes, list_members, lookup_lists, make_lists
 from curate.screen.similar.neighbor_lists import (
     LIMIT,
     Pairs,
@@ -19,12 +21,12 @@ from curate.screen.similar.neighbor_lists import (
     shorten_lists,
 )
 
-log = logging.getLogger(__name__)
-
 EXACT_ROWS = 20_000
 """Rows up to which all products are made: 9.5 CPU seconds at 50,000, where inverted lists take 3.3; equal at 16,000."""
 EXACT_PRODUCTS = 400_000_000
 """Queries times rows up to which the nearest one is looked for among all: ten seconds of one core."""
+UNLIKE = 0.7
+"""Largest cosine of two rows that are unlike."""
 BLOCK = 4096
 PIECE = 256
 CROWDED = 32
@@ -42,31 +44,26 @@ def similar_rows(vectors: Vectors, floor: float, rank: Rows | None = None) -> tu
     usable = unit.usable()
     order = np.argsort(np.arange(len(vectors)) if rank is None else rank, kind="stable")
     order = order[usable[order]]
-    levels = count_levels(floor)
     if len(order) < 2:
-        pairs: Pairs = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+        return join_pairs([])
+    levels = count_levels(floor)
+    axes = main_axes(unit, np.sort(order))
+    first_alike: Callable[[Rows, Rows, float], Pairs]
+    if len(order) <= EXACT_ROWS:
+        pairs = pairs_within(unit, order, axes, levels)
+        first_alike = partial(first_better, unit, order, axes)
     else:
-        axes = main_axes(unit, np.sort(order))
-        lists: Lists | None = None
-        if len(order) <= EXACT_ROWS:
-            pairs = pairs_within(unit, order, axes, levels)
-        else:
-            lists = make_lists(unit, order, axes, floor)
-            pairs = shorten_lists(pairs_of_lists(unit, order, lists, axes, levels), len(order), levels)
-
-        def first_alike(rows: Rows, others: Rows, level: float) -> Pairs:
-            if lists is None:
-                return first_better(unit, order, axes, rows, others, level)
-            return first_better_of_lists(unit, order, lists, rows, others, level)
-
-        pairs = settle_lists(pairs, len(order), levels, first_alike)
-    one, other = order[pairs[0]], order[pairs[1]]
-    return np.minimum(one, other), np.maximum(one, other), pairs[2]
+        probes = make_lists(unit, order, axes, floor)
+        pairs = shorten_lists(pairs_of_lists(unit, order, probes, axes, levels), len(order), levels)
+        first_alike = partial(first_better_of_lists, unit, order, probes)
+    better, worse, cosines = settle_lists(pairs, len(order), levels, first_alike)
+    one, other = order[better], order[worse]
+    return np.minimum(one, other), np.maximum(one, other), cosines
 
 
-def pairs_within(unit: UnitVectors, order: Rows, axes: PCABound, levels: Cosines) -> Pairs:
+def pairs_within(unit: UnitVectors, order: Rows, axes: Tensor, levels: Cosines) -> Pairs:
     """The pairs of the rows of `order` that are alike, by places in `order`, which ascend from the best."""
-    bounds = torch.cat([axes.bound(unit.rows(order[i : i + BLOCK])) for i in range(0, len(order), BLOCK)])
+    bounds = torch.cat([bound(unit.rows(order[i : i + BLOCK]), axes) for i in range(0, len(order), BLOCK)])
     found: list[Pairs] = []
     for start in range(0, len(order), BLOCK):
         rows = bounds[start : start + BLOCK]
@@ -75,14 +72,11 @@ def pairs_within(unit: UnitVectors, order: Rows, axes: PCABound, levels: Cosines
         for first in range(0, start + 1, BLOCK):
             products = rows @ bounds[first : first + BLOCK].T
             hits = hits_of(products, needed, start - first)
-            pieces: list[tuple[int, tuple[Rows, Rows] | None]] = [(first, hits)]
-            if len(hits[0]) > CROWDED * len(rows):
-                pieces = [(first + i, None) for i in range(0, products.shape[1], PIECE)]
-            for begin, ready in pieces:
-                if ready is None:
-                    part = products[:, begin - first : begin - first + PIECE]
-                    ready = hits_of(part, needed, start - begin)
-                local, column = ready
+            is_crowded = len(hits[0]) > CROWDED * len(rows)
+            for begin in range(first, first + products.shape[1], PIECE if is_crowded else BLOCK):
+                if is_crowded:
+                    hits = hits_of(products[:, begin - first : begin - first + PIECE], needed, start - begin)
+                local, column = hits
                 if not len(local):
                     continue
                 cosines = round_cosines(unit.cosines(order[start + local], order[begin + column]))
@@ -96,47 +90,41 @@ def pairs_within(unit: UnitVectors, order: Rows, axes: PCABound, levels: Cosines
     return join_pairs(found)
 
 
-def pairs_of_lists(unit: UnitVectors, order: Rows, lists: Lists, axes: PCABound, levels: Cosines) -> Pairs:
+def pairs_of_lists(unit: UnitVectors, order: Rows, probes: Probes, axes: Tensor, levels: Cosines) -> Pairs:
     """The pairs that lie in one list, or of which one looks into the list of the other; some of them twice."""
-    places, starts = list_members(lists)
-    own = lists.probes[:, 0]
+    own = probes[:, 0]
     found: list[Pairs] = []
-    for number in range(lists.count):
-        looking = places[starts[number] : starts[number + 1]]
+    for number, looking in enumerate(list_members(probes)):
         standing = np.flatnonzero(own[looking] == number)
         rows = unit.rows(order[looking])
         hits: list[Pairs] = []
-        for start in range(0, len(standing), BLOCK):
+        for start, begin in product(range(0, len(standing), BLOCK), range(0, len(looking), BLOCK)):
             block = standing[start : start + BLOCK]
-            for begin in range(0, len(looking), BLOCK):
-                products = rows[begin : begin + BLOCK] @ rows[torch.from_numpy(block)].T
-                local, column = np.nonzero((products >= float(levels[0]) - SLACK).numpy())
-                cosines = round_cosines(products.numpy()[local, column])
-                one, other = looking[begin + local], looking[block[column]]
-                reaches = (cosines >= levels[0]) & (one != other)
-                one, other, cosines = one[reaches], other[reaches], cosines[reaches]
-                hits.append((np.minimum(one, other), np.maximum(one, other), cosines))
-                if sum(len(hit[0]) for hit in hits) > CROWDED * len(looking):
-                    break
-            else:
-                continue
-            # So crowded a list is gone through from its best row on, so that it does not take all its pairs.
-            within = pairs_within(unit, order[looking], axes, levels)
-            hits = [(looking[within[0]], looking[within[1]], within[2])]
-            break
+            products = rows[begin : begin + BLOCK] @ rows[torch.from_numpy(block)].T
+            local, column = np.nonzero((products >= float(levels[0]) - SLACK).numpy())
+            cosines = round_cosines(products.numpy()[local, column])
+            one, other = looking[begin + local], looking[block[column]]
+            reaches = (cosines >= levels[0]) & (one != other)
+            one, other, cosines = one[reaches], other[reaches], cosines[reaches]
+            hits.append((np.minimum(one, other), np.maximum(one, other), cosines))
+            if sum(len(hit[0]) for hit in hits) > CROWDED * len(looking):
+                # So crowded a list is gone through from its best row on, so that it does not take all its pairs.
+                better, worse, cosines = pairs_within(unit, order[looking], axes, levels)
+                hits = [(looking[better], looking[worse], cosines)]
+                break
         found += hits
     return join_pairs(found)
 
 
-def first_better(unit: UnitVectors, order: Rows, axes: PCABound, rows: Rows, others: Rows, level: float) -> Pairs:
+def first_better(unit: UnitVectors, order: Rows, axes: Tensor, rows: Rows, others: Rows, level: float) -> Pairs:
     """For each of `rows` the first of `others` that comes before it and is alike at `level`; places in `order`."""
     found: list[Pairs] = []
     for start in range(0, len(others), BLOCK):
         block = others[start : start + BLOCK]
-        columns = axes.bound(unit.rows(order[block]))
+        columns = bound(unit.rows(order[block]), axes)
         for begin in range(0, len(rows), BLOCK):
             part = rows[begin : begin + BLOCK]
-            products = axes.bound(unit.rows(order[part])) @ columns.T
+            products = bound(unit.rows(order[part]), axes) @ columns.T
             mask = (products >= level - SLACK).numpy() & (block[None, :] < part[:, None])
             local, column = np.nonzero(mask)
             cosines = round_cosines(unit.cosines(order[part[local]], order[block[column]]))
@@ -151,16 +139,14 @@ def first_better(unit: UnitVectors, order: Rows, axes: PCABound, rows: Rows, oth
 
 
 def first_better_of_lists(
-    unit: UnitVectors, order: Rows, lists: Lists, rows: Rows, others: Rows, level: float
+    unit: UnitVectors, order: Rows, probes: Probes, rows: Rows, others: Rows, level: float
 ) -> Pairs:
     """The same among the rows that `pairs_of_lists` compares."""
-    places, starts = list_members(lists)
-    own = lists.probes[:, 0]
+    own = probes[:, 0]
     is_row, is_other = np.zeros(len(order), dtype=np.bool_), np.zeros(len(order), dtype=np.bool_)
     is_row[rows], is_other[others] = True, True
     found: list[Pairs] = []
-    for number in range(lists.count):
-        looking = places[starts[number] : starts[number + 1]]
+    for number, looking in enumerate(list_members(probes)):
         standing = looking[own[looking] == number]
         for parts, columns in ((looking[is_row[looking]], standing), (standing[is_row[standing]], looking)):
             columns = columns[is_other[columns]]
@@ -180,57 +166,40 @@ def first_better_of_lists(
     return better[firsts], worse[firsts], cosines[firsts]
 
 
-def nearest_cosines(queries: Vectors, base: Vectors) -> Cosines:
-    """(queries,) the largest cosine of each query to a row of `base`; not a number without a query or a base."""
-    ones, others = UnitVectors(queries), UnitVectors(base)
-    usable = np.flatnonzero(others.usable())
-    best = torch.full((len(queries),), -torch.inf)
-    for start in range(0, len(usable), BLOCK):
-        columns = others.rows(usable[start : start + BLOCK]).T
-        for begin in range(0, len(queries), BLOCK):
-            block = slice(begin, begin + BLOCK)
-            best[block] = torch.maximum(best[block], (ones.rows(block) @ columns).amax(dim=1))
-    return or_nan(best, len(usable))
+def nearest_cosines(queries: Vectors, base: Vectors, own: Rows | None = None) -> Cosines:
+    """(queries,) the largest cosine of each query to a row of `base`; not a number without a query or a base.
 
-
-def nearest_other_cosines(queries: Vectors, base: Vectors, own: Rows, exclude_cosine: float = 0.7) -> Cosines:
-    """(queries,) the largest cosine of each query to a row of `base` that is unlike the query's own one.
-
-    `own` is (queries,), the row of `base` that belongs to each query; rows whose cosine to it is above
-    `exclude_cosine` are left out, and itself. Not a number where a vector is missing or no row is left. Where there
-    are more than `EXACT_PRODUCTS` products, only the lists nearest to the query are looked into.
+    `own` is (queries,), the row of `base` that belongs to each query: rows whose cosine to it is above `UNLIKE`, and
+    itself, are left out then. Not a number where a vector is missing or no row is left. With `own`, and more than
+    `EXACT_PRODUCTS` products, only the lists nearest to the query are looked into.
     """
     ones, others = UnitVectors(queries), UnitVectors(base)
     usable = np.flatnonzero(others.usable())
     best = torch.full((len(queries),), -torch.inf)
-    if len(usable) * len(queries) <= EXACT_PRODUCTS:
+    if own is None or len(usable) * len(queries) <= EXACT_PRODUCTS:
         for start in range(0, len(usable), BLOCK):
             columns = others.rows(usable[start : start + BLOCK]).T
             for begin in range(0, len(queries), BLOCK):
                 block = np.arange(begin, min(begin + BLOCK, len(queries)))
-                raise_best(best, ones, others, own, block, columns, exclude_cosine)
+                raise_best(best, ones, others, own, block, columns)
     else:
         for block, standing in lookup_lists(ones, others, usable):
-            raise_best(best, ones, others, own, block, others.rows(standing).T, exclude_cosine)
-    return or_nan(best, len(usable))
+            raise_best(best, ones, others, own, block, others.rows(standing).T)
+    found = best.numpy()
+    return np.where(np.isfinite(found), found, np.float32("nan"))
 
 
 def raise_best(
-    best: Tensor, ones: UnitVectors, others: UnitVectors, own: Rows, block: Rows, columns: Tensor, exclude_cosine: float
+    best: Tensor, ones: UnitVectors, others: UnitVectors, own: Rows | None, block: Rows, columns: Tensor
 ) -> None:
-    """Raise `best` of the queries of `block` by the columns that are unlike the query's own row."""
+    """Raise `best` of the queries of `block` by the columns that are unlike the query's own row, if it has one."""
     products = ones.rows(block) @ columns
-    # An own row without a vector is like nothing, so that nothing can be told about its query.
-    to_own = others.rows(own[block]) @ columns
-    products[~(to_own <= exclude_cosine)] = -torch.inf
+    if own is not None:
+        # An own row without a vector is like nothing, so that nothing can be told about its query.
+        to_own = others.rows(own[block]) @ columns
+        products[~(to_own <= UNLIKE)] = -torch.inf
     places = torch.from_numpy(block)
     best[places] = torch.maximum(best[places], products.amax(dim=1))
-
-
-def or_nan(best: Tensor, rows: int) -> Cosines:
-    """Largest cosines, not a number where there was nothing to compare."""
-    found = best.numpy()
-    return np.where(np.isfinite(found), found, np.float32("nan")) if rows else np.full(len(found), np.nan, np.float32)
 
 
 def hits_of(products: Tensor, needed: Tensor, diagonal: int) -> tuple[Rows, Rows]:

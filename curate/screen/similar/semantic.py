@@ -8,8 +8,8 @@ import polars as pl
 
 from curate.screen.arrays import Cosines, Rows, Vectors
 from curate.screen.benchmark_prompts import Benchmark
-from curate.screen.similar.greedy import keep_order, round_threshold
-from schemas.tables import EvalProximity, Similar, Topicality
+from curate.screen.similar.greedy import keep_order, round_threshold, similar_frame
+from schemas.tables import EvalProximity, Topicality
 
 Embed = Callable[[Iterable[pl.Series], int], Vectors]
 """Blocks of texts, and how many they are, to their vectors: (texts, dimensions) of length 1, NaN for none."""
@@ -67,14 +67,14 @@ def find_semantic_duplicates(
     prompts, prompt_of = distinct_texts(hashes, "prompt_hash")
     of_prompts = embed(prompt_texts(pairs, prompts), len(prompts))
     of_prompts[~are_latin(prompt_texts(pairs, prompts)).to_numpy()] = np.nan
-    begun_alike = similar_frame("prompt", prompts, of_prompts, cfg.floor, nearest_prompts(hashes, "prompt_hash"))
+    begun_alike = find_neighbors("prompt", prompts, of_prompts, cfg.floor, nearest_prompts(hashes, "prompt_hash"))
     of_prompt = match_last_turns(begun_alike, pairs, cfg.floor, embed)
     rows, _ = distinct_texts(hashes, "chosen_hash")
     of_chosen = embed(response_texts(pairs, "chosen", rows), len(rows))
     of_chosen[~are_latin(response_texts(pairs, "chosen", rows)).to_numpy()] = np.nan
     together = concatenate(of_prompts, prompt_of[rows], of_chosen)
     del of_prompts, of_chosen
-    of_pair = similar_frame("pair", rows, together, cfg.floor, nearest_prompts(hashes, "chosen_hash"))
+    of_pair = find_neighbors("pair", rows, together, cfg.floor, nearest_prompts(hashes, "chosen_hash"))
     return pl.concat([of_prompt, of_pair])
 
 
@@ -85,7 +85,7 @@ def measure_topicality(
 
     The encoder knows English: a response is placed only where it and its prompt are in Latin letters.
     """
-    from curate.screen.similar.neighbors import nearest_other_cosines
+    from curate.screen.similar.neighbors import nearest_cosines
 
     hashes = measured.select("pair_id", "prompt_hash").with_row_index("row").collect()
     prompts, prompt_of = distinct_texts(hashes, "prompt_hash")
@@ -97,7 +97,7 @@ def measure_topicality(
         of_responses = embed(response_texts(pairs, side, every), hashes.height)
         is_known = are_latin(response_texts(pairs, side, every)) & has_latin_prompt
         own = round_or_null(row_cosines(of_responses, of_prompts, prompt_of))
-        other = round_or_null(nearest_other_cosines(of_responses, of_prompts, prompt_of))
+        other = round_or_null(nearest_cosines(of_responses, of_prompts, prompt_of))
         columns |= {
             f"{side}_cos_prompt": own.set(~is_known, None),
             f"{side}_cos_other_prompt": other.set(~is_known, None),
@@ -164,14 +164,13 @@ def nearest_prompts(hashes: pl.DataFrame, of_text: str) -> Rows:
     return places.group_by(of_text, maintain_order=True).agg(pl.col("place").min())["place"].to_numpy()
 
 
-def similar_frame(kind: str, rows: Rows, of_rows: Vectors, floor: float, places: Rows) -> pl.DataFrame:
+def find_neighbors(kind: str, rows: Rows, of_rows: Vectors, floor: float, places: Rows) -> pl.DataFrame:
     """The neighbors among vectors as rows of `Similar`; vector i is that of row `rows[i]`, which ascend."""
     # Not above: it loads torch, which a screening of measured pairs does without.
     from curate.screen.similar.neighbors import similar_rows
 
     left, right, cosine = similar_rows(of_rows, floor, places)
-    found = pl.DataFrame({"left": rows[left], "right": rows[right], "similarity": cosine})
-    return found.with_columns(kind=pl.lit(kind)).select(Similar.column_names()).pipe(Similar.cast).sort("left", "right")
+    return similar_frame(kind, rows[left], rows[right], cosine)
 
 
 def prompt_texts(pairs: pl.LazyFrame, rows: Rows) -> Iterator[pl.Series]:

@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curate.screen.arrays import Mask
 from curate.screen.text.languages import are_english, foreign_shares
 from curate.screen.text.ngrams import hash_words
 from curate.screen.text.refusals import find_refusals
 from curate.screen.text.structure import CODE
 from curate.screen.text.truncation import find_endings
-from curate.screen.text.word_runs import RUN, Mask, Wording, read_signs, read_wording, repeated_shares, sum_by_text
+from curate.screen.text.word_runs import RUN, Wording, read_signs, read_wording, repeated_shares, sum_by_text
 
 TEMPLATE_TOKEN = (
     r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>)\s*(?:system|user|assistant|model|tool)\b|"
@@ -124,9 +125,8 @@ def are_short_answers(prompts: pl.Series, responses: Wording) -> pl.Series:
     )
     is_number = pl.col("word").list.eval(pl.element().str.contains(r"^\d+$")).list.all()
     is_inside = pl.col("word").list.set_difference("prompt").list.len() == 0
-    named = np.zeros(len(responses.texts), dtype=np.bool_)
-    named[short.filter(is_number | is_inside)["row"].to_numpy()] = True
-    return pl.Series(named)
+    named = short.filter(is_number | is_inside)["row"].to_numpy()
+    return pl.Series(np.isin(np.arange(len(responses.texts)), named))
 
 
 def echo_shares(prompts: Wording, responses: Wording) -> Shares:
@@ -175,8 +175,7 @@ def are_leaking(prompts: Prompts, responses: Wording) -> pl.Series:
         .explode("token", empty_as_null=False)
         .filter(~pl.col("prompt").str.contains(pl.col("token").str.strip_chars(), literal=True))
     )
-    leaks = np.zeros(texts.height, dtype=np.bool_)
-    leaks[tokens["row"].to_numpy()] = True
+    leaks = np.isin(np.arange(texts.height), tokens["row"].to_numpy())
     rows = np.flatnonzero(prompts.system.is_not_null().to_numpy())
     if len(rows):
         leaks[rows] |= copies_system(prompts.system.gather(rows), responses.texts.gather(rows))

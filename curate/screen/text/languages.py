@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 import pycld2  # type: ignore[import-untyped]
 
+from curate.screen.arrays import Mask
 from curate.screen.text.ngrams import HashedWords
 from curate.screen.text.structure import CODE
-from curate.screen.text.word_runs import Mask, WordSet, sum_by_text
+from curate.screen.text.word_runs import WordSet, sum_by_text
 
 ENGLISH = WordSet(
     """the of and to is that you it for was on are with as be this have from or had by but not what all were we when
@@ -109,9 +110,7 @@ def name_languages(prompts: pl.Series) -> pl.Series:
     """True for a prompt that asks for another language or is about one."""
     rows = prompts.str.contains(NAMES_WITHIN).arg_true()
     named = rows.filter(prompts.gather(rows).str.contains(NAMES))
-    is_named = np.zeros(len(prompts), dtype=np.bool_)
-    is_named[named.to_numpy()] = True
-    return pl.Series(is_named)
+    return pl.Series(np.isin(np.arange(len(prompts)), named.to_numpy()))
 
 
 def strip_code(text: pl.Expr) -> pl.Expr:

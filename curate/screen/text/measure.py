@@ -14,7 +14,6 @@ from curate.screen.text.word_runs import Wording, WordSet, read_wording, sum_by_
 from curate.store.store import Part
 from schemas.tables import Dropped, Measured
 
-HASHES = ("prompt_hash", "chosen_hash", "pair_hash")
 FILLER = (
     "a an the just very really quite also so well that please actually basically simply certainly sure indeed rather"
 )
@@ -93,7 +92,8 @@ def text_hashes(messages: pl.Series, chosen: pl.Series, rejected: pl.Series) -> 
             hashed.update(response.encode() + b"\0")
             row.append(hashed.intdigest())
         hashes.append(row)
-    return pl.DataFrame(hashes, schema=dict.fromkeys(HASHES, pl.UInt64), orient="row")
+    columns = ("prompt_hash", "chosen_hash", "pair_hash")
+    return pl.DataFrame(hashes, schema=dict.fromkeys(columns, pl.UInt64), orient="row")
 
 
 def response_similarities(

@@ -34,7 +34,6 @@ class HashedWords:
 
     @property
     def counts(self) -> Rows:
-        """Words or n-grams of each text."""
         return np.diff(self.starts)
 
     def owners(self) -> Rows:

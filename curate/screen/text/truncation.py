@@ -55,22 +55,18 @@ def find_endings(texts: pl.Series, finish: pl.Series | None = None) -> pl.Series
     texts = texts.str.strip_chars_end()
     rows = pl.DataFrame({"text": texts}).with_columns(finish=pl.lit(finish, dtype=pl.String)).with_row_index("row")
     is_fenced = pl.col("text").str.count_matches(FENCE, literal=True) % 2 == 1
-    told = rows.select(
-        cut=pl.when(pl.col("finish") == "length")
-        .then(pl.lit("yes"))
-        .when(is_fenced & (pl.col("finish").is_null() | (pl.col("finish") != "stop")))
-        .then(pl.lit("yes"))
-        .otherwise(pl.lit("no"))
-    )["cut"]
+    is_cut = (pl.col("finish") == "length") | (is_fenced & pl.col("finish").ne_missing("stop"))
+    told = rows.select(cut=pl.when(is_cut).then(pl.lit("yes")).otherwise(pl.lit("no")))["cut"]
     # Few responses end without a sign, and only those are read line by line.
     line = pl.col("text").str.slice(-TAIL).str.split("\n").list.last()
     is_open = line.str.slice(-LONGEST_OPEN).str.contains(rf"(?i){OPEN_WORD}|,$")
+    is_labeled = pl.col("line").str.contains(LABELED) & (pl.col("line").str.count_matches(r"\S+") <= LABELED_WORDS)
     lines = (
         rows.filter(pl.col("finish").is_null() | ~pl.col("finish").is_in(["length", "stop"]), told == "no")
         .filter(pl.col("text").str.contains(rf"{UNFINISHED}|[\p{{L}}\p{{N}}]$"))
         .with_columns(pl.col("text").str.replace_all(FENCED, "\n"), line=line, is_open=is_open)
         .filter(pl.col("line").str.contains(BARE) | pl.col("is_open") | pl.col("line").str.contains(UNFINISHED))
-        .filter(~is_labeled() | pl.col("is_open"))
+        .filter(~is_labeled | pl.col("is_open"))
     )
     cut = lines.filter(breaks_off() | stands_out())["row"]
     return told.scatter(lines["row"], "maybe").scatter(cut, "yes").cast(Cut)
@@ -84,11 +80,6 @@ def stops_within(text: str, whole: str) -> bool:
     text = text.rstrip()
     rest = whole.rstrip().removeprefix(text) if whole.startswith(text) else ""
     return text[-1:].isalnum() and rest[:1] not in ("", "\n")
-
-
-def is_labeled() -> pl.Expr:
-    """True for a short last line that names its answer, as in `Answer: 18`."""
-    return pl.col("line").str.contains(LABELED) & (pl.col("line").str.count_matches(r"\S+") <= LABELED_WORDS)
 
 
 def breaks_off() -> pl.Expr:

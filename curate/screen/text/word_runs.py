@@ -8,10 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.screen.arrays import Rows
+from curate.screen.arrays import Mask, Rows
 from curate.screen.text.ngrams import HashedWords, Hashes, hash_normalized, hash_words, normalize_texts, offsets
-
-Mask = NDArray[np.bool_]
 
 RUN = 4
 """Words of a run. Runs of three come again in good lists and tables, runs of five miss loops of one phrase."""
@@ -50,8 +48,7 @@ def read_signs(texts: pl.Series) -> HashedWords:
 
 def repeated_shares(totals: Rows, distinct: Rows) -> NDArray[np.float64]:
     """(texts,) share of the runs of each text that repeat an earlier one, of how many there are and how many unlike."""
-    shares: NDArray[np.float64] = np.where(totals == 0, 0, 1 - distinct / np.maximum(totals, 1))
-    return shares
+    return np.where(totals == 0, 0, 1 - distinct / np.maximum(totals, 1))
 
 
 class WordSet:

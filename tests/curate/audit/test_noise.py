@@ -5,7 +5,7 @@ import re
 import pytest
 from scripted import ScriptedModel, completion, user
 
-from curate.audit.noise import Noise, measure_noise, noise_path, read_noise, save_noise
+from curate.audit.noise import Noise, measure_noise, read_noise, save_noise
 from curate.cli.main import main
 from curate.config import BuildConfig
 from curate.models.resolve import LazyModel
@@ -180,7 +180,7 @@ def test_noise_is_kept_by_name_and_weights_and_null_where_never_measured(tmp_pat
 
     assert read_noise(Workspace(tmp_path), "nim:a/b", "weights") == 0.25
     assert read_noise(Workspace(tmp_path), "nim:a/b", "other weights") is None
-    record = json.loads(noise_path(Workspace(tmp_path), "nim:a/b", "weights").read_text())
+    record = json.loads(Workspace(tmp_path).noise("nim:a/b", "weights").read_text())
     assert record.keys() == {"format", "scorer", "digest", "rows", "failed", "noise", "max", "is_pairwise"}
 
 

@@ -11,7 +11,7 @@ from curate.sources.messages import (
     pair_text,
     prompt_messages,
     read_response,
-    up_to_last_user,
+    up_to_last,
 )
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -86,10 +86,10 @@ def test_sharegpt_names_are_roles(name, role):
 
 
 def test_conversation_is_cut_after_its_last_user_turn():
-    assert up_to_last_user([SYSTEM, USER, ASSISTANT, USER, ASSISTANT, ASSISTANT]) == [SYSTEM, USER, ASSISTANT, USER]
-    assert up_to_last_user([SYSTEM, USER]) == [SYSTEM, USER]
-    assert up_to_last_user([SYSTEM, ASSISTANT]) == []
-    assert up_to_last_user([]) == []
+    assert up_to_last("user", [SYSTEM, USER, ASSISTANT, USER, ASSISTANT, ASSISTANT]) == [SYSTEM, USER, ASSISTANT, USER]
+    assert up_to_last("user", [SYSTEM, USER]) == [SYSTEM, USER]
+    assert up_to_last("user", [SYSTEM, ASSISTANT]) == []
+    assert up_to_last("user", []) == []
 
 
 @pytest.mark.parametrize("text", ["", "Hi", "Human: Hi", "\n\nAssistant: Hello", " \n\nHuman: Hi"])

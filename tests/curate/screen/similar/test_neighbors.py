@@ -11,7 +11,7 @@ from curate.screen.similar import neighbor_lists
 from curate.screen.similar.cosines import UnitVectors, main_axes
 from curate.screen.similar.greedy import kept_rows
 from curate.screen.similar.ivf import make_lists
-from curate.screen.similar.neighbors import nearest_cosines, nearest_other_cosines, pairs_of_lists, similar_rows
+from curate.screen.similar.neighbors import nearest_cosines, pairs_of_lists, similar_rows
 
 Floats = NDArray[np.float32]
 
@@ -169,25 +169,25 @@ def test_rows_like_the_own_one_are_no_other() -> None:
     base = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0, 1]], dtype=np.float32)
     queries = np.array([[0.96, 0.28, 0]], dtype=np.float32)
 
-    assert nearest_other_cosines(queries, base, np.array([0])).tolist() == pytest.approx([0.0], abs=1e-6)
-    assert nearest_other_cosines(queries, base, np.array([2])).tolist() == pytest.approx([0.96], abs=1e-3)
+    assert nearest_cosines(queries, base, np.array([0])).tolist() == pytest.approx([0.0], abs=1e-6)
+    assert nearest_cosines(queries, base, np.array([2])).tolist() == pytest.approx([0.96], abs=1e-3)
 
 
 def test_without_another_row_nothing_is_told() -> None:
     one = np.ones((1, 4), dtype=np.float32)
 
-    assert np.isnan(nearest_other_cosines(one, one, np.array([0]))).all()
-    assert np.isnan(nearest_other_cosines(one, np.stack([np.full(4, np.nan), one[0]]), np.array([0]))).all()
+    assert np.isnan(nearest_cosines(one, one, np.array([0]))).all()
+    assert np.isnan(nearest_cosines(one, np.stack([np.full(4, np.nan), one[0]]), np.array([0]))).all()
 
 
 def test_the_nearest_other_row_through_lists_is_nearly_as_near_as_that_of_all() -> None:
     base, own = clustered(21_000, 4000, 0.5, dimensions=32), np.arange(20_500)
     queries = unit(base[:20_500] + 0.02)
 
-    found = nearest_other_cosines(queries, base, own)
+    found = nearest_cosines(queries, base, own)
 
     some = slice(0, 300)
-    exact = nearest_other_cosines(queries[some], base, own[some])
+    exact = nearest_cosines(queries[some], base, own[some])
     assert np.all(found[some] <= exact + 1e-5)
     # Thresholds on it are steps of 0.1.
     assert np.mean(exact - found[some]) < 0.03
