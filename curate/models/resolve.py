@@ -203,7 +203,12 @@ def load_backend(found: ModelRef, name: str, role: str, data: Path, cfg: Endpoin
         from curate.models.hf_generator import HFGenerator
         from curate.models.hf_scorer import FirstToken, LetterJudge, RewardModel
 
-        forms = {"generate": HFGenerator, "hf": RewardModel, "first-token": FirstToken, "judge-pairs": LetterJudge}
+        forms: dict[str, Callable[..., Backend]] = {
+            "generate": HFGenerator,
+            "hf": RewardModel,
+            "first-token": FirstToken,
+            "judge-pairs": LetterJudge,
+        }
         return forms[role](name, found.digest, found.folder, found.adapter)
     from curate.models.chat_api import ChatAPI
     from curate.models.classify_api import ClassifyAPI, PoolingAPI
