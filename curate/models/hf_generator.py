@@ -80,13 +80,13 @@ class HFGenerator(HFModel):
         answers, rows = [], iter(tokens)
         for i, prompt, request, count in zip(batch, prompts, requests, counts, strict=True):
             drawn = [self._response(next(rows)) for _ in range(count)]
-            responses = drawn * (request.n // count)
-            output_tokens = sum(length for _, length in responses)
+            copies = request.n // count
+            length = sum(end for _, end in drawn)
             answer = CallResult(
-                responses=tuple(response for response, _ in responses),
+                responses=tuple(response for response, _ in drawn) * copies,
                 input_tokens=len(prompt),
-                output_tokens=output_tokens,
-                seconds=seconds * sum(length for _, length in drawn),
+                output_tokens=length * copies,
+                seconds=seconds * length,
             )
             answers.append((i, answer))
         return answers
