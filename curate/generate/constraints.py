@@ -4,6 +4,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from curate.screen.text.structure import CODE_BLOCK, LIST_ITEM, is_json
 from curate.screen.text.words import UNSPACED, has_quote_text, strip_markup
@@ -122,7 +123,7 @@ def constraint_rules(constraint: str) -> Iterator[Rule]:
     yield from (lacks_term(term, is_letter="letter" in asked) for term in forbidden)
     if not forbidden:
         for found in REQUIRED.finditer(asked):
-            yield from (has_term(term) for term in QUOTED.findall(found.group(1)))
+            yield from (partial(has_quote_text, term) for term in QUOTED.findall(found.group(1)))
     for found in EDGE.finditer(asked):
         yield at_edge(found["verb"], found["term"], is_wanted=not found["forbids"])
     if QUESTION.search(asked):
@@ -139,10 +140,6 @@ def constraint_rules(constraint: str) -> Iterator[Rule]:
 
 def lacks_term(term: str, is_letter: bool) -> Rule:
     return lambda text: term not in strip_markup(text) if is_letter else not has_quote_text(term, text)
-
-
-def has_term(term: str) -> Rule:
-    return lambda text: has_quote_text(term, text)
 
 
 def is_free_of(sign: re.Pattern[str]) -> Rule:
@@ -175,18 +172,21 @@ def length_rules(asked: str) -> Iterator[Rule]:
         else:
             is_exact = found.group(0).startswith(("exactly", "precisely")) or wanted < 20
             slack = NEAR if found["about"] else 0 if is_exact or not unit.startswith(("word", "char")) else NEAR_WORDS
-            yield within_count(unit, wanted - int(slack * wanted), wanted + int(slack * wanted))
+            yield near_count(unit, wanted, slack)
     if not COUNT.search(asked) and not RANGE.search(asked):
         for found in UNQUALIFIED.finditer(asked):
-            yield within_count(found.group(2), read_number(found.group(1)), read_number(found.group(1)))
+            yield near_count(found.group(2), read_number(found.group(1)), 0)
         for found in HYPHENED.finditer(asked):
-            wanted, unit = read_number(found.group(1)), found.group(2)
-            slack = NEAR_WORDS if unit.startswith(("word", "char")) else 0
-            yield within_count(unit, wanted - int(slack * wanted), wanted + int(slack * wanted))
+            unit = found.group(2)
+            yield near_count(unit, read_number(found.group(1)), NEAR_WORDS if unit.startswith(("word", "char")) else 0)
 
 
 def read_number(text: str) -> int:
     return NUMBERS[text] if text in NUMBERS else int(text.replace(",", ""))
+
+
+def near_count(unit: str, wanted: int, slack: float) -> Rule:
+    return within_count(unit, wanted - int(slack * wanted), wanted + int(slack * wanted))
 
 
 def within_count(unit: str, least: int, most: int | None) -> Rule:

@@ -1,11 +1,10 @@
 """Write one chosen and one rejected response a prompt, as JSON by one model that is asked to plant a flaw."""
 
-import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import polars as pl
-from pydantic import ValidationError
 
 from curate.generate.flaw_checks import CHECKS, Written
 from curate.generate.flaws import FLAWED_PAIR_SCHEMA, assign_flaw, flaw_instruction, raw_row, unusable_reason
@@ -18,7 +17,7 @@ from schemas.ids import made_pair_id
 from schemas.names import UnpairedReason, WrittenFlaw
 from schemas.stages import StageName
 from schemas.tables import Pair
-from schemas.wire import FlawedPairJSON, PairJSON
+from schemas.wire import FlawedPairJSON, PairJSON, find_json
 
 INSTRUCTION = """\
 You write preference data. For the conversation you are given, write two responses to its last user message.
@@ -145,16 +144,11 @@ def parse_pair(text: str, form: type[AnyPair]) -> AnyPair:
 
     Raises ResponseError when there is none.
     """
-    decoder = json.JSONDecoder()
-    start = text.find("{")
-    while start >= 0:
-        try:
-            found, _ = decoder.raw_decode(text, start)
+    for found in find_json(text):
+        # Not such a pair, or one with half a surrogate pair, which JSON allows and no table holds.
+        with suppress(ValueError):
             pair = form.model_validate(found)
             pair.model_dump_json().encode("utf-8")
             return pair
-        # A ValueError too: half a surrogate pair, which JSON allows and no table holds.
-        except (ValueError, ValidationError, RecursionError):
-            start = text.find("{", start + 1)
     keys = ", ".join(name for name, field in form.model_fields.items() if field.is_required())
     raise ResponseError(f"expected a JSON object with {keys}, got {text[:80]!r}")

@@ -112,10 +112,6 @@ def adds_items(written: Written) -> bool:
     return 1 < len(had) < len(has) and any(share_in(content_words(item), known) < KEPT_IN_ITEM for item in has)
 
 
-def is_malformed(written: Written) -> bool:
-    return broken_form(written.chosen, written.rejected)
-
-
 def is_refusal(written: Written) -> bool:
     """The rejected response begins with a refusal, the chosen one does not."""
     chosen, rejected = find_refusals(pl.Series([written.chosen, written.rejected]))
@@ -168,7 +164,7 @@ CHECKS: dict[WrittenFlaw, Callable[[Written], bool]] = {
     "broken_constraint": breaks_constraint,
     "off_topic": is_off_topic,
     "verbose_padding": is_padded,
-    "broken_format": is_malformed,
+    "broken_format": lambda written: broken_form(written.chosen, written.rejected),
     "needless_refusal": is_refusal,
     "truncation": is_truncated,
     "unsupported_detail": is_unsupported,

@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,36 +145,32 @@ class Ledger:
             raise ledger_error(self.path, error) from error
         identities = {call_id: call_identity(backend, request) for call_id, request in missing}
         now = time.time()
-
-        def write() -> None:
-            claim.held.clear()
-            claim.busy.clear()
-            found = self._look_up(list(identities), claim)
-            self._hold(missing, identities, found, claim)
-            self._db.executemany(
-                "INSERT INTO calls (call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?) ON CONFLICT (call_id) DO UPDATE SET "
-                "owner = excluded.owner, asked_at = excluded.asked_at, "
-                "state = CASE state WHEN 'failed' THEN 'asked' ELSE state END WHERE state <> 'answered'",
-                (
-                    (
-                        call_id,
-                        identities[call_id],
-                        request.kind,
-                        backend.model,
-                        backend.digest,
-                        json.dumps(request_content(request), ensure_ascii=False),
-                        json.dumps(request.sampling, sort_keys=True),
-                        self._leases.owner,
-                        now,
-                    )
-                    for call_id, request in missing
-                    if call_id in claim.held
-                ),
-            )
-
         with self._lock:
-            self._write(write, may_use_spare=False)
+            with self._writing():
+                found = self._look_up(list(identities), claim)
+                self._hold(missing, identities, found, claim)
+                self._db.executemany(
+                    "INSERT INTO calls "
+                    "(call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?) ON CONFLICT (call_id) DO UPDATE SET "
+                    "owner = excluded.owner, asked_at = excluded.asked_at, "
+                    "state = CASE state WHEN 'failed' THEN 'asked' ELSE state END WHERE state <> 'answered'",
+                    (
+                        (
+                            call_id,
+                            identities[call_id],
+                            request.kind,
+                            backend.model,
+                            backend.digest,
+                            json.dumps(request_content(request), ensure_ascii=False),
+                            json.dumps(request.sampling, sort_keys=True),
+                            self._leases.owner,
+                            now,
+                        )
+                        for call_id, request in missing
+                        if call_id in claim.held
+                    ),
+                )
             self._making.update(claim.held)
         return claim
 
@@ -185,14 +181,14 @@ class Ledger:
             self._making.difference_update(left)
             for some, marks in chunks(left):
                 # Where this cannot be written, other processes wait until this one has ended.
-                with suppress(sqlite3.DatabaseError), self._writing():
+                with suppress(UserError), self._writing():
                     self._db.execute(f"UPDATE calls SET owner = '' WHERE call_id IN ({marks})", some)
 
     def forget(self, call_ids: Iterable[str]) -> None:
         """Of calls that this thread holds, those that it never made: nothing was asked, so nothing is owed."""
         with self._lock:
             for some, marks in chunks(sorted(self._making.intersection(call_ids))):
-                with suppress(sqlite3.DatabaseError), self._writing():
+                with suppress(UserError), self._writing():
                     self._db.execute(
                         f"DELETE FROM calls WHERE call_id IN ({marks}) AND state = 'asked' AND answered_at IS NULL",
                         some,
@@ -223,7 +219,16 @@ class Ledger:
                     late.append(entry.call_id)
 
         with self._lock:
-            self._write(write)
+            try:
+                with self._writing():
+                    write()
+            except UserError as error:
+                cause = error.__cause__
+                if not isinstance(cause, sqlite3.OperationalError) or not is_full(cause) or not self._spare.use():
+                    raise
+                # Once more, in the room that was kept for answers.
+                with self._writing():
+                    write()
             self._making.difference_update(entry.call_id for entry in entries if entry.state in ("answered", "failed"))
         return self.answers(late) if late else {}
 
@@ -324,30 +329,15 @@ class Ledger:
                     best[key] = (limit, call_id, text)
         return {key: find_cut_slots(call_id, text) for key, (_, call_id, text) in best.items()}
 
-    def _write(self, write: Callable[[], None], may_use_spare: bool = True) -> None:
-        """Run `write` in one transaction; on a full disk once more, in the room that was kept for answers."""
-        try:
-            try:
-                with self._writing():
-                    write()
-            except sqlite3.OperationalError as error:
-                if not is_full(error) or not may_use_spare or not self._spare.use():
-                    raise
-                with self._writing():
-                    write()
-        except sqlite3.DatabaseError as error:
-            raise ledger_error(self.path, error) from error
-
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+        """One transaction. Raises UserError where it cannot be written."""
+        try:
+            with self._lock, self._db:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+        except sqlite3.DatabaseError as error:
+            raise ledger_error(self.path, error) from error
 
 
 def chunks(values: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:

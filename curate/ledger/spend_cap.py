@@ -2,26 +2,13 @@
 
 import threading
 import time
-from typing import Protocol
 
+from curate.ledger.prices import Prices
 from schemas.errors import CapReached
 
 LONGEST_WAIT_S = 3600.0
 """Of one wait for answers, which then goes on. Polars has the system restart waits that have no end, so that Ctrl-C
 would be met only after the next answer, which would be lost with it."""
-
-
-class PriceList(Protocol):
-    """USD of tokens; None where the price is not known."""
-
-    def cost(self, price_name: str | None, input_tokens: int, output_tokens: int) -> float | None: ...
-
-
-class Unpriced:
-    """No price is known, but for what runs on this machine: that is free."""
-
-    def cost(self, price_name: str | None, input_tokens: int, output_tokens: int) -> float | None:
-        return 0.0 if price_name is None else None
 
 
 class Budget:
@@ -33,9 +20,9 @@ class Budget:
     """
 
     def __init__(
-        self, budget_usd: float | None = None, max_hours: float | None = None, prices: PriceList | None = None
+        self, budget_usd: float | None = None, max_hours: float | None = None, prices: Prices | None = None
     ) -> None:
-        self.prices: PriceList = prices or Unpriced()
+        self.prices = prices or Prices({}, {}, "")
         self.spent_usd = 0.0
         self.unpriced_calls = 0
         """Calls whose cost is not known."""

@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from curate.models.endpoint import Endpoint, Refused, Reply, replace_surrogates
+from curate.models.endpoint import Endpoint, Refused, Reply
 from curate.models.limits import EndpointConfig
 from curate.models.rejected_params import SAMPLING, ParametersRefused
 from schemas.calls import CallResult, Request, Response
 from schemas.errors import ResponseError
+from schemas.wire import replace_surrogates
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class ChatAPI:
             cost = budget.cost(self.price_name, *tokens)
             self.endpoint.used(estimate, sum(tokens))
         finally:
-            budget.settle(reply.most_usd, cost)
+            budget.settle(most_usd, cost)
         whole = None if cost is None or reply.charged is None else cost + reply.charged
         return replace(answer, seconds=reply.seconds, cost_usd=whole)
 

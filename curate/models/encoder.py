@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from curate.models.digests import folder_digest
 from curate.models.embedded import embedded_folder, embedded_graph
 from schemas.ids import digest
+from schemas.wire import replace_surrogates
 
 Vectors = NDArray[np.float32]
 
@@ -49,7 +50,7 @@ class Encoder:
         The last ones, for at the end of a long dialogue it says what is asked now. A lone surrogate counts as
         a question mark.
         """
-        cut = [text[-MOST_CHARACTERS:].encode("utf-8", "replace").decode() for text in texts]
+        cut = [replace_surrogates(text[-MOST_CHARACTERS:]) for text in texts]
         return self._engine.encode(cut) if cut else np.zeros((0, self.dimensions), np.float32)
 
     @cached_property

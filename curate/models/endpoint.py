@@ -22,6 +22,7 @@ from curate.models.limits import ConcurrencyLimit, EndpointConfig, TokenBucket
 from curate.models.rejected_params import ParametersRefused, refused_parameters
 from schemas.calls import CallResult, Failure
 from schemas.errors import CapReached, ResponseError, UserError
+from schemas.wire import replace_surrogates
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +225,7 @@ class Endpoint:
             try:
                 found = await self._try(path, body, key, is_patient, tried)
                 if found is not None:
-                    return Reply(found, most_usd, time.monotonic() - began, charged)
+                    return Reply(found, time.monotonic() - began, charged)
             finally:
                 # A try that broke off after it was sent may have been charged: its reserve stays spent.
                 self.cfg.budget.note_duration(time.monotonic() - began)
@@ -371,7 +372,6 @@ class Reply:
     """A good response; the reserve that was set aside for it is still to be settled."""
 
     body: dict[str, Any]
-    most_usd: float | None
     seconds: float
     charged: float | None
     """USD for the tries before it; None where one broke off that may have been charged."""
@@ -387,11 +387,6 @@ def connection_problem(error: aiohttp.ClientConnectorError) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return str(error.certificate_error)
     return error.os_error.strerror or "no such host"
-
-
-def replace_surrogates(text: str) -> str:
-    """A text that UTF-8 can hold: half a surrogate pair, which JSON allows, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def json_object(raw: bytes) -> dict[str, Any] | str:

@@ -1,21 +1,16 @@
 """Responses from a transformers model in this process, optionally with a LoRA adapter."""
 
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
 
 from curate.ledger.entries import request_content
 from curate.models.decode import bytes_per_token, decode, pack
+from curate.models.hf_model import HFModel
 from schemas.calls import CallResult, Request, Response
-from schemas.errors import UserError
 from schemas.ids import digest
 
 SEQUENCES_PER_BATCH = {"cpu": 64, "cuda": 256}
@@ -23,84 +18,39 @@ CPU_BATCH_BYTES = 2 << 30
 """Room for the keys, values and logits of a batch; on a GPU it is half of what the weights leave."""
 
 
-# transformers reports its defaults on stderr; what matters is checked here.
-logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-
-
-logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-class HFGenerator:
-    """A causal language model with a chat template.
+class HFGenerator(HFModel):
+    """A causal language model.
 
     Batches are formed from the prompts of a part alone, in order of their length, and each prompt has
     a seed of its own, so an interrupted run goes on to the same responses on the same machine.
     """
 
-    is_remote = False
-    price_name: str | None = None
+    needs_template = "so it cannot hold a conversation; use a chat model"
 
     def __init__(self, name: str, digest: str, folder: Path, adapter: Path | None = None) -> None:
-        """`folder` holds the model, `adapter` a PEFT adapter for it; `digest` stands for both.
-
-        Raises UserError for a folder that is not a model or has no chat template.
-        """
-        self.model = name
-        self.digest = digest
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        # bf16 products are some 200 times slower than fp32 on most CPUs.
-        dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"{name}: {folder} is not a transformers model folder ({first_line(error)})") from error
-        if not self._tokenizer.chat_template:
-            raise UserError(
-                f"{name}: {folder} has no chat template, so it cannot hold a conversation; use a chat model"
-            )
-        if adapter:
-            model = with_adapter(model, adapter)
-        self._model = model.to(self.device).eval()
+        super().__init__(name, digest, folder, adapter)
         self._token_bytes = bytes_per_token(self._model)
         if self._token_bytes is not None:
             pack(self._model)
         self._batch_bytes = batch_bytes(self._model)
-        self._context = int(getattr(model.config, "max_position_embeddings", 0)) or None
-        self._ends = end_tokens(self._tokenizer, model.generation_config)
+        self._ends = end_tokens(self._tokenizer, self._model.generation_config)
+        self._tokenizer.padding_side = "left"
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token_id = self._ends[0]
 
-    def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, CallResult]]]:
-        """Sampled responses, one group of prompts at a time."""
-        prompts, unfit = split_usable(requests, self._tokens)
-        if found := [(i, answer) for i, answer in unfit if i in needed]:
-            yield found
+    def _excess(self, request: Request, tokens: int, context: int) -> str | None:
+        room = int(request.sampling["max_tokens"])
+        if tokens + room <= context:
+            return None
+        return f"prompt of {tokens} tokens and {room} for the response exceed the context of {context}"
 
+    def _batches(self, prompts: Mapping[int, list[int]], requests: Sequence[Request]) -> Iterator[list[int]]:
         def fits(group: list[int]) -> bool:
             longest = max(len(prompts[i]) for i in group)
             drawn = sum(count_draws(requests[i]) for i in group)
             return drawn <= self._most_sequences(longest, requests[group[0]])
 
-        for group in growing_groups(sorted(prompts, key=lambda i: (len(prompts[i]), i)), fits):
-            if batch := [i for i in group if i in needed]:
-                yield self._sample(batch, [prompts[i] for i in batch], [requests[i] for i in batch])
-
-    def _tokens(self, request: Request) -> list[int] | CallResult:
-        """The rendered conversation, or why it cannot be put to this model."""
-        try:
-            encoded: Any = self._tokenizer.apply_chat_template(
-                request.messages, add_generation_prompt=True, return_dict=True
-            )
-        except TemplateError as error:
-            return CallResult(failure="bad_prompt", error=f"the chat template refuses the conversation: {error}")
-        tokens, room = list(encoded["input_ids"]), int(request.sampling["max_tokens"])
-        if self._context and len(tokens) + room > self._context:
-            problem = (
-                f"prompt of {len(tokens)} tokens and {room} for the response exceed the context of {self._context}"
-            )
-            return CallResult(failure="prompt_too_long", error=problem)
-        return tokens
+        return growing_groups(sorted(prompts, key=lambda i: (len(prompts[i]), i)), fits)
 
     def _most_sequences(self, longest: int, request: Request) -> int:
         """Sequences that are drawn together after prompts of up to `longest` tokens."""
@@ -113,7 +63,7 @@ class HFGenerator:
         tokens = longest + int(request.sampling["max_tokens"])
         return max(1, min(most, self._batch_bytes // (tokens * self._token_bytes + logits)))
 
-    def _sample(
+    def _answer_batch(
         self, batch: list[int], prompts: list[list[int]], requests: list[Request]
     ) -> list[tuple[int, CallResult]]:
         start = time.perf_counter()
@@ -130,13 +80,13 @@ class HFGenerator:
         answers, rows = [], iter(tokens)
         for i, prompt, request, count in zip(batch, prompts, requests, counts, strict=True):
             drawn = [self._response(next(rows)) for _ in range(count)]
-            responses = drawn * (request.n // count)
-            output_tokens = sum(length for _, length in responses)
+            copies = request.n // count
+            length = sum(end for _, end in drawn)
             answer = CallResult(
-                responses=tuple(response for response, _ in responses),
+                responses=tuple(response for response, _ in drawn) * copies,
                 input_tokens=len(prompt),
-                output_tokens=output_tokens,
-                seconds=seconds * sum(length for _, length in drawn),
+                output_tokens=length * copies,
+                seconds=seconds * length,
             )
             answers.append((i, answer))
         return answers
@@ -211,24 +161,6 @@ def batch_bytes(model: Any) -> int:
     return (total - int(model.get_memory_footprint())) // 2
 
 
-def with_adapter(model: Any, adapter: Path) -> Any:
-    """The model with a PEFT adapter on it: in its weights where they are exact enough, else beside them."""
-    from peft import PeftModel
-    from peft.tuners.lora import LoraModel
-
-    with warnings.catch_warnings():
-        # PEFT asks transformers for a name that is deprecated there, which is nothing a user can change.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        try:
-            tuned = PeftModel.from_pretrained(model, str(adapter))
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise UserError(f"{adapter} is not an adapter for this model ({first_line(error)})") from error
-    if not isinstance(tuned.base_model, LoraModel):
-        return tuned
-    # Half precision would round away much of what a small adapter adds to a weight.
-    return tuned.merge_and_unload() if model.dtype == torch.float32 else tuned.get_base_model()
-
-
 def end_tokens(tokenizer: Any, generation_config: Any) -> list[int]:
     """Every token that ends a turn: the tokenizer's, the model's, and the one the chat template writes.
 
@@ -243,23 +175,3 @@ def end_tokens(tokenizer: Any, generation_config: Any) -> list[int]:
     ends += configured if isinstance(configured, list) else [configured]
     ends.append(tokenizer.eos_token_id)
     return list(dict.fromkeys(int(token) for token in ends if token is not None))
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def split_usable(
-    requests: Sequence[Request], tokens_of: Callable[[Request], list[int] | CallResult]
-) -> tuple[dict[int, list[int]], list[tuple[int, CallResult]]]:
-    """The tokens of each request that can be put to the model, and why the others cannot."""
-    rows: dict[int, list[int]] = {}
-    unfit: list[tuple[int, CallResult]] = []
-    for i, request in enumerate(requests):
-        tokens = tokens_of(request)
-        if isinstance(tokens, CallResult):
-            unfit.append((i, tokens))
-        else:
-            rows[i] = tokens
-    return rows, unfit

@@ -1,22 +1,18 @@
 """Scores from a transformers model in this process: reward models, and judges that answer with one letter.
 
-Each conversation is rendered by the model's chat template, which writes the special tokens itself,
-and read once; nothing is added to it and nothing is truncated. Rows are read in batches of like length.
+Each conversation is read once, in batches of like length.
 """
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
+from transformers import AutoModelForSequenceClassification
 
-from curate.models.hf_generator import first_line, split_usable, with_adapter
+from curate.models.hf_model import HFModel
 from schemas.calls import CallResult, Request
 from schemas.errors import UserError
 
@@ -25,77 +21,28 @@ TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 MOST_ROWS = 64
 
 
-# transformers reports its defaults on stderr; what matters is checked here.
-logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-
-
-logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-class HFScorer(ABC):
+class HFScorer(HFModel):
     """A model that reads a conversation once and gives one number; a subclass defines which."""
 
-    is_remote = False
-    price_name: str | None = None
     padding_side = "right"
     is_asked = False
-    """The conversation ends in a user turn, and the mark that opens the response is added."""
 
-    def __init__(self, name: str, digest: str, folder: Path, adapter: Path | None = None) -> None:
-        """`folder` holds the model, `adapter` a PEFT adapter for it; `digest` stands for both.
+    def _excess(self, request: Request, tokens: int, context: int) -> str | None:
+        return f"conversation of {tokens} tokens exceeds the context of {context}" if tokens > context else None
 
-        Raises UserError for a folder that is not such a model or has no chat template.
-        """
-        self.model = name
-        self.digest = digest
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        # bf16 products are some 200 times slower than fp32 on most CPUs.
-        dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = self._load(folder, dtype)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"{name}: {folder} is not a transformers model folder ({first_line(error)})") from error
-        if not self._tokenizer.chat_template:
-            raise UserError(f"{name}: {folder} has no chat template, so it cannot read a conversation")
-        if adapter:
-            model = with_adapter(model, adapter)
-        self._model = model.to(self.device).eval()
-        self._context = int(getattr(model.config, "max_position_embeddings", 0)) or None
+    def _batches(self, prompts: Mapping[int, list[int]], requests: Sequence[Request]) -> Iterator[list[int]]:
+        return length_batches(prompts, TOKENS_PER_BATCH[self.device])
 
-    def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, CallResult]]]:
-        """Scores in batches of similar length."""
-        rows, unfit = split_usable(requests, self._tokens)
-        if found := [(i, answer) for i, answer in unfit if i in needed]:
-            yield found
-        for group in length_batches(rows, TOKENS_PER_BATCH[self.device]):
-            if batch := [i for i in group if i in needed]:
-                began = time.perf_counter()
-                scores = self._scores(*self._padded([rows[i] for i in batch]))
-                seconds = (time.perf_counter() - began) / len(batch)
-                yield [
-                    (i, CallResult(values=(score,), input_tokens=len(rows[i]), seconds=seconds))
-                    for i, score in zip(batch, scores, strict=True)
-                ]
-
-    @abstractmethod
-    def _load(self, folder: Path, dtype: torch.dtype) -> Any:
-        """The model on the processor."""
-
-    def _tokens(self, request: Request) -> list[int] | CallResult:
-        """The rendered conversation, or why it cannot be put to this model."""
-        try:
-            text = self._tokenizer.apply_chat_template(
-                request.messages, tokenize=False, add_generation_prompt=self.is_asked
-            )
-        except TemplateError as error:
-            return CallResult(failure="bad_prompt", error=f"the chat template refuses the conversation: {error}")
-        # The template has written the first token; the tokenizer would write it a second time.
-        tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        if self._context and len(tokens) > self._context:
-            problem = f"conversation of {len(tokens)} tokens exceeds the context of {self._context}"
-            return CallResult(failure="prompt_too_long", error=problem)
-        return tokens
+    def _answer_batch(
+        self, batch: list[int], prompts: list[list[int]], requests: list[Request]
+    ) -> list[tuple[int, CallResult]]:
+        began = time.perf_counter()
+        scores = self._scores(*self._padded(prompts))
+        seconds = (time.perf_counter() - began) / len(batch)
+        return [
+            (i, CallResult(values=(score,), input_tokens=len(prompt), seconds=seconds))
+            for i, prompt, score in zip(batch, prompts, scores, strict=True)
+        ]
 
     def _padded(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask, on the model's device."""
@@ -161,9 +108,6 @@ class FirstToken(HFScorer):
     """
 
     padding_side = "left"
-
-    def _load(self, folder: Path, dtype: torch.dtype) -> Any:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
 
     def _pad_token(self, rows: list[list[int]]) -> int:
         """Any: the mask hides it."""

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from curate.models.chat_api import ChatAPI
 from curate.models.judge_prompts import read_letter, read_letter_odds, read_score
-from curate.models.limits import EndpointConfig
 from schemas.calls import Backend, CallResult, Request
 from schemas.errors import ResponseError
 
@@ -50,13 +48,6 @@ class PairJudgeAPI(ChatAPI):
         answer = super().read(body, request)
         odds = None if answer.failure else read_letter_odds(first_logprobs(body))
         return read_verdict(answer, read_letter) if odds is None else replace(answer, values=(odds,))
-
-
-def managed_pair_judge(name: str, model: str, data: Path, cfg: EndpointConfig) -> Backend:
-    """`judge-pairs:vllm:MODEL`, on a server of ours."""
-    from curate.models.vllm.server import start_managed
-
-    return start_managed(PairJudgeAPI, name, model, data, cfg, "generate")
 
 
 def read_verdict(answer: CallResult, read: Callable[[str], float]) -> CallResult:

@@ -4,7 +4,6 @@ The judged text stands between marks that carry a digest of it, so that no respo
 that closes it. The same texts get the same marks on every machine and in either order.
 """
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from curate.files import asset
 from schemas.calls import Request
 from schemas.errors import ResponseError, UserError
 from schemas.ids import digest
+from schemas.wire import find_json
 
 Messages = list[dict[str, str]]
 
@@ -115,16 +115,9 @@ def read_score(text: str) -> float:
 
     Raises ResponseError when there is none, or it lies outside the scale.
     """
-    decoder = json.JSONDecoder()
-    start = text.find("{")
-    while start >= 0:
-        try:
-            found, _ = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, dict) and "score" in found:
+    for found in find_json(text):
+        if "score" in found:
             return read_number(found["score"])
-        start = text.find("{", start + 1)
     raise ResponseError(f"expected a JSON object with 'score', got {text[:80]!r}")
 
 

@@ -4,7 +4,8 @@ import difflib
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,53 +15,46 @@ from curate.models.folders import model_folder
 from curate.models.judge_prompts import pair_request, read_rubric, score_request
 from curate.models.limits import EndpointConfig
 from curate.models.remote import Remote, at_nim, at_openai, at_server, at_url
-from curate.models.reward_head import HEAD_FILE, HEADS, RewardHead, head_folder
+from curate.models.reward_head import HEAD_FILE, HEADS, HeadScorer, RewardHead, head_folder
 from curate.store.runs import find_run, newest_run, run_names
 from schemas.calls import Backend, CallResult, Request
 from schemas.errors import UserError
 from schemas.ids import digest
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+JUDGES = ("judge", "judge-pairs")
+"""`judge:GENERATOR` gives each response a score from 1 to 10, `judge-pairs:GENERATOR` says how likely the first of two
+is the better one."""
 
 Form = Literal["response", "pair"]
 
 
+@dataclass(eq=False)
 class LazyModel:
     """A backend that is loaded at its first call: a build that reuses all its tables loads nothing."""
 
-    def __init__(
-        self,
-        model: str,
-        digest: str,
-        load: Callable[[], Backend],
-        is_remote: bool = False,
-        price_name: str | None = None,
-        compares_across_prompts: bool = False,
-        form: Form = "response",
-        rubric: str | None = None,
-    ) -> None:
-        """`compares_across_prompts`: as a scorer it puts responses to different prompts on one scale.
-
-        `form` "pair": it is shown two responses and says how likely the first is the better one. `rubric`
-        is the text it judges by; without one it is shown the conversation as it is.
-        """
-        self.model = model
-        self.digest = digest
-        self.is_remote = is_remote
-        self.price_name = price_name
-        self.compares_across_prompts = compares_across_prompts
-        self.form: Form = form
-        self.rubric = rubric
-        self._load = load
-        self._backend: Backend | None = None
-        self._loading = threading.Lock()
+    model: str
+    digest: str
+    load: Callable[[], Backend]
+    is_remote: bool = False
+    price_name: str | None = None
+    compares_across_prompts: bool = False
+    """As a scorer it puts responses to different prompts on one scale."""
+    form: Form = "response"
+    """Of a pair: it is shown two responses and says how likely the first is the better one."""
+    rubric: str | None = None
+    """The text it judges by; without one it is shown the conversation as it is."""
+    _loading: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, CallResult]]]:
         """The answers of the loaded backend."""
         with self._loading:
-            if self._backend is None:
-                self._backend = self._load()
-        yield from self._backend.answer(requests, needed)
+            backend = self._backend
+        yield from backend.answer(requests, needed)
+
+    @cached_property
+    def _backend(self) -> Backend:
+        return self.load()
 
 
 @dataclass(frozen=True)
@@ -100,12 +94,7 @@ def resolve_generator(name: str, data: Path, cfg: EndpointConfig | None = None) 
     if not name:
         newest = newest_run(data, "sft")
         name = newest.name if newest else "smollm2"
-    found = find_model(name, data)
-
-    def load() -> Backend:
-        return load_generator(found, data, cfg or EndpointConfig())
-
-    return LazyModel(found.name, found.digest, load, found.is_remote, found.price_name)
+    return lazy_model(find_model(name, data), "generate", data, cfg or EndpointConfig())
 
 
 def resolve_scorer(
@@ -118,9 +107,9 @@ def resolve_scorer(
     prefix, _, rest = name.partition(":")
     data, cfg = data or default_data(), cfg or EndpointConfig()
     if prefix in SCORERS and rest:
-        return SCORERS[prefix](name, data, cfg)
+        return lazy_model(SCORERS[prefix](name, data), prefix, data, cfg)
     if prefix in JUDGES and rest:
-        return JUDGES[prefix](name, data, cfg, read_rubric(rubric))
+        return judge_scorer(prefix, read_rubric(rubric), find_model(rest, data), data, cfg)
     if name in HEADS:
         return head_scorer(name, head_folder(name))
     if (Path(name) / HEAD_FILE).is_file():
@@ -134,188 +123,117 @@ def find_model(name: str, data: Path) -> ModelRef:
     if prefix in GENERATORS and rest:
         return GENERATORS[prefix](name, data)
     if name == "smollm2":
-        return local_generator(name, data)
+        return local_model(name)
     if run := find_run(data, name):
         base = find_model(run.base, data)
         together = digest([base.digest, digest(file_digests(run.adapter))])
         return Local(name, model_folder(run.base), together, run.adapter)
     if HUB_ID.fullmatch(name):
-        return local_generator(f"hf:{name}", data)
+        return local_model(f"hf:{name}")
     raise unknown_model("generator", name, ["smollm2", *run_names(data)], GENERATORS)
 
 
-def local_generator(name: str, data: Path) -> Local:
+def local_model(name: str) -> Local:
     """`hf:PATH_OR_ID` or `smollm2`."""
     folder = model_folder(name)
     return Local(name, folder, folder_digest(folder))
 
 
-def vllm_generator(name: str, data: Path) -> Served:
+def served_model(name: str, data: Path) -> Served:
     """`vllm:MODEL`: `smollm2`, a run, a folder or a hub id. Its digest is that of the weights it is given."""
     model = name.removeprefix("vllm:")
-    weights = local_generator(f"hf:{model}", data) if Path(model).is_dir() else find_model(model, data)
+    weights = local_model(f"hf:{model}") if Path(model).is_dir() else find_model(model, data)
     if not isinstance(weights, Local):
         raise UserError(f"{name}: vLLM serves a model of this machine or the hub, and '{model}' is elsewhere")
     return Served(name, model, weights.digest)
 
 
 GENERATORS: dict[str, Callable[[str, Path], ModelRef]] = {
-    "hf": local_generator,
-    "vllm": vllm_generator,
+    "hf": lambda name, data: local_model(name),
+    "vllm": served_model,
     "openai": lambda name, data: at_openai(name),
     "http": lambda name, data: at_url(name),
     "https": lambda name, data: at_url(name),
 }
+SCORERS: dict[str, Callable[[str, Path], ModelRef]] = {
+    "nim": lambda name, data: at_nim(name),
+    "classify": lambda name, data: at_server(name),
+    "pooling": lambda name, data: at_server(name),
+    "vllm": served_model,
+    "hf": lambda name, data: local_model(name),
+    "first-token": lambda name, data: replace(local_model(name.replace("first-token:", "hf:", 1)), name=name),
+}
 
 
-def load_generator(found: ModelRef, data: Path, cfg: EndpointConfig) -> Backend:
-    """The backend that writes responses."""
-    match found:
-        case Remote():
-            from curate.models.chat_api import ChatAPI
-
-            found.require_key()
-            return ChatAPI(found.name, found.url, found.model, found.key_name, cfg, found.price_name)
-        case Served():
-            from curate.models.vllm.server import managed_generator
-
-            return managed_generator(found.name, found.model, data, cfg)
-        case Local():
-            from curate.models.hf_generator import HFGenerator
-
-            return HFGenerator(found.name, found.digest, found.folder, found.adapter)
+def lazy_model(found: ModelRef, role: str, data: Path, cfg: EndpointConfig) -> LazyModel:
+    """A generator, or a scorer that is shown the conversation as it is."""
+    load = partial(load_backend, found, found.name, role, data, cfg)
+    return LazyModel(found.name, found.digest, load, found.is_remote, found.price_name)
 
 
-def nim_scorer(name: str, data: Path, cfg: EndpointConfig) -> LazyModel:
-    """`nim:MODEL`. Its scores are comparable only between responses to one prompt, says its model card."""
-    from_nim = at_nim(name)
-
-    def load() -> Backend:
-        from curate.models.reward_api import RewardAPI
-
-        from_nim.require_key()
-        return RewardAPI(name, from_nim.url, from_nim.model, from_nim.key_name, cfg, from_nim.price_name)
-
-    return LazyModel(name, from_nim.digest, load, from_nim.is_remote, from_nim.price_name)
-
-
-def classify_scorer(name: str, data: Path, cfg: EndpointConfig) -> LazyModel:
-    """`classify:URL#MODEL` or `pooling:URL#MODEL`, a reward model on somebody's vLLM server."""
-    there = at_server(name)
-
-    def load() -> Backend:
-        from curate.models.classify_api import ClassifyAPI, PoolingAPI
-
-        api = PoolingAPI if name.startswith("pooling:") else ClassifyAPI
-        return api(there.name, there.url, there.model, there.key_name, cfg, there.price_name)
-
-    return LazyModel(there.name, there.digest, load, there.is_remote, there.price_name)
-
-
-def vllm_scorer(name: str, data: Path, cfg: EndpointConfig) -> LazyModel:
-    """`vllm:MODEL`, a reward model on a server of ours."""
-    served = vllm_generator(name, data)
-
-    def load() -> Backend:
-        from curate.models.vllm.server import managed_scorer
-
-        return managed_scorer(name, served.model, data, cfg)
-
-    return LazyModel(name, served.digest, load, served.is_remote)
-
-
-def reward_model(name: str, data: Path, cfg: EndpointConfig) -> LazyModel:
-    """`hf:PATH_OR_ID` as a scorer, or `first-token:PATH_OR_ID`."""
-    prefix, _, place = name.partition(":")
-    weights = local_generator(f"hf:{place}", data)
-
-    def load() -> Backend:
-        from curate.models.hf_scorer import FirstToken, RewardModel
-
-        form = FirstToken if prefix == "first-token" else RewardModel
-        return form(name, weights.digest, weights.folder)
-
-    return LazyModel(name, weights.digest, load)
+def judge_scorer(role: str, rubric: str, found: ModelRef, data: Path, cfg: EndpointConfig) -> LazyModel:
+    """A generator that judges; its digest is of the model and of all that it is asked with."""
+    name, is_pairwise = f"{role}:{found.name}", role == "judge-pairs"
+    asked = pair_request(rubric, [], "", "") if is_pairwise else score_request(rubric, [], "")
+    return LazyModel(
+        name,
+        digest([found.digest, asked.messages, asked.schema, asked.sampling]),
+        partial(load_backend, found, name, role, data, cfg),
+        found.is_remote,
+        found.price_name,
+        compares_across_prompts=not is_pairwise,
+        form="pair" if is_pairwise else "response",
+        rubric=rubric,
+    )
 
 
 def head_scorer(name: str, folder: Path) -> LazyModel:
     """A reward head, shipped or trained by the user."""
     head = RewardHead.load(folder)
-
-    def load() -> Backend:
-        from curate.models.reward_head import HeadScorer
-
-        return HeadScorer(name, head)
-
-    return LazyModel(name, head.digest, load)
+    return LazyModel(name, head.digest, lambda: HeadScorer(name, head))
 
 
-SCORERS: dict[str, Callable[[str, Path, EndpointConfig], LazyModel]] = {
-    "nim": nim_scorer,
-    "classify": classify_scorer,
-    "pooling": classify_scorer,
-    "vllm": vllm_scorer,
-    "hf": reward_model,
-    "first-token": reward_model,
-}
-
-
-def judge_scorer(name: str, data: Path, cfg: EndpointConfig, rubric: str) -> LazyModel:
-    """`judge:GENERATOR`: a score from 1 to 10 for each response by itself."""
-    prefix, _, generator = name.partition(":")
-    found = find_model(generator, data)
-    name = f"{prefix}:{found.name}"
-
-    def load() -> Backend:
+def load_backend(found: ModelRef, name: str, role: str, data: Path, cfg: EndpointConfig) -> Backend:
+    """The backend called `name` that generates, or that scores as the prefix `role` says."""
+    if role == "judge":
         from curate.models.judge import Judge
 
-        return Judge(name, found.digest, load_generator(found, data, cfg))
+        return Judge(name, found.digest, load_backend(found, found.name, "generate", data, cfg))
+    if isinstance(found, Local):
+        from curate.models.hf_generator import HFGenerator
+        from curate.models.hf_scorer import FirstToken, LetterJudge, RewardModel
 
-    together = judge_digest(found, score_request(rubric, [], ""))
-    return LazyModel(name, together, load, found.is_remote, found.price_name, True, "response", rubric)
+        forms: dict[str, Callable[..., Backend]] = {
+            "generate": HFGenerator,
+            "hf": RewardModel,
+            "first-token": FirstToken,
+            "judge-pairs": LetterJudge,
+        }
+        return forms[role](name, found.digest, found.folder, found.adapter)
+    from curate.models.chat_api import ChatAPI
+    from curate.models.classify_api import ClassifyAPI, PoolingAPI
+    from curate.models.judge import PairJudgeAPI
+    from curate.models.reward_api import RewardAPI
 
+    apis: dict[str, type[ChatAPI]] = {
+        "generate": ChatAPI,
+        "nim": RewardAPI,
+        "classify": ClassifyAPI,
+        "pooling": PoolingAPI,
+        "vllm": ClassifyAPI,
+        "judge-pairs": PairJudgeAPI,
+    }
+    if isinstance(found, Served):
+        from curate.models.vllm.server import start_managed
 
-def pair_judge_scorer(name: str, data: Path, cfg: EndpointConfig, rubric: str) -> LazyModel:
-    """`judge-pairs:GENERATOR`: how likely the first of two responses is the better one."""
-    prefix, _, generator = name.partition(":")
-    found = find_model(generator, data)
-    name = f"{prefix}:{found.name}"
-
-    def load() -> Backend:
-        match found:
-            case Remote():
-                from curate.models.judge import PairJudgeAPI
-
-                found.require_key()
-                return PairJudgeAPI(name, found.url, found.model, found.key_name, cfg, found.price_name)
-            case Served():
-                from curate.models.judge import managed_pair_judge
-
-                return managed_pair_judge(name, found.model, data, cfg)
-            case Local():
-                from curate.models.hf_scorer import LetterJudge
-
-                return LetterJudge(name, found.digest, found.folder, found.adapter)
-
-    together = judge_digest(found, pair_request(rubric, [], "", ""))
-    return LazyModel(name, together, load, found.is_remote, found.price_name, False, "pair", rubric)
-
-
-def judge_digest(found: ModelRef, asked: Request) -> str:
-    """Of the model and of all that it is asked with: the rubric and the words around it."""
-    return digest([found.digest, asked.messages, asked.schema, asked.sampling])
-
-
-JUDGES: dict[str, Callable[[str, Path, EndpointConfig, str], LazyModel]] = {
-    "judge": judge_scorer,
-    "judge-pairs": pair_judge_scorer,
-}
+        return start_managed(apis[role], name, found.model, data, cfg)
+    found.require_key()
+    return apis[role](name, found.url, found.model, found.key_name, cfg, found.price_name)
 
 
 def unknown_model(what: str, name: str, known: Iterable[str], prefixes: Iterable[str]) -> UserError:
     """The error for a name that is none, with the nearest that is."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    forms = ", ".join([*known, *(f"{prefix}:..." for prefix in prefixes)])
-    return UserError(f"no {what} '{name}'{hint} Known: {forms}" if hint else f"no {what} '{name}'; known: {forms}")
+    hint = f"; did you mean '{near[0]}'? Known" if near else "; known"
+    return UserError(f"no {what} '{name}'{hint}: {', '.join([*known, *(f'{prefix}:...' for prefix in prefixes)])}")

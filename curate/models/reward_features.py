@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from curate.models.embedded import embedded_folder
+from schemas.wire import replace_surrogates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,14 +89,9 @@ def backbone_blocks(config: FeatureConfig, conversations: Sequence[Conversation]
     for each layer L. minilm gives `response` (384 columns: its vector) and `cosine` (1 column: to the
     vector of the last user turn).
     """
-    spoken = [[{**turn, "content": readable(turn["content"])} for turn in turns] for turns in conversations]
-    texts = [readable(response) for response in responses]
+    spoken = [[{**turn, "content": replace_surrogates(turn["content"])} for turn in turns] for turns in conversations]
+    texts = [replace_surrogates(response) for response in responses]
     return BACKBONE_BLOCKS[config.backbone](config, spoken, texts)
-
-
-def readable(text: str) -> str:
-    """`text` as a tokenizer accepts it: half a surrogate pair becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def last_user_turn(turns: Conversation) -> str:

@@ -15,9 +15,9 @@ import polars as pl
 
 from curate.ledger.entries import call_key
 from curate.ledger.recorder import Recorder
-from curate.score.score import Messages, read_score, score_request_for
+from curate.score.score import read_score, score_request_for
 from curate.store.store import Part, make_part
-from schemas.calls import Backend, Request
+from schemas.calls import Backend
 from schemas.tables import Probed
 
 PROBES = {"empty": "", "full_stop": ".", "refusal": "I cannot help with that."}
@@ -39,9 +39,9 @@ def score_probes(pairs: pl.DataFrame, cfg: ProbesConfig, *, scorer: Backend, rec
     """One row a pair and probe; pairs of one prompt share the score. A probe that failed is null with a reason."""
     prompts = pairs.select("prompt_id", "messages").unique("prompt_id", keep="first", maintain_order=True)
     asked = {
-        (prompt_id, probe): request
+        (prompt_id, probe): score_request_for(scorer, messages, response)
         for prompt_id, messages in prompts.rows()
-        for probe, request in zip(PROBES, probe_requests(scorer, messages), strict=True)
+        for probe, response in PROBES.items()
     }
     with any_may_fail(recorder):
         answers = recorder.ask(scorer, list(asked.values()))
@@ -59,11 +59,6 @@ def score_probes(pairs: pl.DataFrame, cfg: ProbesConfig, *, scorer: Backend, rec
         for score, reason, call_id in [found[prompt_id, probe]]
     ]
     return make_part(Probed, rows)
-
-
-def probe_requests(scorer: Backend, messages: Messages) -> list[Request]:
-    """The calls for one prompt, in the order of `PROBES`."""
-    return [score_request_for(scorer, messages, response) for response in PROBES.values()]
 
 
 @contextmanager

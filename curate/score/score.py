@@ -48,18 +48,18 @@ def score_responses(
     """
     asked = candidates.join(prompts.select("prompt_id", "messages"), on="prompt_id", how="left", maintain_order="left")
     score = compare_candidates if is_pairwise(scorer) else score_candidates
-    scored = score(asked, scorer, recorder)
+    ids = candidates.select("candidate_id", "prompt_id").rows()
     rows = [
         {
             "candidate_id": candidate_id,
             "scorer": cfg.model,
             "prompt_id": prompt_id,
-            "score": verdict[0],
-            "reason": verdict[1],
+            "score": value,
+            "reason": reason,
             "call_id": call_id,
         }
-        for (candidate_id, prompt_id), (verdict, call_id) in zip(
-            candidates.select("candidate_id", "prompt_id").rows(), scored, strict=True
+        for (candidate_id, prompt_id), ((value, reason), call_id) in zip(
+            ids, score(asked, scorer, recorder), strict=True
         )
     ]
     return make_part(Score, rows)
@@ -70,8 +70,7 @@ def score_pairs(pairs: pl.DataFrame, cfg: ScoreConfig, *, scorer: Backend, recor
     rows = pairs.select("messages", "chosen", "rejected").rows()
     requests = list(chain.from_iterable(side_requests(scorer, *row) for row in rows))
     found = [read_score(answer) for answer in recorder.ask(scorer, requests)]
-    read = compare_sides if is_pairwise(scorer) else score_sides
-    scores = [read(*two) for two in zip(found[0::2], found[1::2], strict=True)]
+    scores = [side_scores(scorer, *two) for two in zip(found[0::2], found[1::2], strict=True)]
     columns = {
         "score_chosen": pl.Series([chosen for chosen, _ in scores], dtype=pl.Float64),
         "score_rejected": pl.Series([rejected for _, rejected in scores], dtype=pl.Float64),
@@ -102,10 +101,10 @@ def compare_candidates(asked: pl.DataFrame, scorer: Backend, recorder: Recorder)
     requests = [compare_request_for(scorer, rows[i][1], rows[i][2], rows[j][2]) for i, j in orders]
     answers = dict(zip(orders, map(read_score, recorder.ask(scorer, requests)), strict=True))
     first_call: dict[int, str] = {}
-    for (i, j), request in zip(orders, requests, strict=True):
-        for candidate in (i, j):
-            if candidate not in first_call:
-                first_call[candidate] = call_key(scorer, request)
+    for order, request in zip(orders, requests, strict=True):
+        for i in order:
+            if i not in first_call:
+                first_call[i] = call_key(scorer, request)
     scored = []
     for i, (prompt_id, *_) in enumerate(rows):
         others = [j for j in of_prompt[prompt_id] if j != i]
@@ -114,14 +113,11 @@ def compare_candidates(asked: pl.DataFrame, scorer: Backend, recorder: Recorder)
     return scored
 
 
-def score_sides(chosen: ScoreOrReason, rejected: ScoreOrReason) -> tuple[float | None, float | None]:
-    """Score of the chosen and of the rejected response."""
-    return chosen[0], rejected[0]
-
-
-def compare_sides(chosen_first: ScoreOrReason, rejected_first: ScoreOrReason) -> tuple[float | None, float | None]:
-    """Probability that the chosen, and the rejected, response is the better one."""
-    p, _ = both_orders(chosen_first, rejected_first)
+def side_scores(scorer: Backend, first: ScoreOrReason, second: ScoreOrReason) -> tuple[float | None, float | None]:
+    """Scores of the chosen and the rejected response, from the verdicts on `side_requests`."""
+    if not is_pairwise(scorer):
+        return first[0], second[0]
+    p, _ = both_orders(first, second)
     return p, None if p is None else 1 - p
 
 

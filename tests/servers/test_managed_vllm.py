@@ -14,9 +14,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
 from curate.config import BuildConfig
+from curate.models.chat_api import ChatAPI
+from curate.models.classify_api import ClassifyAPI
 from curate.models.embedded import embedded_folder
 from curate.models.limits import EndpointConfig
-from curate.models.vllm.server import SERVERS, managed_generator, managed_scorer, stop_servers
+from curate.models.vllm.server import SERVERS, start_managed, stop_servers
 from curate.pipeline.build import build
 from schemas.calls import Request
 from train.config import SFTConfig
@@ -33,9 +35,10 @@ GREEDY = {"temperature": 0.0, "max_tokens": 16}
 OWNER = """
 import sys, time
 from pathlib import Path
+from curate.models.chat_api import ChatAPI
 from curate.models.limits import EndpointConfig
-from curate.models.vllm.server import managed_generator
-managed_generator("vllm:smollm2", "smollm2", Path(sys.argv[1]), EndpointConfig())
+from curate.models.vllm.server import start_managed
+start_managed(ChatAPI, "vllm:smollm2", "smollm2", Path(sys.argv[1]), EndpointConfig())
 print("up", flush=True)
 time.sleep(600)
 """
@@ -98,8 +101,8 @@ def living(pids):
 
 
 def test_a_run_and_its_base_come_from_one_server_and_differ(data):
-    run = managed_generator("vllm:loud", "loud", data, EndpointConfig())
-    base = managed_generator("vllm:smollm2", "smollm2", data, EndpointConfig())
+    run = start_managed(ChatAPI, "vllm:loud", "loud", data, EndpointConfig())
+    base = start_managed(ChatAPI, "vllm:smollm2", "smollm2", data, EndpointConfig())
 
     assert len(SERVERS) == 1
     assert text(run) != text(base)
@@ -115,10 +118,10 @@ def test_a_build_draws_its_responses_from_it(data):
 
 
 def test_an_adapter_that_was_never_trained_answers_as_its_base_to_the_last_digit(one_at_a_time, data, caplog):
-    run = managed_generator("vllm:fresh", "fresh", data, EndpointConfig())
+    run = start_managed(ChatAPI, "vllm:fresh", "fresh", data, EndpointConfig())
 
     assert "the adapter 'fresh' was never trained" in caplog.text
-    assert text(run) == text(managed_generator("vllm:smollm2", "smollm2", data, EndpointConfig()))
+    assert text(run) == text(start_managed(ChatAPI, "vllm:smollm2", "smollm2", data, EndpointConfig()))
 
 
 def test_nothing_is_left_of_the_server_of_a_process_that_is_killed(one_at_a_time, tmp_path):
@@ -148,7 +151,7 @@ def test_a_reward_model_scores_as_it_does_in_process(one_at_a_time, tmp_path):
     model.save_pretrained(tmp_path / "rm")
     tokenizer = AutoTokenizer.from_pretrained(embedded_folder("smollm2"))
     tokenizer.save_pretrained(tmp_path / "rm")
-    backend = managed_scorer("vllm:rm", str(tmp_path / "rm"), tmp_path, EndpointConfig())
+    backend = start_managed(ClassifyAPI, "vllm:rm", str(tmp_path / "rm"), tmp_path, EndpointConfig())
 
     (group,) = backend.answer([Request("score", TURNS)], {0})
 

@@ -90,17 +90,11 @@ def server_command(interpreter: Interpreter, weights: ServedWeights, task: Task,
     """The command line. It holds no key: other users of the machine can read it."""
     # `vllm serve` imports what CPU builds lack; the module behind it does not.
     command = [interpreter.path, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1"]
-    command += [
-        "--port",
-        str(port),
-        "--model",
-        str(weights.folder),
-        "--served-model-name",
-        weights.base or weights.name,
-    ]
+    command += ["--port", str(port), "--model", str(weights.folder)]
+    command += ["--served-model-name", weights.base or weights.name]
     # Responses follow what we ask for, and not what a model's author thought a good top_k.
     command += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
-    if context := context_tokens(read_json(weights.folder / "config.json")):
+    if context := text_config(read_json(weights.folder / "config.json")).get("max_position_embeddings"):
         command += ["--max-model-len", str(min(context, LONGEST[interpreter.device]))]
     if interpreter.device == "cpu":
         # Not every CPU has bfloat16 instructions, and without them it is many times slower than float32. Compiling
@@ -139,11 +133,6 @@ def room_for_rank(adapter: Path) -> int:
     if rank > RANKS[-1]:
         raise UserError(f"{adapter} has rank {rank}; vLLM serves adapters of rank {RANKS[-1]} at most")
     return next(room for room in RANKS if room >= rank)
-
-
-def context_tokens(config: dict[str, Any]) -> int | None:
-    """The context a model was made for, where its settings say so."""
-    return text_config(config).get("max_position_embeddings")
 
 
 def text_config(config: dict[str, Any]) -> dict[str, Any]:

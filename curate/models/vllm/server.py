@@ -1,7 +1,6 @@
 """Start a vLLM server in its own environment, wait for it, ask it, and end it with this process."""
 
 import atexit
-import http.client
 import json
 import logging
 import os
@@ -15,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from curate.models.chat_api import ChatAPI
 from curate.models.classify_api import ClassifyAPI
@@ -31,7 +32,7 @@ from curate.models.vllm.command import (
 from curate.models.vllm.watchdog import LAST_TIMEOUT_S, start_watched, stop_watched
 from curate.store.runs import find_run
 from curate.store.workspace import Workspace
-from schemas.calls import Backend, CallResult, Request
+from schemas.calls import CallResult, Request
 from schemas.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,6 @@ class VLLMServer:
         self.weights = weights
         self.task = task
         self.url = f"http://127.0.0.1:{port}/v1"
-        self._port = port
         folder = Workspace(data).servers.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', weights.name)[-80:].strip('-')}-{port}.log"
@@ -131,10 +131,11 @@ class VLLMServer:
     def _is_ready(self) -> bool:
         """Our server answers. Another program on our port, taken since it was found free, lists no such model."""
         try:
-            status, _ = self._call("GET", "/health")
-            _, body = self._call("GET", "/v1/models") if status == 200 else (status, {"data": []})
-            return self.weights.name in [model["id"] for model in body["data"]]
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+            if self._call("GET", "/health").status_code != 200:
+                return False
+            models = self._call("GET", "/v1/models").json()["data"]
+            return self.weights.name in [model["id"] for model in models]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return False
 
     def _check_adapter(self, adapter: Path) -> None:
@@ -152,28 +153,24 @@ class VLLMServer:
     def _logprobs(self, model: str) -> list[Any]:
         """Tokens of a greedy response and of what came near, with their log-probabilities."""
         try:
-            status, body = self._call("POST", "/v1/chat/completions", {"model": model, **ASKED}, TIMEOUT_S)
-        except (OSError, http.client.HTTPException) as error:
+            reply = self._call("POST", "/v1/chat/completions", {"model": model, **ASKED}, TIMEOUT_S)
+        except httpx.HTTPError as error:
             raise UserError(self.death() or f"vLLM does not answer for '{model}' ({error})") from error
-        if status != 200:
+        body = reply.json()
+        if reply.status_code != 200:
             raise UserError(
-                f"vLLM cannot serve '{model}': HTTP {status}: {json.dumps(body)[:300]}; {self._last_words()}"
+                f"vLLM cannot serve '{model}': HTTP {reply.status_code}: {json.dumps(body)[:300]}; {self._last_words()}"
             )
         found: list[Any] = body["choices"][0]["logprobs"]["content"]
         return found
 
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None = None, timeout_s: float = 5.0
-    ) -> tuple[int, dict[str, Any]]:
-        """Status and JSON body; directly, whatever proxy the environment names."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout_s)
-        try:
-            headers = {"Authorization": f"Bearer {os.environ[KEY_NAME]}", "Content-Type": "application/json"}
-            connection.request(method, path, json.dumps(body) if body else None, headers)
-            reply = connection.getresponse()
-            return reply.status, json.loads(reply.read() or b"{}")
-        finally:
-            connection.close()
+    ) -> httpx.Response:
+        """The server's response; directly, whatever proxy the environment names."""
+        headers = {"Authorization": f"Bearer {os.environ[KEY_NAME]}"}
+        url = self.url.removesuffix("/v1") + path
+        return httpx.request(method, url, json=body, headers=headers, timeout=timeout_s, trust_env=False)
 
     def _last_words(self) -> str:
         """The first error in the log, which those behind it only follow from, and how the log ends."""
@@ -189,7 +186,7 @@ class ManagedModel:
     is_remote = True
     price_name: str | None = None
 
-    def __init__(self, api: Backend, server: VLLMServer) -> None:
+    def __init__(self, api: ChatAPI, server: VLLMServer) -> None:
         self.model = api.model
         self.digest = api.digest
         self._api = api
@@ -209,22 +206,13 @@ SERVERS: list[VLLMServer] = []
 """Those that this process has started and not yet stopped."""
 
 
-def managed_generator(name: str, model: str, data: Path, cfg: EndpointConfig) -> Backend:
-    """`vllm:MODEL`, served: a hub id, a folder, `smollm2` or a run. The server is started, or used again."""
-    return start_managed(ChatAPI, name, model, data, cfg)
+def start_managed(api: type[ChatAPI], name: str, model: str, data: Path, cfg: EndpointConfig) -> ManagedModel:
+    """`vllm:MODEL`, served and asked as `api` asks: a hub id, a folder, `smollm2` or a run.
 
-
-def managed_scorer(name: str, model: str, data: Path, cfg: EndpointConfig) -> Backend:
-    """`vllm:MODEL` for a reward model with a head that classifies."""
-    return start_managed(ClassifyAPI, name, model, data, cfg, "classify")
-
-
-def start_managed(
-    api: type[ChatAPI], name: str, model: str, data: Path, cfg: EndpointConfig, task: Task = "generate"
-) -> ManagedModel:
-    """A model on a server of ours, asked as `api` asks."""
+    The server is started, or used again.
+    """
     weights = find_weights(model, data)
-    server = find_or_start_server(weights, task, data)
+    server = find_or_start_server(weights, "classify" if issubclass(api, ClassifyAPI) else "generate", data)
     waits = replace(cfg, timeout_s=max(cfg.timeout_s, TIMEOUT_S), patience_s=PATIENCE_S)
     return ManagedModel(api(name, server.url, weights.name, KEY_NAME, waits), server)
 

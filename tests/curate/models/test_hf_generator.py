@@ -266,7 +266,7 @@ def test_an_adapter_in_the_weights_computes_what_it_computes_beside_them(folder,
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from curate.models.hf_generator import with_adapter
+    from curate.models.hf_model import with_adapter
 
     torch.manual_seed(1)
     tuned = get_peft_model(

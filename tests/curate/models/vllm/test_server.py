@@ -14,13 +14,14 @@ from safetensors.torch import save_file
 from scripted import user
 
 from curate.files import write_record
+from curate.models.chat_api import ChatAPI
+from curate.models.classify_api import ClassifyAPI
 from curate.models.limits import EndpointConfig
 from curate.models.vllm.server import (
     KEY_NAME,
     VLLMServer,
     find_weights,
-    managed_generator,
-    managed_scorer,
+    start_managed,
     stop_servers,
 )
 from schemas.calls import Request
@@ -80,9 +81,10 @@ http.server.ThreadingHTTPServer((flags["--host"], int(flags["--port"])), Reply).
 OWNER = """
 import sys, time
 from pathlib import Path
+from curate.models.chat_api import ChatAPI
 from curate.models.limits import EndpointConfig
-from curate.models.vllm.server import managed_generator
-managed_generator("vllm:x", sys.argv[1], Path(sys.argv[2]), EndpointConfig())
+from curate.models.vllm.server import start_managed
+start_managed(ChatAPI, "vllm:x", sys.argv[1], Path(sys.argv[2]), EndpointConfig())
 print("up", flush=True)
 time.sleep(600)
 """
@@ -132,7 +134,7 @@ def make_run(tmp_path, model):
 
 
 def generator(tmp_path, model):
-    return managed_generator(f"vllm:{model}", str(model), tmp_path / "data", EndpointConfig())
+    return start_managed(ChatAPI, f"vllm:{model}", str(model), tmp_path / "data", EndpointConfig())
 
 
 def ask(backend, kind="generate"):
@@ -204,7 +206,7 @@ def test_a_server_that_is_gone_is_told_of_and_replaced(tmp_path, seen, model):
 
 
 def test_a_reward_model_is_served_to_classify(tmp_path, seen, model):
-    backend = managed_scorer("vllm:rm", str(model), tmp_path / "data", EndpointConfig())
+    backend = start_managed(ClassifyAPI, "vllm:rm", str(model), tmp_path / "data", EndpointConfig())
 
     assert ask(backend, "score").values == (1.5,)
     (server,) = seen()
