@@ -4,7 +4,7 @@ import json
 import logging
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,8 @@ from curate.store.workspace import NAME, Workspace
 from schemas.errors import UserError
 from schemas.manifest import FORMAT, refuse_other_format
 from train.config import TrainingConfig
-from train.data.tokens import Preflight
+from train.data.mix_reader import Split
+from train.data.token_store import TokenRows
 from train.loop.loop import Trained
 from train.loop.memory import PLAN, MemoryPlan, read_plan, save_plan
 from train.model.load import ModelWeights
@@ -152,7 +153,7 @@ def plan_run(run: RunFolder, asked: int | None, make: Callable[[], MemoryPlan]) 
     return plan
 
 
-def finish_run(run: RunFolder, model: Any, trained: Trained, preflight: dict[str, Preflight]) -> dict[str, Any]:
+def finish_run(run: RunFolder, model: Any, trained: Trained, rows: Mapping[Split, TokenRows]) -> dict[str, Any]:
     """Write adapter, curves and card, then the manifest; the checkpoints go. Returns the manifest."""
     save_adapter(model, run.path / "adapter", run.asked["base"])
     plan = read_plan(run.path)
@@ -163,7 +164,7 @@ def finish_run(run: RunFolder, model: Any, trained: Trained, preflight: dict[str
         "name": run.name,
         **run.asked,
         "seed": run.asked["config"]["seed"],
-        "preflight": {split: counts.to_json() for split, counts in preflight.items()},
+        "preflight": {split: part.preflight.to_json() for split, part in rows.items()},
         "steps": trained.steps,
         "first_loss": trained.first_loss,
         "last_loss": trained.last_loss,
@@ -192,7 +193,9 @@ def save_adapter(model: Any, folder: Path, base: str) -> None:
     settings = {name: list(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
     settings |= {"base_model_name_or_path": base.removeprefix("hf:"), "inference_mode": True}
     settings["target_modules"] = sorted(settings["target_modules"])
-    weights = {name: value.detach().cpu().contiguous() for name, value in adapter_weights(model).items()}
+    # embeddings are frozen here, so none are looked for
+    lora = get_peft_model_state_dict(model, save_embedding_layers=False)
+    weights = {name: value.detach().cpu().contiguous() for name, value in lora.items()}
     try:
         write_atomically(scratch / "adapter_model.safetensors", safetensors.save(weights, {"format": "pt"}))
         write_atomically(scratch / "adapter_config.json", json.dumps(settings, indent=2, sort_keys=True).encode())
@@ -200,12 +203,6 @@ def save_adapter(model: Any, folder: Path, base: str) -> None:
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def adapter_weights(model: Any) -> dict[str, Any]:
-    """The LoRA weights under PEFT's names; embeddings are frozen here, so none are looked for."""
-    found: dict[str, Any] = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return found
 
 
 def log_reused(run: RunFolder, manifest: dict[str, Any]) -> TrainedRun:
