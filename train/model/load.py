@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,8 @@ TARGETS = ["q_proj", "v_proj"]
 
 transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+# PEFT asks transformers for a name that is deprecated there, which is nothing a user can change.
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,7 @@ def load_trainable(weights: ModelWeights, cfg: TrainingConfig, device: torch.dev
             task_type="CAUSAL_LM",
         )
         try:
-            with ignore_peft_deprecation():
-                return get_peft_model(model, config)
+            return get_peft_model(model, config)
         except ValueError as error:
             raise UserError(f"{weights.base} has no layers named {' and '.join(TARGETS)} to adapt") from error
     saved: Any = PeftConfig.from_pretrained(str(weights.adapter))
@@ -193,20 +192,11 @@ def load_frozen(weights: ModelWeights, max_length: int, device: torch.device) ->
 def load_adapter(weights: ModelWeights, model: Any, **settings: Any) -> Any:
     """The run's adapter on its base model."""
     try:
-        with ignore_peft_deprecation():
-            return PeftModel.from_pretrained(model, str(weights.adapter), **settings)
+        return PeftModel.from_pretrained(model, str(weights.adapter), **settings)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"the adapter of run '{weights.name}' does not fit {weights.base}: it is of another base"
         ) from error
-
-
-@contextmanager
-def ignore_peft_deprecation() -> Iterator[None]:
-    """PEFT asks transformers for a name that is deprecated there, which is nothing a user can change."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        yield
 
 
 def model_folder_error(weights: ModelWeights, error: Exception) -> UserError:
