@@ -16,7 +16,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
     about = (EvalConfig.__doc__ or "").strip()
     parser = Parser("eval", description=about, allow_abbrev=False)
     add_flags(parser, EvalConfig)

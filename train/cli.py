@@ -23,7 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
     parser = Parser(prog="train", description="Fit models to preference pairs.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, config in COMMANDS.items():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from rounding import FACTOR, UNITS, assert_as_exact, exact_norms
-from shared_data import DATASETS
+from shared_data import PAIRS, needs_pairs
 from tiny_models import Listed, gradients, plain_logps, shaken
 from transformers import AutoModelForCausalLM
 
@@ -21,9 +21,6 @@ from train.dpo import PairObjective
 from train.losses import LossConfig
 from train.model.language_model import prepare_model
 from train.model.load import load_chat, load_trainable, resolve_weights
-
-PAIRS = DATASETS / "ultrafeedback_pairs.parquet"
-needs_pairs = pytest.mark.skipif(not PAIRS.is_file(), reason="the public pair files are not here")
 
 BETA = 0.2
 SIZE = 4

@@ -69,7 +69,6 @@ class FittedHead:
         return {**asdict(self), "folder": str(self.folder)}
 
     def lines(self) -> list[str]:
-        """The same for people to read."""
         pairs = f"{self.train_pairs:,} training and {self.heldout_pairs:,} held-out pairs"
         lines = [f"{self.name}: {pairs}, head in {self.folder}"]
         for dataset, (share, low, high) in self.accuracy.items():

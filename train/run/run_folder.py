@@ -75,7 +75,6 @@ class TrainedRun:
         return {**asdict(self), "adapter": str(self.adapter)}
 
     def lines(self) -> list[str]:
-        """The same for people to read."""
         losses = f"loss {self.first_loss:.4f} at the first, {self.last_loss:.4f} at the last"
         spent = f"{self.tokens:,} tokens, {self.seconds:.1f} s, {self.peak_rss_mb:,} MB at most"
         return [f"run '{self.run}': {self.steps} steps, {losses}; {spent}", str(self.adapter)]

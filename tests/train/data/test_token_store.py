@@ -15,7 +15,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shared_data import DATASETS
+from shared_data import PAIRS, needs_pairs
 from transformers import ByT5Tokenizer, GenerationConfig
 
 from schemas.errors import UserError
@@ -26,8 +26,6 @@ from train.data.token_store import Texts, TokenRows, token_rows, write_files
 from train.data.tokenize import Encoded, pack_rows
 from train.data.tokens import Preflight, Row, Tokens, pair_row
 
-PAIRS = DATASETS / "ultrafeedback_pairs.parquet"
-needs_pairs = pytest.mark.skipif(not PAIRS.is_file(), reason="the public pair files are not here")
 PACKAGE = Path(__file__).parents[3]
 
 
