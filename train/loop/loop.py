@@ -1,7 +1,6 @@
 """One training loop for SFT and DPO: step, held-out check, checkpoint, resume."""
 
 import logging
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -118,7 +117,8 @@ def train(
             metrics.add(row)
     begun = time.monotonic() - spent
     warned: set[str] = set()
-    with progress_bar(steps, done) as bar:
+    # A bar in a terminal; elsewhere each held-out check is a line.
+    with tqdm(total=steps, initial=done, desc="training", unit="step", disable=None) as bar:
         for step in range(done + 1, steps + 1):
             for group in adam.param_groups:
                 group["lr"] = cfg.lr * (1 - (step - 1) / steps)
@@ -232,12 +232,6 @@ class Trainer:
         count = sum(map(len, parts))
         means = {f"eval_{name}": value / count for name, value in sums.items()}
         return {"eval_loss": total / weight, "eval_rows": count, **means}
-
-
-def progress_bar(total: int, done: int) -> "tqdm[Any]":
-    """A bar in a terminal; elsewhere each held-out check is a line."""
-    is_shown = sys.stderr.isatty()
-    return tqdm(total=total, initial=done, desc="training", unit="step", file=sys.stderr, disable=not is_shown)
 
 
 def format_metrics(newest: Metrics) -> dict[str, str]:

@@ -159,12 +159,7 @@ def count_by_dataset(pairs: Sequence[TextPair]) -> dict[str, int]:
 def format_command(config: RewardConfig) -> str:
     """The command that gives the same head, with file names instead of paths."""
     flags = [f"--pairs {Path(path).name}" for path in config.pairs]
-    flags += [
-        f"--backbone {config.backbone}",
-        f"--share {config.share}",
-        f"--seed {config.seed}",
-        f"--name {config.name}",
-    ]
+    flags += [f"--{field} {getattr(config, field)}" for field in ("backbone", "share", "seed", "name")]
     return " \\\n  ".join(["train reward", *flags])
 
 

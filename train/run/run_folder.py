@@ -16,11 +16,11 @@ from filelock import FileLock, Timeout
 from peft import get_peft_model_state_dict
 from safetensors import torch as safetensors
 
-from curate.files import write_atomically
+from curate.files import read_record, write_atomically
 from curate.models.embedded import EMBEDDED
 from curate.store.workspace import NAME, Workspace
 from schemas.errors import UserError
-from schemas.manifest import FORMAT, refuse_other_format
+from schemas.manifest import FORMAT
 from train.config import TrainingConfig
 from train.data.mix_reader import Split
 from train.data.token_store import TokenRows
@@ -102,7 +102,8 @@ def open_run(data: Path, name: str, asked: dict[str, Any]) -> Iterator[RunFolder
     try:
         with lock.acquire(timeout=0):
             take_name(path, asked)
-            yield RunFolder(name, path, asked, read_manifest(path))
+            manifest = read_record(path / MANIFEST) if (path / MANIFEST).exists() else None
+            yield RunFolder(name, path, asked, manifest)
     except Timeout as error:
         raise UserError(
             f"run '{name}' is being trained by another process; wait for it, or choose another --name"
@@ -133,15 +134,6 @@ def describe_change(written: Any, asked: Any, where: str = "") -> list[str]:
         for name in names
         for change in describe_change(written.get(name), asked.get(name), f"{where}.{name}".removeprefix("."))
     ]
-
-
-def read_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest of a finished run."""
-    if not (path / MANIFEST).exists():
-        return None
-    manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-    refuse_other_format(int(manifest["format"]), str(path / MANIFEST))
-    return manifest
 
 
 def plan_run(run: RunFolder, asked: int | None, make: Callable[[], MemoryPlan]) -> MemoryPlan:
