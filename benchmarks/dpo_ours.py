@@ -20,13 +20,14 @@ from dpo_pairs import Pair, read_steps  # noqa: E402
 from dpo_store import read_store, row_of, write_store  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from train.config import TrainingConfig  # noqa: E402
 from train.data.token_store import TokenRows  # noqa: E402
 from train.dpo import PairObjective, line_logps  # noqa: E402
-from train.loop.loop import LoopConfig, SplitRows, Trainer, new_accelerator  # noqa: E402
+from train.loop.loop import Trainer, new_accelerator  # noqa: E402
 from train.loop.oom import MicroBatcher  # noqa: E402
 from train.losses import LossConfig, sigmoid_loss  # noqa: E402
 from train.model.language_model import prepare_model  # noqa: E402
-from train.model.load import LoRA, load_chat, load_trainable, resolve_weights  # noqa: E402
+from train.model.load import load_chat, load_trainable, resolve_weights  # noqa: E402
 
 LOSS = LossConfig("sigmoid", BETA, 0.0, 0.0)
 REFERENCE_TOKENS = 4096
@@ -84,8 +85,15 @@ class Side:
         set_threads(job)
         self.device = torch.device(job["device"])
         weights = resolve_weights(f"hf:{job['model']}", Path(job["work"]))
-        lora = LoRA(ADAPTER["r"], ADAPTER["lora_alpha"], 0.0)
-        self.model = set_adapter(load_trainable(weights, lora, job["max_length"], 0, self.device), 0.0)
+        cfg = TrainingConfig(
+            lr=RATE,
+            max_length=job["max_length"],
+            lora_rank=ADAPTER["r"],
+            lora_alpha=ADAPTER["lora_alpha"],
+            lora_dropout=0.0,
+            seed=0,
+        )
+        self.model = set_adapter(load_trainable(weights, cfg, self.device), 0.0)
         self.language = prepare_model(self.model, weights.name, load_chat(weights).pad)
         self.model.train()
         self.weights = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
@@ -106,16 +114,11 @@ class Side:
         """(pairs,)"""
         return sigmoid_loss(self.logps(pairs), reference, BETA)
 
-    def trainer(self, rows: TokenRows, reference: Tensor, batcher: MicroBatcher, folder: Path) -> Trainer:
+    def trainer(self, rows: TokenRows, reference: Tensor, batcher: MicroBatcher) -> Trainer:
         """Training on these rows."""
-        places = np.arange(len(rows))
         objective = PairObjective(LOSS, {"train": reference}, torch.ones(len(rows), dtype=torch.float64))
-        cfg = LoopConfig(1, RATE, 0, 0, False, batcher.tokens)
-        trainer = Trainer(
-            self.language, SplitRows(rows, rows, places), objective, cfg, new_accelerator(self.device), folder
-        )
-        trainer.batcher = batcher
-        return trainer
+        accelerator = new_accelerator(self.device)
+        return Trainer(self.language, {"train": rows}, np.arange(len(rows)), objective, batcher, 0, accelerator)
 
     def steps(self, dealt: Sequence[Sequence[Sequence[Pair]]], folder: Path) -> Iterator[Any]:
         """Calls that take a step each, in micro-batches as they are dealt, and return its loss.
@@ -127,7 +130,7 @@ class Side:
         rows = read_store(folder)
         with self.model.disable_adapter():
             reference = line_logps(self.language, MicroBatcher(REFERENCE_TOKENS, True), rows, list(range(len(rows))))
-        trainer = self.trainer(rows, reference, AsDealt(len(dealt[0][0])), folder)
+        trainer = self.trainer(rows, reference, AsDealt(len(dealt[0][0])))
 
         def step(at: int, chosen: list[int]) -> float:
             for group in self.adam.param_groups:

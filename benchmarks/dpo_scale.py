@@ -87,9 +87,9 @@ def trained(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     reader, batcher = Reader(**vars(side.language)), MicroBatcher(job["budget"], True)
     with tempfile.TemporaryDirectory() as scratch:
         reference = reference_logps(
-            Path(scratch), "benchmark", rows, 2, lambda places: line_logps(reader, batcher, rows, places), "benchmark"
+            Path(scratch), rows, lambda places: line_logps(reader, batcher, rows, places), "benchmark"
         )
-    trainer = side.trainer(rows, reference, MicroBatcher(job["budget"], True), folder)
+    trainer = side.trainer(rows, reference, MicroBatcher(job["budget"], True))
     schedule = Schedule(len(rows), STORE_BATCH, 1, 0)
     steps = schedule.steps()
     computed = set(np.linspace(1, steps, STORE_STEPS).astype(int).tolist())

@@ -16,7 +16,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
     about = (EvalConfig.__doc__ or "").strip()
     parser = Parser("eval", description=about, allow_abbrev=False)
     add_flags(parser, EvalConfig)
@@ -27,15 +26,10 @@ def run(argv: Sequence[str] | None) -> int:
     arguments = make_parser().parse_args(argv)
     show_notes("curate", "eval")
     cfg = read_config(EvalConfig, arguments)
+    from eval.evaluate import evaluate, respond
+    from eval.matchup import engine_model, resolve_matchup, resolve_run
+
     if cfg.responses_only:
-        from eval.evaluate import respond
-        from eval.matchup import engine_model, resolve_run
-
         name, _ = resolve_run(cfg)
-        print_result(respond(cfg, name, engine_model(name, cfg), cfg.responses_only), arguments.json)
-        return 0
-    from eval.evaluate import evaluate
-    from eval.matchup import resolve_matchup
-
-    print_result(evaluate(cfg, resolve_matchup(cfg)), arguments.json)
-    return 0
+        return print_result(respond(cfg, name, engine_model(name, cfg), cfg.responses_only), arguments.json)
+    return print_result(evaluate(cfg, resolve_matchup(cfg)), arguments.json)

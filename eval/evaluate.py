@@ -77,7 +77,6 @@ class Responded:
         return {**asdict(self), "file": str(self.file)}
 
     def lines(self) -> list[str]:
-        """The same for people to read."""
         unanswered = "".join(f", {count} {reason}" for reason, count in self.unanswered.items())
         return [f"{self.file}: {self.responses} responses of {self.run} to {self.prompts} prompts{unanswered}"]
 

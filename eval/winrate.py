@@ -74,23 +74,25 @@ def add_outcomes(paired: pl.DataFrame) -> pl.DataFrame:
 
 def count_wins(judged: pl.DataFrame) -> WinRate:
     """The counts of the rows of `add_outcomes`."""
-    compared = judged.filter(pl.col("outcome") != "unjudged").with_columns(
+    outcome, run, baseline = pl.col("outcome"), pl.col("length_run"), pl.col("length_baseline")
+    is_decided = (outcome != "tie") & (run != baseline)
+    compared = judged.filter(outcome != "unjudged").with_columns(
         length_run=pl.col("response_run").str.len_chars(), length_baseline=pl.col("response_baseline").str.len_chars()
     )
-    outcomes = dict(compared["outcome"].value_counts().rows())
-    decided = compared.filter((pl.col("outcome") != "tie") & (pl.col("length_run") != pl.col("length_baseline")))
-    is_run_longer = decided["length_run"] > decided["length_baseline"]
-    reasons = judged.filter(pl.col("outcome") == "unjudged")["unjudged"].value_counts().sort("unjudged")
+    counts = compared.select(
+        n=pl.len(),
+        wins=(outcome == "win").sum(),
+        losses=(outcome == "loss").sum(),
+        ties=(outcome == "tie").sum(),
+        mean_length_run=run.mean(),
+        mean_length_baseline=baseline.mean(),
+        longer_won=(is_decided & ((outcome == "win") == (run > baseline))).sum(),
+        decided_by_length=is_decided.sum(),
+    )
+    reasons = judged.filter(outcome == "unjudged")["unjudged"].value_counts().sort("unjudged")
     return WinRate(
-        n=compared.height,
-        wins=outcomes.get("win", 0),
-        losses=outcomes.get("loss", 0),
-        ties=outcomes.get("tie", 0),
+        **counts.row(0, named=True),
         unjudged=dict(reasons.rows()),
-        mean_length_run=mean_or_none(compared["length_run"]),
-        mean_length_baseline=mean_or_none(compared["length_baseline"]),
-        longer_won=int(((decided["outcome"] == "win") == is_run_longer).sum()),
-        decided_by_length=decided.height,
         degenerate_run=judged.filter(is_empty("response_run")).height,
         degenerate_baseline=judged.filter(is_empty("response_baseline")).height,
     )
@@ -109,8 +111,3 @@ def refuse_equal_responses(paired: pl.DataFrame, run: str, baseline: str) -> Non
             f"the adapter changes no response: '{run}' and '{baseline}' said the same to all {both.height} prompts; "
             "either it was trained too little, or it is not applied"
         )
-
-
-def mean_or_none(lengths: pl.Series) -> float | None:
-    """The mean; None of nothing."""
-    return float(lengths.sum()) / len(lengths) if len(lengths) else None

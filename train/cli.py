@@ -7,8 +7,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from curate.flags import Parser, add_flags, print_result, read_config, run_command, show_notes
+from curate.flags import Parser, Result, add_flags, print_result, read_config, run_command, show_notes
 from train.config import DPOConfig, RewardConfig, SFTConfig
+
+COMMANDS: dict[str, type[RewardConfig | SFTConfig | DPOConfig]] = {
+    "reward": RewardConfig,
+    "sft": SFTConfig,
+    "dpo": DPOConfig,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,10 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
     parser = Parser(prog="train", description="Fit models to preference pairs.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, config in (("reward", RewardConfig), ("sft", SFTConfig), ("dpo", DPOConfig)):
+    for name, config in COMMANDS.items():
         about = (config.__doc__ or "").strip()
         add_flags(commands.add_parser(name, help=about, description=about, allow_abbrev=False), config)
     return parser
@@ -29,28 +34,24 @@ def make_parser() -> argparse.ArgumentParser:
 def run(argv: Sequence[str] | None) -> int:
     arguments = make_parser().parse_args(argv)
     show_notes("curate", "train")
-    return {"reward": run_reward, "sft": run_sft, "dpo": run_dpo}[arguments.command](arguments)
+    return print_result(fit(read_config(COMMANDS[arguments.command], arguments)), arguments.json)
 
 
-def run_reward(arguments: argparse.Namespace) -> int:
-    cfg = read_config(RewardConfig, arguments)
-    from train.reward.reward import train_reward
+def fit(cfg: RewardConfig | SFTConfig | DPOConfig) -> Result:
+    """Run the command of a config, and import what it needs alone."""
+    match cfg:
+        case RewardConfig():
+            from train.reward.reward import train_reward
 
-    return print_result(train_reward(cfg), arguments.json)
+            return train_reward(cfg)
+        case SFTConfig():
+            from train.sft import train_sft
 
+            return train_sft(cfg)
+        case DPOConfig():
+            from train.dpo import train_dpo
 
-def run_sft(arguments: argparse.Namespace) -> int:
-    cfg = read_config(SFTConfig, arguments)
-    from train.sft import train_sft
-
-    return print_result(train_sft(cfg), arguments.json)
-
-
-def run_dpo(arguments: argparse.Namespace) -> int:
-    cfg = read_config(DPOConfig, arguments)
-    from train.dpo import train_dpo
-
-    return print_result(train_dpo(cfg), arguments.json)
+            return train_dpo(cfg)
 
 
 if __name__ == "__main__":

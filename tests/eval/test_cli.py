@@ -98,22 +98,9 @@ def test_a_judge_that_selected_the_training_pairs_is_the_first_line(server, make
 def test_responses_only_needs_no_judge_and_no_baseline(server, make_config, tmp_path, capsys):
     prompts = make_config().prompts
     path = tmp_path / "leaderboard.jsonl"
-    model = f"{server.url}#smollm2"
+    flags = ["--prompts", prompts, "--judge", "none", "--data", str(tmp_path / "data")]
 
-    code = main(
-        [
-            model,
-            "--responses-only",
-            str(path),
-            "--prompts",
-            prompts,
-            "--judge",
-            "none",
-            "--json",
-            "--data",
-            str(tmp_path / "data"),
-        ]
-    )
+    code = main([f"{server.url}#smollm2", "--responses-only", str(path), *flags, "--json"])
 
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])

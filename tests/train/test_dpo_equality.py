@@ -10,19 +10,17 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from rounding import FACTOR, UNITS, assert_as_exact, exact_norms
-from shared_data import DATASETS
+from shared_data import PAIRS, needs_pairs
 from tiny_models import Listed, gradients, plain_logps, shaken
 from transformers import AutoModelForCausalLM
 
 from train.cli import main
+from train.config import DPOConfig
 from train.data.tokens import Preflight, pair_row
 from train.dpo import PairObjective
 from train.losses import LossConfig
 from train.model.language_model import prepare_model
-from train.model.load import LoRA, load_chat, load_trainable, resolve_weights
-
-PAIRS = DATASETS / "ultrafeedback_pairs.parquet"
-needs_pairs = pytest.mark.skipif(not PAIRS.is_file(), reason="the public pair files are not here")
+from train.model.load import load_chat, load_trainable, resolve_weights
 
 BETA = 0.2
 SIZE = 4
@@ -47,14 +45,14 @@ def ours(tiny_llama, tmp_path_factory, real_pairs):
     for i, pair in enumerate(real_pairs):
         prompt = [{"role": "user", "content": pair["prompt"]}]
         rows.append(pair_row(chat, str(i), prompt, pair["chosen"], pair["rejected"], 1024, Preflight()))
-    model = load_trainable(weights, LoRA(8, 16, 0.0), 1024, seed=0, device=torch.device("cpu"))
+    model = load_trainable(weights, DPOConfig(lora_dropout=0.0, max_length=1024, seed=0), torch.device("cpu"))
     language = prepare_model(model, weights.name, chat.pad)
     batch = language.batch(rows, range(SIZE))
     with torch.no_grad(), model.disable_adapter():
         reference = language.line_logps(batch).view(-1, 2)
     shaken(model).train()
     objective = PairObjective(LossConfig("sigmoid", BETA, 0.0, 0.0), {"train": reference}, torch.ones(SIZE))
-    loss = objective.loss(language.line_logps(batch), batch, False).total / objective.weight(batch, False)
+    loss = objective.loss(language.line_logps(batch), batch, "train").total / objective.weight(batch, "train")
     loss.backward()
     return rows, loss.item(), gradients(model)
 

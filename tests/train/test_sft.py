@@ -5,30 +5,33 @@ import subprocess
 import sys
 
 import pytest
+from json_lines import write_lines
 
 from train.cli import main
 
 TURNS = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good day."}]
 
 
-def test_sft_on_a_file_prints_the_contract_and_counts_bad_rows(tmp_path, tiny_llama, capsys, caplog):
-    path = tmp_path / "chats.jsonl"
+@pytest.fixture
+def sft(tmp_path, tiny_llama):
+    """`train sft` on a file of these rows; its exit code."""
+
+    def run(rows, *flags):
+        path = write_lines(tmp_path / "chats.jsonl", rows)
+        return main(["sft", "--dataset", str(path), "--base", str(tiny_llama), "--data", str(tmp_path), *flags])
+
+    return run
+
+
+def manifest_of(data, run):
+    return json.loads((data / "runs" / run / "manifest.json").read_text())
+
+
+def test_sft_on_a_file_prints_the_contract_and_counts_bad_rows(sft, capsys, caplog):
     rows = [{"messages": [{"role": "user", "content": f"Say {n}."}, TURNS[1]]} for n in range(6)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"messages": 3}]))
-    flags = [
-        "--dataset",
-        str(path),
-        "--base",
-        str(tiny_llama),
-        "--epochs",
-        "1",
-        "--data",
-        str(tmp_path / "data"),
-        "--json",
-    ]
 
     with caplog.at_level("INFO"):
-        code = main(["sft", *flags])
+        code = sft([*rows, {"messages": 3}], "--epochs", "1", "--json")
 
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert code == 0
@@ -39,49 +42,20 @@ def test_sft_on_a_file_prints_the_contract_and_counts_bad_rows(tmp_path, tiny_ll
     assert "no held-out rows" in caplog.text
 
 
-def test_limit_takes_the_first_after_a_shuffle_by_seed(tmp_path, tiny_llama):
-    path = tmp_path / "chats.jsonl"
+def test_limit_takes_the_first_after_a_shuffle_by_seed(sft, tmp_path):
     rows = [{"prompt": f"Say {n}.", "response": "Yes."} for n in range(50)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flags = [
-        "--dataset",
-        str(path),
-        "--base",
-        str(tiny_llama),
-        "--epochs",
-        "1",
-        "--data",
-        str(tmp_path),
-        "--max-rows",
-        "3",
-    ]
 
-    assert main(["sft", *flags]) == 0
+    assert sft(rows, "--epochs", "1", "--max-rows", "3") == 0
 
-    manifest = json.loads((tmp_path / "runs" / "sft-chats" / "manifest.json").read_text())
-    assert manifest["preflight"]["train"]["rows"] == 3
+    assert manifest_of(tmp_path, "sft-chats")["preflight"]["train"]["rows"] == 3
 
 
-def test_a_conversation_of_several_turns_is_learned_in_one_row(tmp_path, tiny_llama):
-    path = tmp_path / "chats.jsonl"
+def test_a_conversation_of_several_turns_is_learned_in_one_row(sft, tmp_path):
     chats = [[*TURNS, {"role": "user", "content": f"And {n}?"}, TURNS[1]] for n in range(6)]
-    path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
-    flags = [
-        "--dataset",
-        str(path),
-        "--base",
-        str(tiny_llama),
-        "--lr",
-        "2e-2",
-        "--epochs",
-        "8",
-        "--data",
-        str(tmp_path),
-    ]
 
-    assert main(["sft", *flags]) == 0
+    assert sft([{"messages": chat} for chat in chats], "--lr", "2e-2", "--epochs", "8") == 0
 
-    manifest = json.loads((tmp_path / "runs" / "sft-chats" / "manifest.json").read_text())
+    manifest = manifest_of(tmp_path, "sft-chats")
     assert manifest["last_loss"] < manifest["first_loss"] - 0.3
     assert manifest["preflight"]["train"]["kept"] == 6
 
@@ -153,7 +127,6 @@ def test_a_mix_without_held_out_rows_is_learned_and_said_to_be_unchecked(make_mi
 
     code = main(["dpo", "--base", str(tiny_llama), "--epochs", "1", "--data", str(data)])
 
-    manifest = json.loads((data / "runs" / "dpo-v1" / "manifest.json").read_text())
     assert code == 0
-    assert manifest["last_check"] is None
+    assert manifest_of(data, "dpo-v1")["last_check"] is None
     assert "there are no held-out rows" in caplog.text

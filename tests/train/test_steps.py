@@ -1,7 +1,6 @@
 """A step has one gradient, whatever part of it is computed at a time."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,8 @@ from tiny_models import (
 from schemas.errors import UserError
 from train.data.packing import pack_rows
 from train.dpo import PairObjective
-from train.loop.loop import LoopConfig, SplitRows, Trainer, new_accelerator
+from train.loop.loop import Trainer, new_accelerator
+from train.loop.oom import MicroBatcher
 from train.losses import LossConfig, pair_loss
 from train.model.language_model import prepare_model
 from train.sft import SFTObjective
@@ -51,15 +51,15 @@ def trainer_of(budget, objective, rows=PAIRS, kind="smollm2", dropout=0.0, check
     language = prepare_model(exact_norms(with_lora(tiny(kind).double(), dropout).double()), kind, 2)
     if checkpointing:
         language.model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
-    cfg = LoopConfig(1, 0.0, len(rows), 30, checkpointing, budget)
-    return Trainer(language, SplitRows(rows, rows, np.arange(len(rows))), objective, cfg, new_accelerator(CPU), Path())
+    batcher, splits = MicroBatcher(budget, language.packs), {"train": rows, "heldout": rows}
+    return Trainer(language, splits, np.arange(len(rows)), objective, batcher, 30, new_accelerator(CPU))
 
 
 def step_of(budget, objective, step=1, chosen=STEP, **told):
     """Metrics and gradients of a step that is computed with so many tokens at a time."""
     trainer = trainer_of(budget, objective, **told)
     idle = torch.optim.SGD([value for value in trainer.language.model.parameters() if value.requires_grad], lr=0.0)
-    return trainer.gradient(step, trainer.batcher.parts(trainer.rows.train, chosen), idle), gradients(
+    return trainer.gradient(step, trainer.batcher.parts(trainer.rows["train"], chosen), idle), gradients(
         trainer.language.model
     )
 
@@ -161,11 +161,11 @@ class Hungry(SFTObjective):
         self.tokens, self.error = tokens, error
         self.seen = []
 
-    def loss(self, logps, batch, is_heldout):
+    def loss(self, logps, batch, split):
         self.seen.append(batch.tokens)
         if batch.tokens > self.tokens:
             raise self.error
-        return super().loss(logps, batch, is_heldout)
+        return super().loss(logps, batch, split)
 
 
 OUT_OF_MEMORY = [
@@ -200,11 +200,11 @@ class HungryOnce(SFTObjective):
     def __init__(self):
         self.seen = 0
 
-    def loss(self, logps, batch, is_heldout):
+    def loss(self, logps, batch, split):
         self.seen += 1
         if self.seen == 2:
             raise MemoryError
-        return super().loss(logps, batch, is_heldout)
+        return super().loss(logps, batch, split)
 
 
 def test_what_a_step_had_of_its_gradient_before_memory_ran_out_does_not_count_twice():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,21 +47,20 @@ class MixRows:
             if not left:
                 return
 
-    def texts(self, split: Split, kind: Kind) -> Texts:
-        """The rows of a split as pairs, or as conversations that end in the chosen response."""
-
-        def pairs() -> Iterator[tuple[Any, ...]]:
-            for row in self.pairs(split):
-                yield row["pair_id"], row["messages"], row["chosen"], row["rejected"]
-
-        def conversations() -> Iterator[tuple[Any, ...]]:
-            for row in self.pairs(split):
-                yield row["pair_id"], [*row["messages"], {"role": "assistant", "content": row["chosen"]}]
-
-        rows = {"pair": pairs, "conversation": conversations}[kind]
+    def texts(self, kind: Kind) -> dict[Split, Texts]:
+        """The rows of each split as pairs, or as conversations that end in the chosen response."""
         max_rows = None if self.is_whole else self.counts["train"]
         identity = {"lock_sha256": self.lock_sha256, "max_rows": max_rows}
-        return Texts(kind, identity, rows, self.counts[split])
+        rows = self._pair_texts if kind == "pair" else self._conversations
+        return {split: Texts(kind, identity, partial(rows, split), count) for split, count in self.counts.items()}
+
+    def _pair_texts(self, split: Split) -> Iterator[tuple[Any, ...]]:
+        for row in self.pairs(split):
+            yield row["pair_id"], row["messages"], row["chosen"], row["rejected"]
+
+    def _conversations(self, split: Split) -> Iterator[tuple[Any, ...]]:
+        for row in self.pairs(split):
+            yield row["pair_id"], [*row["messages"], {"role": "assistant", "content": row["chosen"]}]
 
     def _frames(self) -> Iterator[pl.DataFrame]:
         """All rows in order, a few at a time."""

@@ -64,6 +64,7 @@ class TokenRows(Sequence[Row]):
         """Of everything that decides the tokens, the split with it."""
         self.largest_id: int = manifest["largest_id"]
         """The largest token id of any row; -1 without rows."""
+        self.preflight = Preflight.from_json(manifest["preflight"])
         self._segments = SEGMENTS[manifest["kind"]]
         self._maps: list[mmap.mmap] = []
         self._tokens, self._ends, self._ids, self._id_ends = (
@@ -112,8 +113,8 @@ class TokenRows(Sequence[Row]):
 
 def token_rows(
     data: Path, chat: Chat, texts: Texts, split: str, max_length: int, workers: int | None = None
-) -> tuple[TokenRows, Preflight]:
-    """The rows of a split as tokens, made unless they are there, and the counts of rows kept, truncated and dropped."""
+) -> TokenRows:
+    """The rows of a split as tokens, made unless they are there."""
     about = {
         "format": FORMAT,
         "version": VERSION,
@@ -132,7 +133,7 @@ def token_rows(
                 if folder.exists():
                     log.warning("%s is damaged; its tokens are made again", folder)
                 manifest = write_split(folder, chat, texts, about, workers)
-    return TokenRows(folder, manifest), Preflight.from_json(manifest["preflight"])
+    return TokenRows(folder, manifest)
 
 
 def tokenizer_digest(chat: Chat) -> str:

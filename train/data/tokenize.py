@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from schemas.errors import UserError
 from train.data.chat import Chat
-from train.data.tokens import Preflight, Row, Tokens, conversation_row, pair_row
+from train.data.tokens import Preflight, Row, conversation_row, pair_row
 
 Kind = Literal["pair", "conversation"]
 ENCODERS: dict[Kind, Any] = {"pair": pair_row, "conversation": conversation_row}
@@ -94,18 +94,16 @@ def encode_rows(chat: Chat, kind: Kind, max_length: int, rows: Sequence[tuple[An
 
 def pack_rows(rows: Sequence[Row], preflight: Preflight) -> Encoded:
     """Rows in the form they are written in."""
-    segments = [segment for row in rows for segment in (row.prompt, *map(mark_learned, row.responses))]
+    segments = []
+    for row in rows:
+        segments.append(row.prompt)
+        segments += [np.where(each.learned, each.ids | LEARNED, each.ids) for each in row.responses]
     return Encoded(
         np.concatenate([np.empty(0, np.uint32), *segments]),
         np.array([len(segment) for segment in segments], dtype=np.int64),
         [row.row_id for row in rows],
         preflight,
     )
-
-
-def mark_learned(tokens: Tokens) -> NDArray[np.uint32]:
-    """Tokens with the top bit set in those that are learned."""
-    return np.where(tokens.learned, tokens.ids | LEARNED, tokens.ids)
 
 
 def map_in_processes(

@@ -26,7 +26,7 @@ def warnings_of(rows: Sequence[Metrics]) -> dict[str, str]:
     for at in range(2, len(checks)):
         for kind, text in held_out_value(rows, checks[: at + 1]).items():
             found.setdefault(kind, text)
-    if not checks and (text := chosen_drop([epoch_mean(rows, epoch) for epoch in whole_epochs(rows)], "training")):
+    if not checks and (text := chosen_drop(epoch_means(rows), "training")):
         found["chosen_logps"] = text
     return found
 
@@ -56,7 +56,7 @@ def accuracy_turn(rows: Sequence[Metrics], checks: Sequence[int]) -> str:
     The fall must be more than `chance` makes of as many pairs: of five held-out pairs one that turns is 20 points.
     """
     held = [rows[i]["eval_rewards/accuracies"] for i in checks[1:]]
-    trained = [window_mean(rows[a:b]) for a, b in pairwise(checks)]
+    trained = [mean_metric(rows[a:b], "rewards/accuracies") for a, b in pairwise(checks)]
     if len(held) < 3:
         return ""
     best = max(range(len(held) - 2), key=held.__getitem__)
@@ -81,22 +81,16 @@ def chosen_drop(logps: Sequence[float], split: str) -> str:
     )
 
 
-def window_mean(rows: Sequence[Metrics]) -> float:
-    """Mean training accuracy of the steps among `rows`."""
-    return mean_metric([row for row in rows if "rewards/accuracies" in row], "rewards/accuracies")
-
-
-def whole_epochs(rows: Sequence[Metrics]) -> list[int]:
-    """Numbers of the epochs that are done, from 1: each has seen the same pairs."""
-    return list(range(1, int(rows[-1]["epoch"]) + 1)) if rows and "logps/chosen" in rows[-1] else []
-
-
-def epoch_mean(rows: Sequence[Metrics], epoch: int) -> float:
-    """Mean log-probability of the chosen responses over an epoch's steps."""
-    return mean_metric([row for row in rows if epoch - 1 < row["epoch"] <= epoch], "logps/chosen")
+def epoch_means(rows: Sequence[Metrics]) -> list[float]:
+    """Mean log-probability of the chosen responses in each epoch that is done: each has seen the same pairs."""
+    if not rows or "logps/chosen" not in rows[-1]:
+        return []
+    epochs = range(1, int(rows[-1]["epoch"]) + 1)
+    parts = ([row for row in rows if epoch - 1 < row["epoch"] <= epoch] for epoch in epochs)
+    return [mean_metric(part, "logps/chosen") for part in parts]
 
 
 def mean_metric(rows: Sequence[Metrics], name: str) -> float:
-    """Mean over steps; a row that is of several counts as often."""
-    steps = [row.get("steps", 1) for row in rows]
-    return float(sum(row[name] * count for row, count in zip(rows, steps, strict=True)) / sum(steps))
+    """Mean over the steps that have the metric; a row that is of several steps counts as often."""
+    steps = [(row[name], row.get("steps", 1)) for row in rows if name in row]
+    return float(sum(value * count for value, count in steps) / sum(count for _, count in steps))

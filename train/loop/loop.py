@@ -1,9 +1,10 @@
 """One training loop for SFT and DPO: step, held-out check, checkpoint, resume."""
 
 import logging
-import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,11 +17,12 @@ from tqdm import tqdm
 
 from schemas.errors import UserError
 from train.config import TrainingConfig
+from train.data.mix_reader import Split
 from train.data.packing import Batch
 from train.data.token_store import TokenRows
 from train.loop.checkpoints import newest_checkpoint, restore_moments, save_checkpoint
 from train.loop.diagnostics import Metrics, warnings_of
-from train.loop.memory import read_plan, save_plan
+from train.loop.memory import lower_plan
 from train.loop.metrics import METRICS, MetricsLog
 from train.loop.oom import MicroBatcher
 from train.loop.schedule import Schedule, check_steps
@@ -30,34 +32,6 @@ log = logging.getLogger(__name__)
 
 START_TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}
 """How far the loss before step 1 may lie from what it must be, as a share of that; half precision is coarse."""
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """Settings of the loop; the fields are those of `TrainingConfig`."""
-
-    epochs: int
-    lr: float
-    batch_size: int
-    seed: int
-    gradient_checkpointing: bool
-    micro_batch_tokens: int
-    """Tokens of a micro-batch: the gradient of a step is the sum over its parts."""
-
-    @classmethod
-    def of(cls, cfg: TrainingConfig, micro_batch_tokens: int) -> "LoopConfig":
-        """Settings of a command, with its plan."""
-        return cls(cfg.epochs, cfg.lr, cfg.batch_size, cfg.seed, cfg.gradient_checkpointing, micro_batch_tokens)
-
-
-@dataclass(frozen=True)
-class SplitRows:
-    """Training and held-out rows."""
-
-    train: TokenRows
-    heldout: TokenRows
-    places: NDArray[np.int64]
-    """Rows of `train` that are learned."""
 
 
 class Loss(NamedTuple):
@@ -72,9 +46,9 @@ class Loss(NamedTuple):
 class Objective(Protocol):
     """The objective to minimize: the sum of `loss` over the sum of `weight`."""
 
-    def weight(self, batch: Batch, is_heldout: bool) -> float: ...
+    def weight(self, batch: Batch, split: Split) -> float: ...
 
-    def loss(self, logps: Tensor, batch: Batch, is_heldout: bool) -> Loss:
+    def loss(self, logps: Tensor, batch: Batch, split: Split) -> Loss:
         """`logps` is (lines,)."""
         ...
 
@@ -105,30 +79,35 @@ def new_accelerator(device: torch.device) -> Accelerator:
 
 def train(
     language: LanguageModel,
-    rows: SplitRows,
+    rows: Mapping[Split, TokenRows],
+    learned: NDArray[np.int64],
     objective: Objective,
-    cfg: LoopConfig,
+    cfg: TrainingConfig,
+    tokens: int,
     folder: Path,
-    accelerator: Accelerator,
     start_loss: float | None = None,
 ) -> Trained:
     """Train the adapter of a PEFT model, from the last checkpoint in `folder` if there is one.
 
-    Where `start_loss` is given, the loss before the first step must be that.
+    Places of the training rows to learn are in `learned`, and a micro-batch has at most `tokens` tokens: the gradient
+    of a step is the sum over its parts. Where `start_loss` is given, the loss before the first step must be that.
     """
     if cfg.gradient_checkpointing:
         base_of(language.model).activation_checkpointing_enable({"use_reentrant": False})
     weights = {name: value for name, value in language.model.named_parameters() if value.requires_grad}
     adam = torch.optim.AdamW(weights.values(), lr=cfg.lr, weight_decay=0.0)
+    accelerator = new_accelerator(language.device)
     model, optimizer = accelerator.prepare(language.model, adam)
-    trainer = Trainer(replace(language, model=model), rows, objective, cfg, accelerator, folder)
-    schedule = Schedule(len(rows.places), cfg.batch_size, cfg.epochs, cfg.seed)
+    batcher = MicroBatcher(tokens, language.packs, partial(lower_plan, folder))
+    trainer = Trainer(replace(language, model=model), rows, learned, objective, batcher, cfg.seed, accelerator)
+    schedule = Schedule(len(learned), cfg.batch_size, cfg.epochs, cfg.seed)
     steps = schedule.steps()
     checks = check_steps(steps, cfg.epochs)
     saved = newest_checkpoint(folder / "checkpoints")
-    metrics = MetricsLog(folder / METRICS, checks, saved.step if saved else 0)
+    done, spent = (saved.step, saved.seconds) if saved else (0, 0.0)
+    metrics = MetricsLog(folder / METRICS, checks, done)
     if saved:
-        log.info("resuming after step %d of %d", saved.step, steps)
+        log.info("resuming after step %d of %d", done, steps)
         with torch.no_grad():
             for name, value in weights.items():
                 value.copy_(saved.weights[name])
@@ -136,19 +115,19 @@ def train(
     else:
         for row in trainer.start(schedule, start_loss):
             metrics.add(row)
-    begun = time.monotonic() - (saved.seconds if saved else 0.0)
+    begun = time.monotonic() - spent
     warned: set[str] = set()
-    done = saved.step if saved else 0
-    with progress_bar(steps, done) as bar:
+    # A bar in a terminal; elsewhere each held-out check is a line.
+    with tqdm(total=steps, initial=done, desc="training", unit="step", disable=None) as bar:
         for step in range(done + 1, steps + 1):
             for group in adam.param_groups:
                 group["lr"] = cfg.lr * (1 - (step - 1) / steps)
-            row = trainer.step(step, rows.places[schedule.rows(step)].tolist(), optimizer, weights)
+            row = trainer.step(step, learned[schedule.rows(step)].tolist(), optimizer, weights)
             row |= {"epoch": step * cfg.epochs / steps, "learning_rate": adam.param_groups[0]["lr"]}
             row["num_tokens"] += metrics.newest.get("num_tokens", 0)
             metrics.add(row)
             if step in checks:
-                if len(rows.heldout):
+                if len(rows["heldout"]):
                     metrics.add({"step": step, "epoch": row["epoch"], **trainer.check()})
                 metrics.write()
                 save_checkpoint(folder / "checkpoints", step, time.monotonic() - begun, weights, adam)
@@ -163,57 +142,45 @@ def train(
                 said = ", ".join(f"{name} {value}" for name, value in format_metrics(metrics.newest).items())
                 log.info("step %d of %d: %s", step, steps, said)
     assert metrics.first_loss is not None
-    losses, tokens = (metrics.first_loss, metrics.newest["loss"]), metrics.newest["num_tokens"]
-    return Trained(metrics.rows, *losses, steps, tokens, time.monotonic() - begun, warnings_of(metrics.rows))
+    losses, seen = (metrics.first_loss, metrics.newest["loss"]), metrics.newest["num_tokens"]
+    return Trained(metrics.rows, *losses, steps, seen, time.monotonic() - begun, warnings_of(metrics.rows))
 
 
+@dataclass(frozen=True)
 class Trainer:
-    """A model in training: the state that a step, a check and the start share."""
+    """A model in training: what a step, a check and the start share."""
 
-    def __init__(
-        self,
-        language: LanguageModel,
-        rows: SplitRows,
-        objective: Objective,
-        cfg: LoopConfig,
-        accelerator: Accelerator,
-        folder: Path,
-    ) -> None:
-        self.language = language
-        self.rows = rows
-        self.objective = objective
-        self.cfg = cfg
-        self.accelerator = accelerator
-        self.folder = folder
-        self.batcher = MicroBatcher(cfg.micro_batch_tokens, language.packs, self.keep)
-
-    def keep(self, tokens: int) -> None:
-        """Write the size of a micro-batch that fits the memory into the plan of the run, for when it is resumed."""
-        if plan := read_plan(self.folder):
-            save_plan(self.folder, plan._replace(micro_batch_tokens=tokens))
+    language: LanguageModel
+    rows: Mapping[Split, TokenRows]
+    learned: NDArray[np.int64]
+    """Places of the training rows that are learned."""
+    objective: Objective
+    batcher: MicroBatcher
+    seed: int
+    """Of the dropout."""
+    accelerator: Accelerator
 
     def start(self, schedule: Schedule, expected: float | None) -> list[Metrics]:
         """The metrics before the first step; without held-out rows, the loss of the first batch is looked at alone."""
-        if len(self.rows.heldout):
+        if len(self.rows["heldout"]):
             metrics = self.check()
         else:
             log.warning("there are no held-out rows, so overfitting is not checked")
-            metrics = self.measure(self.rows.train, self.rows.places[schedule.rows(1)], is_heldout=False)
+            metrics = self.measure("train", self.learned[schedule.rows(1)])
         found = metrics["eval_loss"]
         tolerance = START_TOLERANCE[self.accelerator.device.type] * max(1.0, abs(expected or 0.0))
         if expected is not None and abs(found - expected) > tolerance:
             raise RuntimeError(f"the loss before step 1 is {found:.6f}, and must be {expected:.6f}")
         log.info("step 0: loss %.4f%s", found, "" if expected is None else f", as it must be ({expected:.4f})")
-        return [{"step": 0, "epoch": 0.0, **metrics}] if len(self.rows.heldout) else []
+        return [{"step": 0, "epoch": 0.0, **metrics}] if len(self.rows["heldout"]) else []
 
     def step(self, step: int, chosen: list[int], optimizer: Any, weights: dict[str, Tensor]) -> Metrics:
         """One step of the optimizer. Raises UserError, with the rows, where the numbers are no longer finite."""
-        metrics = self.batcher.run_in_parts(
-            self.rows.train, chosen, lambda parts: self.gradient(step, parts, optimizer)
-        )
+        rows = self.rows["train"]
+        metrics = self.batcher.run_in_parts(rows, chosen, lambda parts: self.gradient(step, parts, optimizer))
         norm = torch.nn.utils.get_total_norm([value.grad for value in weights.values() if value.grad is not None])
         if not (np.isfinite(metrics["loss"]) and torch.isfinite(norm)):
-            ids = ", ".join(self.rows.train[row].row_id for row in chosen)
+            ids = ", ".join(rows[row].row_id for row in chosen)
             raise UserError(
                 f"step {step} is not finite (loss {metrics['loss']}, gradient norm {norm.item()}); its rows: {ids}; "
                 "nothing of it was saved: take these rows out, or lower --lr"
@@ -226,14 +193,14 @@ class Trainer:
         """Loss and metrics of a step, whose gradient is then there, put together from these parts."""
         self.language.model.train()
         optimizer.zero_grad(set_to_none=True)
-        rows = self.rows.train
+        rows = self.rows["train"]
         batches = [self.language.batch(rows, part) for part in parts]
-        weight = sum(self.objective.weight(batch, False) for batch in batches)
+        weight = sum(self.objective.weight(batch, "train") for batch in batches)
         loss = 0.0
         sums: Metrics = {}
         for batch in batches:
-            self.language.dropout.draw_for(self.cfg.seed, step, batch.spans)
-            found = self.objective.loss(self.language.line_logps(batch), batch, False)
+            self.language.dropout.draw_for(self.seed, step, batch.spans)
+            found = self.objective.loss(self.language.line_logps(batch), batch, "train")
             self.accelerator.backward(found.total / weight)
             loss += found.total.item() / weight
             add_up(sums, found.metrics)
@@ -244,32 +211,27 @@ class Trainer:
 
     def check(self) -> Metrics:
         """Metrics of the held-out rows."""
-        return self.measure(self.rows.heldout, np.arange(len(self.rows.heldout)), is_heldout=True)
+        return self.measure("heldout", np.arange(len(self.rows["heldout"])))
 
-    def measure(self, rows: TokenRows, chosen: NDArray[np.int64], is_heldout: bool) -> Metrics:
-        return self.batcher.run_in_parts(rows, chosen, lambda parts: self.measure_parts(rows, parts, is_heldout))
-
-    def measure_parts(self, rows: TokenRows, parts: list[list[int]], is_heldout: bool) -> Metrics:
+    def measure(self, split: Split, chosen: NDArray[np.int64]) -> Metrics:
         """Mean loss and metrics of these rows, under names that begin with `eval_`; dropout is off."""
+        return self.batcher.run_in_parts(self.rows[split], chosen, lambda parts: self.measure_parts(split, parts))
+
+    def measure_parts(self, split: Split, parts: list[list[int]]) -> Metrics:
         self.language.model.eval()
+        rows = self.rows[split]
         total, weight = 0.0, 0.0
         sums: Metrics = {}
         for part in parts:
             batch = self.language.batch(rows, part)
             with torch.no_grad():
-                found = self.objective.loss(self.language.line_logps(batch), batch, is_heldout)
-            total, weight = total + found.total.item(), weight + self.objective.weight(batch, is_heldout)
+                found = self.objective.loss(self.language.line_logps(batch), batch, split)
+            total, weight = total + found.total.item(), weight + self.objective.weight(batch, split)
             add_up(sums, found.metrics)
         rows.release()
         count = sum(map(len, parts))
         means = {f"eval_{name}": value / count for name, value in sums.items()}
         return {"eval_loss": total / weight, "eval_rows": count, **means}
-
-
-def progress_bar(total: int, done: int) -> "tqdm[Any]":
-    """A bar in a terminal; elsewhere each held-out check is a line."""
-    is_shown = sys.stderr.isatty()
-    return tqdm(total=total, initial=done, desc="training", unit="step", file=sys.stderr, disable=not is_shown)
 
 
 def format_metrics(newest: Metrics) -> dict[str, str]:

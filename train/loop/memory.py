@@ -69,6 +69,12 @@ def save_plan(folder: Path, plan: MemoryPlan) -> None:
     write_atomically(folder / PLAN, json.dumps(plan._asdict()).encode())
 
 
+def lower_plan(folder: Path, tokens: int) -> None:
+    """Write the size of a micro-batch that fits the memory into the plan of a run, for when it is resumed."""
+    if plan := read_plan(folder):
+        save_plan(folder, plan._replace(micro_batch_tokens=tokens))
+
+
 def bytes_per_token(language: LanguageModel) -> float:
     """Memory that a token takes for the backward, measured on a short row."""
     kept: dict[int, int] = {}

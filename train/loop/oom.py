@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import UserError
 from train.data.packing import micro_batches
+from train.data.token_store import TokenRows
 
 log = logging.getLogger(__name__)
 
@@ -17,13 +18,6 @@ T = TypeVar("T")
 
 OUT_OF_MEMORY = ("can't allocate memory", "could not create a primitive")
 """Out-of-memory messages of torch and oneDNN on a CPU."""
-
-
-class HasSizes(Protocol):
-    """Rows, as far as their sizes are looked at."""
-
-    @property
-    def sizes(self) -> NDArray[np.int64]: ...
 
 
 class MicroBatcher:
@@ -35,12 +29,12 @@ class MicroBatcher:
         self._copies = 1 if packs else 2
         self._halved = halved
 
-    def parts(self, rows: HasSizes, chosen: Sequence[int] | NDArray[np.int64]) -> list[list[int]]:
+    def parts(self, rows: TokenRows, chosen: Sequence[int] | NDArray[np.int64]) -> list[list[int]]:
         """These rows as micro-batches."""
         return micro_batches(rows.sizes, chosen, self.tokens // self._copies)
 
     def run_in_parts(
-        self, rows: HasSizes, chosen: Sequence[int] | NDArray[np.int64], work: Callable[[list[list[int]]], T]
+        self, rows: TokenRows, chosen: Sequence[int] | NDArray[np.int64], work: Callable[[list[list[int]]], T]
     ) -> T:
         """Do `work`, which begins anew when it is called, on the parts of these rows, smaller ones until they fit.
 

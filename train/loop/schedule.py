@@ -29,9 +29,8 @@ class Schedule:
     def rows(self, step: int) -> list[int]:
         """Rows of a step, by number; the first step is 1."""
         epoch, place = divmod(step - 1, math.ceil(self.count / self.size))
-        chosen: list[int] = epoch_order(self.count, self.seed, epoch)[
-            place * self.size : (place + 1) * self.size
-        ].tolist()
+        start = place * self.size
+        chosen: list[int] = epoch_order(self.count, self.seed, epoch)[start : start + self.size].tolist()
         return chosen
 
 

@@ -166,8 +166,7 @@ def attend_on_gpu(
     places, query_ends, key_ends = gather_keys(segments, query.device)
     most_queries = max(segment.stop - segment.start for segment in segments)
     most_keys = max(segment.keys() for segment in segments)
-    states = (each[0].transpose(0, 1) for each in (query, key, value))
-    queries, keys, values = states
+    queries, keys, values = (each[0].transpose(0, 1) for each in (query, key, value))
     out = varlen_attn(
         queries.contiguous(),
         keys[places],

@@ -4,11 +4,9 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
@@ -21,18 +19,17 @@ from curate.models.folders import model_folder
 from curate.store.runs import Run, all_runs, find_run, run_names
 from schemas.errors import UserError
 from schemas.ids import digest
-from train.config import Device
+from train.config import Device, TrainingConfig
 from train.data.chat import Chat, read_chat
 
 log = logging.getLogger(__name__)
 
 TARGETS = ["q_proj", "v_proj"]
 
-
 transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-
-
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+# PEFT asks transformers for a name that is deprecated there, which is nothing a user can change.
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 @dataclass(frozen=True)
@@ -53,14 +50,6 @@ class ModelWeights:
         """Name and digest for the log."""
         where = f" on {self.base}" if self.adapter else ""
         return f"{self.name}{where} ({self.digest[:12]})"
-
-
-class LoRA(NamedTuple):
-    """The shape of an adapter."""
-
-    rank: int
-    alpha: int
-    dropout: float
 
 
 def choose_sides(data: Path, base: str, policy: str, reference: str) -> tuple[ModelWeights, ModelWeights]:
@@ -166,26 +155,29 @@ def load_base(weights: ModelWeights, max_length: int, device: torch.device) -> A
     return loaded.to(device).eval()
 
 
-def load_trainable(weights: ModelWeights, lora: LoRA, max_length: int, seed: int, device: torch.device) -> Any:
+def load_trainable(weights: ModelWeights, cfg: TrainingConfig, device: torch.device) -> Any:
     """A PEFT model whose adapter alone is trained: a new one on a base, or the run's own, continued."""
-    model = load_base(weights, max_length, device)
+    model = load_base(weights, cfg.max_length, device)
     if weights.adapter is None:
-        torch.manual_seed(seed)
+        torch.manual_seed(cfg.seed)
         config = LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=TARGETS, task_type="CAUSAL_LM"
+            r=cfg.lora_rank,
+            lora_alpha=cfg.lora_alpha,
+            lora_dropout=cfg.lora_dropout,
+            target_modules=TARGETS,
+            task_type="CAUSAL_LM",
         )
         try:
-            with ignore_peft_deprecation():
-                return get_peft_model(model, config)
+            return get_peft_model(model, config)
         except ValueError as error:
             raise UserError(f"{weights.base} has no layers named {' and '.join(TARGETS)} to adapt") from error
     saved: Any = PeftConfig.from_pretrained(str(weights.adapter))
-    if (saved.r, saved.lora_alpha) != (lora.rank, lora.alpha):
+    if (saved.r, saved.lora_alpha) != (cfg.lora_rank, cfg.lora_alpha):
         raise UserError(
             f"the adapter of run '{weights.name}' has rank {saved.r} and alpha {saved.lora_alpha}; training goes on "
             f"from it with --lora-rank {saved.r} --lora-alpha {saved.lora_alpha}"
         )
-    saved.lora_dropout = lora.dropout
+    saved.lora_dropout = cfg.lora_dropout
     return load_adapter(weights, model, config=saved, is_trainable=True)
 
 
@@ -200,20 +192,11 @@ def load_frozen(weights: ModelWeights, max_length: int, device: torch.device) ->
 def load_adapter(weights: ModelWeights, model: Any, **settings: Any) -> Any:
     """The run's adapter on its base model."""
     try:
-        with ignore_peft_deprecation():
-            return PeftModel.from_pretrained(model, str(weights.adapter), **settings)
+        return PeftModel.from_pretrained(model, str(weights.adapter), **settings)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"the adapter of run '{weights.name}' does not fit {weights.base}: it is of another base"
         ) from error
-
-
-@contextmanager
-def ignore_peft_deprecation() -> Iterator[None]:
-    """PEFT asks transformers for a name that is deprecated there, which is nothing a user can change."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        yield
 
 
 def model_folder_error(weights: ModelWeights, error: Exception) -> UserError:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from curate.files import write_atomically
 from schemas.errors import UserError
 from schemas.ids import short_id
+from train.data.token_store import TokenRows
 
 log = logging.getLogger(__name__)
 
@@ -32,26 +32,6 @@ VERSION = 1
 TELL_EVERY_S = 60.0
 PART_TOKENS = 65_536
 """Tokens of a part, but for its last row: minutes on a CPU, well under a second on a GPU."""
-
-
-class Row(Protocol):
-    """A row, as far as it is looked at here."""
-
-    @property
-    def row_id(self) -> str: ...
-
-
-class ReferenceRows(Protocol):
-    """Rows of one split in files, as `TokenRows` has them."""
-
-    @property
-    def sizes(self) -> NDArray[np.int64]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, place: int, /) -> Row: ...
-
-    def release(self) -> None: ...
 
 
 def reference_key(tokens: str, weights: str, device: str) -> str:
@@ -63,23 +43,20 @@ def reference_key(tokens: str, weights: str, device: str) -> str:
     return short_id({"tokens": tokens, "weights": weights, "precision": precision, "version": VERSION})
 
 
-def reference_logps(
-    references: Path, key: str, rows: ReferenceRows, sides: int, measure: Callable[[list[int]], Tensor], name: str
-) -> Tensor:
-    """(rows, sides) summed log-probabilities in float64, on the CPU; `name` is the reference's, for messages.
+def reference_logps(folder: Path, rows: TokenRows, measure: Callable[[list[int]], Tensor], name: str) -> Tensor:
+    """(rows, 2) summed log-probabilities in float64, on the CPU; `name` is the reference's, for messages.
 
     `measure` gives those of the rows at some places, alike in length; it is called for what is not there yet alone,
     so it can load the model when it is called first. Raises UserError with the rows where they are not finite.
     """
-    found = torch.zeros(len(rows), sides, dtype=torch.float64)
+    found = torch.zeros(len(rows), 2, dtype=torch.float64)
     if not len(rows):
         return found
-    folder, parts = references / key, split_parts(rows.sizes)
     with lock_folder(folder, name):
         missing = {}
-        for index, places in enumerate(parts):
-            path = folder / part_name(index)
-            saved = read_part(path, places, sides)
+        for index, places in enumerate(split_parts(rows.sizes)):
+            path = folder / f"part-{index:05d}.safetensors"
+            saved = read_part(path, places)
             if saved is None:
                 missing[path] = places
             else:
@@ -89,9 +66,10 @@ def reference_logps(
             return found
         for path, places in log_progress(missing, rows, name):
             logps = measure(places.tolist()).detach().double().cpu()
-            assert logps.shape == (len(places), sides)
+            assert logps.shape == (len(places), 2)
             refuse_not_finite(logps, rows, places, name)
-            write_atomically(path, part_bytes(logps, places))
+            content = safetensors.save({"logps": logps.contiguous()}, {"sha256": hash_part(logps, places)})
+            write_atomically(path, content)
             found[places] = logps
             rows.release()
     return found
@@ -102,10 +80,6 @@ def split_parts(sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     order = np.argsort(-sizes, kind="stable")
     starts = np.cumsum(sizes[order]) - sizes[order]
     return np.split(order, np.flatnonzero(np.diff(starts // PART_TOKENS)) + 1)
-
-
-def part_name(index: int) -> str:
-    return f"part-{index:05d}.safetensors"
 
 
 @contextmanager
@@ -126,8 +100,8 @@ def lock_folder(folder: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def read_part(path: Path, places: NDArray[np.int64], sides: int) -> Tensor | None:
-    """(places, sides) as it was written; None, with a warning, for a file that is anything else."""
+def read_part(path: Path, places: NDArray[np.int64]) -> Tensor | None:
+    """(places, 2) as it was written; None, with a warning, for a file that is anything else."""
     if not path.exists():
         return None
     try:
@@ -137,16 +111,10 @@ def read_part(path: Path, places: NDArray[np.int64], sides: int) -> Tensor | Non
     except (SafetensorError, OSError) as error:
         log.warning("warning: %s is not whole (%s), so its rows are measured again", path, error)
         return None
-    if logps.shape != (len(places), sides) or logps.dtype != torch.float64 or checksum != hash_part(logps, places):
+    if logps.shape != (len(places), 2) or logps.dtype != torch.float64 or checksum != hash_part(logps, places):
         log.warning("warning: %s is not what was written for these rows, so they are measured again", path)
         return None
     return logps
-
-
-def part_bytes(logps: Tensor, places: NDArray[np.int64]) -> bytes:
-    """A part as a file, with a checksum of the rows it is of."""
-    content: bytes = safetensors.save({"logps": logps.contiguous()}, {"sha256": hash_part(logps, places)})
-    return content
 
 
 def hash_part(logps: Tensor, places: NDArray[np.int64]) -> str:
@@ -154,7 +122,7 @@ def hash_part(logps: Tensor, places: NDArray[np.int64]) -> str:
     return hashlib.sha256(places.tobytes() + logps.contiguous().numpy().tobytes()).hexdigest()
 
 
-def refuse_not_finite(logps: Tensor, rows: ReferenceRows, places: NDArray[np.int64], name: str) -> None:
+def refuse_not_finite(logps: Tensor, rows: TokenRows, places: NDArray[np.int64], name: str) -> None:
     """Raise UserError with up to ten of the rows that no loss can be made of."""
     broken = places[(~logps.isfinite().all(dim=1)).numpy()].tolist()
     if broken:
@@ -166,7 +134,7 @@ def refuse_not_finite(logps: Tensor, rows: ReferenceRows, places: NDArray[np.int
 
 
 def log_progress(
-    missing: dict[Path, NDArray[np.int64]], rows: ReferenceRows, name: str
+    missing: dict[Path, NDArray[np.int64]], rows: TokenRows, name: str
 ) -> Iterator[tuple[Path, NDArray[np.int64]]]:
     """The parts to measure, with a bar in a terminal and elsewhere a line a minute: rows, rate and time left.
 

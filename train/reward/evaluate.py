@@ -1,14 +1,14 @@
 """Evaluate a reward head: its accuracy on held-out pairs beside "longer wins", and the probes that fool it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from curate.models.reward_features import Conversation, last_user_turn
+from curate.stats import bootstrap_interval
 from train.reward.pairs import TextPair
 from train.reward.split import REFUSAL
-
-if TYPE_CHECKING:
-    import numpy as np
 
 RESAMPLES = 2000
 PROBED_PROMPTS = 20
@@ -26,35 +26,26 @@ Interval = tuple[float, float, float]
 """Estimate, and the lower and upper end of its 95% interval."""
 
 
-def win_values(margins: "np.ndarray") -> "np.ndarray":
+def win_values(margins: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 where the chosen response scores higher, 0.5 on a tie, else 0."""
-    import numpy as np
-
     return np.where(margins > 0, 1.0, np.where(margins == 0, 0.5, 0.0))
 
 
-def mean_by_dataset(pairs: Sequence[TextPair], values: "np.ndarray", seed: int) -> dict[str, Interval]:
+def mean_by_dataset(pairs: Sequence[TextPair], values: NDArray[np.float64], seed: int) -> dict[str, Interval]:
     """File -> mean of its pairs' values with its interval; `all` pools the files."""
     datasets = dict.fromkeys(pair.dataset for pair in pairs)
     rows = {name: [row for row, pair in enumerate(pairs) if pair.dataset == name] for name in datasets}
     rows["all"] = list(range(len(pairs)))
-    return {
-        name: mean_interval([pairs[row].group for row in chosen], values[chosen], seed) for name, chosen in rows.items()
-    }
+    found = {}
+    for name, chosen in rows.items():
+        # Whole prompt groups are drawn, as their pairs are alike.
+        low, high = bootstrap_interval(values[chosen], seed, [pairs[row].group for row in chosen], RESAMPLES)
+        found[name] = (round(float(values[chosen].mean()), 4), round(low, 4), round(high, 4))
+    return found
 
 
-def mean_interval(groups: Sequence[str], values: "np.ndarray", seed: int) -> Interval:
-    """Mean of `values` with its interval; whole prompt groups are drawn, as their pairs are alike."""
-    from curate.stats import bootstrap_interval
-
-    low, high = bootstrap_interval(values, seed, groups, RESAMPLES)
-    return round(float(values.mean()), 4), round(low, 4), round(high, 4)
-
-
-def length_margins(pairs: Sequence[TextPair]) -> "np.ndarray":
+def length_margins(pairs: Sequence[TextPair]) -> NDArray[np.float64]:
     """Characters of the chosen less those of the rejected response: the rule "longer wins" as a scorer."""
-    import numpy as np
-
     return np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs], dtype=float)
 
 
@@ -78,7 +69,7 @@ def probe_responses(pairs: Sequence[TextPair]) -> list[tuple[Conversation, str]]
 
 
 def probe_wins(
-    pairs: Sequence[TextPair], chosen: "np.ndarray", probes: "np.ndarray"
+    pairs: Sequence[TextPair], chosen: NDArray[np.float64], probes: NDArray[np.float64]
 ) -> dict[str, dict[str, list[int]]]:
     """Worthless response -> file -> [prompts on which it scores at least as high as the chosen one, prompts]."""
     wins = probes.reshape(len(pairs), len(PROBES)) >= chosen[:, None]

@@ -4,15 +4,14 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from curate.models.embedded import EMBEDDED
 from curate.models.reward_features import Blocks, Conversation, FeatureConfig, backbone_blocks, text_blocks
 from schemas.ids import digest, prompt_key
 from train.reward.pairs import TextPair
-
-if TYPE_CHECKING:
-    import numpy as np
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +35,6 @@ def pair_features(config: FeatureConfig, pairs: Sequence[TextPair], folder: Path
 
 def cached_features(config: FeatureConfig, rows: Sequence[tuple[Conversation, str]], folder: Path) -> Blocks:
     """Block name -> (rows, columns) of `extract`; what an earlier run left in `folder` is read."""
-    import numpy as np
-
     starts = range(0, len(rows), BLOCK_ROWS)
     parts = [cached_block(config, rows[start : start + BLOCK_ROWS], folder) for start in starts]
     seen = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -46,8 +43,6 @@ def cached_features(config: FeatureConfig, rows: Sequence[tuple[Conversation, st
 
 def cached_block(config: FeatureConfig, rows: Sequence[tuple[Conversation, str]], folder: Path) -> Blocks:
     """The features of one block of rows, read from `folder`, else computed and saved there."""
-    from safetensors.numpy import load_file, save_file
-
     texts = [[[[turn["role"], turn["content"]] for turn in turns], response] for turns, response in rows]
     settings = [config.backbone, config.layers, config.max_prompt_tokens, config.max_response_tokens]
     path = folder / f"{digest([settings, EMBEDDED[config.backbone].weights_sha256, texts])[:32]}.safetensors"

@@ -2,13 +2,12 @@
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from curate.models.reward_features import Backbone, Blocks, FeatureConfig
 from curate.models.reward_head import HeadConfig, RewardHead
-
-if TYPE_CHECKING:
-    import numpy as np
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +33,9 @@ class PairTable:
 
     chosen: Blocks
     rejected: Blocks
-    group: "np.ndarray"
+    group: NDArray[np.str_]
     """Prompt group of each pair."""
-    is_planted: "np.ndarray"
+    is_planted: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,6 @@ class Fitted:
 
 def fit_head(name: str, features: FeatureConfig, pairs: PairTable) -> Fitted:
     """The columns and penalty with the least loss on real pairs out of fold, fitted on all and calibrated on those."""
-    import numpy as np
-
     real = ~pairs.is_planted
     fold = np.unique(pairs.group, return_inverse=True)[1] % FOLDS
     tried = []
@@ -78,8 +75,6 @@ def fit_head(name: str, features: FeatureConfig, pairs: PairTable) -> Fitted:
 
 def blank_head(config: HeadConfig, pairs: PairTable) -> RewardHead:
     """A head that standardizes by the responses of the real pairs, and weighs nothing yet."""
-    import numpy as np
-
     real = ~pairs.is_planted
     sides = [
         np.concatenate([side[name] for name in config.blocks], axis=1)[real] for side in (pairs.chosen, pairs.rejected)
@@ -92,28 +87,26 @@ def blank_head(config: HeadConfig, pairs: PairTable) -> RewardHead:
     )
 
 
-def differences(head: RewardHead, pairs: PairTable) -> "np.ndarray":
+def differences(head: RewardHead, pairs: PairTable) -> NDArray[np.float64]:
     """Standardized features of the chosen less those of the rejected response, shrunk."""
-    found: np.ndarray = (head.standardize(pairs.chosen) - head.standardize(pairs.rejected)) / shrinkage(head, pairs)
+    apart = head.standardize(pairs.chosen) - head.standardize(pairs.rejected)
+    found: NDArray[np.float64] = apart / shrinkage(head, pairs)
     return found
 
 
-def shrinkage(head: RewardHead, pairs: PairTable) -> "np.ndarray":
+def shrinkage(head: RewardHead, pairs: PairTable) -> NDArray[np.float64]:
     """Divisor of each column before fitting, so that a wide block is penalized about as a narrow one."""
-    import numpy as np
-
     widths = [pairs.chosen[name].shape[1] for name in head.config.blocks]
     return np.concatenate([np.full(width, max(1.0, width / BLOCK_COLUMNS) ** 0.5) for width in widths])
 
 
-def bradley_terry(columns: "np.ndarray", strength: float) -> "np.ndarray":
+def bradley_terry(columns: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
     """Weights under which sigmoid(columns @ weights) best says that the chosen response wins."""
-    import numpy as np
     from sklearn.linear_model import LogisticRegression
 
     # scikit-learn wants both classes: every other pair is swapped, which without an intercept changes nothing.
     label = np.arange(len(columns)) % 2
     turned = columns * np.where(label == 1, 1.0, -1.0)[:, None]
     model = LogisticRegression(C=strength, fit_intercept=False, max_iter=1000).fit(turned, label)
-    found: np.ndarray = model.coef_[0]
+    found: NDArray[np.float64] = model.coef_[0]
     return found

@@ -4,12 +4,12 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from curate.sources import hh
 from curate.sources.pairs import read_pairs
-from curate.sources.rows import Row, RowsConfig, raw_rows, rows_config
+from curate.sources.rows import RowsConfig, raw_rows, rows_config
 from schemas.errors import UserError
 from schemas.ids import prompt_group
 
@@ -97,11 +97,7 @@ def read_solution_pairs(cfg: RowsConfig, dataset: str) -> Iterator[TextPair]:
     for row in raw_rows(cfg):
         if isinstance(row, dict):
             messages = ({"role": "user", "content": row["prompt"]},)
-            right, wrong = (solutions(row, is_correct) for is_correct in (True, False))
-            for chosen, rejected in list(zip(right, wrong, strict=False))[:MAX_SOLUTION_PAIRS]:
+            graded = list(zip(row["responses"], row["is_correct"], strict=True))
+            right, wrong = [text for text, grade in graded if grade], [text for text, grade in graded if not grade]
+            for chosen, rejected in islice(zip(right, wrong, strict=False), MAX_SOLUTION_PAIRS):
                 yield TextPair(dataset, messages, chosen, rejected, prompt_group(messages), True)
-
-
-def solutions(row: Row, is_correct: bool) -> list[Any]:
-    """The responses of a row that are graded so."""
-    return [text for text, grade in zip(row["responses"], row["is_correct"], strict=True) if bool(grade) == is_correct]

@@ -12,9 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from curate.models.reward_features import Backbone, FeatureConfig
+from curate.models.reward_head import RewardHead
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
 from train.config import RewardConfig
@@ -28,12 +31,10 @@ from train.reward.evaluate import (
     probed_rows,
     win_values,
 )
+from train.reward.features import cached_features, pair_features
+from train.reward.fit import PairTable, fit_head
 from train.reward.pairs import TextPair, read_reward_pairs
 from train.reward.split import plant_pairs, split_pairs
-
-if TYPE_CHECKING:
-    from curate.models.reward_head import RewardHead
-    from train.reward.fit import Fitted
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,6 @@ class FittedHead:
         return {**asdict(self), "folder": str(self.folder)}
 
     def lines(self) -> list[str]:
-        """The same for people to read."""
         pairs = f"{self.train_pairs:,} training and {self.heldout_pairs:,} held-out pairs"
         lines = [f"{self.name}: {pairs}, head in {self.folder}"]
         for dataset, (share, low, high) in self.accuracy.items():
@@ -91,9 +91,9 @@ def train_reward(config: RewardConfig) -> FittedHead:
     for part, rows, fewest in (("train on", train, MIN_GROUPS), ("hold out", heldout, 1)):
         if (found := len({pair.group for pair in rows})) < fewest:
             raise UserError(f"too few prompts: {found} prompt groups to {part}, at least {fewest} are needed")
-    fitted, results = fit_and_evaluate(config, train, plant_pairs(train, config.seed), heldout)
+    head, results = fit_and_evaluate(config, train, plant_pairs(train, config.seed), heldout)
     folder = Workspace(config.data).head(config.name)
-    write_folder(fitted.head, results, folder)
+    write_folder(head, results, folder)
     seconds = round(time.monotonic() - started, 1)
     log.info("reward: %d pairs in, %d trained on, %d held out, %.1f s", len(pairs), len(train), len(heldout), seconds)
     return FittedHead(
@@ -110,13 +110,8 @@ def train_reward(config: RewardConfig) -> FittedHead:
 
 def fit_and_evaluate(
     config: RewardConfig, train: list[TextPair], planted: list[TextPair], heldout: list[TextPair]
-) -> "tuple[Fitted, dict[str, Any]]":
+) -> tuple[RewardHead, dict[str, Any]]:
     """The head, and everything its card says."""
-    import numpy as np
-
-    from train.reward.features import cached_features, pair_features
-    from train.reward.fit import PairTable, fit_head
-
     features = FeatureConfig(config.backbone, LAYERS[config.backbone])
     tables = Workspace(config.data).reward_features
     learned = [*train, *planted]
@@ -132,7 +127,7 @@ def fit_and_evaluate(
     probed_pairs = [heldout[row] for row in probed]
     probes = fitted.head.weigh(cached_features(features, probe_responses(probed_pairs), tables))
     wins = win_values(chosen - rejected)
-    return fitted, {
+    return fitted.head, {
         "name": config.name,
         "backbone": config.backbone,
         "blocks": list(fitted.head.config.blocks),
@@ -164,16 +159,11 @@ def count_by_dataset(pairs: Sequence[TextPair]) -> dict[str, int]:
 def format_command(config: RewardConfig) -> str:
     """The command that gives the same head, with file names instead of paths."""
     flags = [f"--pairs {Path(path).name}" for path in config.pairs]
-    flags += [
-        f"--backbone {config.backbone}",
-        f"--share {config.share}",
-        f"--seed {config.seed}",
-        f"--name {config.name}",
-    ]
+    flags += [f"--{field} {getattr(config, field)}" for field in ("backbone", "share", "seed", "name")]
     return " \\\n  ".join(["train reward", *flags])
 
 
-def write_folder(head: "RewardHead", results: dict[str, Any], folder: Path) -> None:
+def write_folder(head: RewardHead, results: dict[str, Any], folder: Path) -> None:
     """Put head, results and card in `folder`, all or nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:

@@ -70,7 +70,6 @@ def list_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def format_table(values: Mapping[str, Any]) -> str:
-    """One line a value."""
     return "\n".join(f"| {name.replace('_', ' ')} | `{value}` |" for name, value in values.items())
 
 
@@ -89,7 +88,6 @@ def format_counts(values: Mapping[str, int]) -> str:
 
 
 def describe_check(manifest: Mapping[str, Any]) -> str:
-    """The last check of the held-out rows."""
     check = manifest["last_check"]
     if check is None:
         return "There were no held-out rows."
@@ -101,5 +99,4 @@ def describe_check(manifest: Mapping[str, Any]) -> str:
 
 
 def describe_warnings(manifest: Mapping[str, Any]) -> str:
-    """The warnings as a list."""
     return "\n".join(f"- Warning: {text}." for text in manifest["warnings"]) or "There were no warnings."

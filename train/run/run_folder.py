@@ -4,7 +4,7 @@ import json
 import logging
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,13 +16,14 @@ from filelock import FileLock, Timeout
 from peft import get_peft_model_state_dict
 from safetensors import torch as safetensors
 
-from curate.files import write_atomically
+from curate.files import read_record, write_atomically
 from curate.models.embedded import EMBEDDED
 from curate.store.workspace import NAME, Workspace
 from schemas.errors import UserError
-from schemas.manifest import FORMAT, refuse_other_format
+from schemas.manifest import FORMAT
 from train.config import TrainingConfig
-from train.data.tokens import Preflight
+from train.data.mix_reader import Split
+from train.data.token_store import TokenRows
 from train.loop.loop import Trained
 from train.loop.memory import PLAN, MemoryPlan, read_plan, save_plan
 from train.model.load import ModelWeights
@@ -74,7 +75,6 @@ class TrainedRun:
         return {**asdict(self), "adapter": str(self.adapter)}
 
     def lines(self) -> list[str]:
-        """The same for people to read."""
         losses = f"loss {self.first_loss:.4f} at the first, {self.last_loss:.4f} at the last"
         spent = f"{self.tokens:,} tokens, {self.seconds:.1f} s, {self.peak_rss_mb:,} MB at most"
         return [f"run '{self.run}': {self.steps} steps, {losses}; {spent}", str(self.adapter)]
@@ -102,7 +102,8 @@ def open_run(data: Path, name: str, asked: dict[str, Any]) -> Iterator[RunFolder
     try:
         with lock.acquire(timeout=0):
             take_name(path, asked)
-            yield RunFolder(name, path, asked, read_manifest(path))
+            manifest = read_record(path / MANIFEST) if (path / MANIFEST).exists() else None
+            yield RunFolder(name, path, asked, manifest)
     except Timeout as error:
         raise UserError(
             f"run '{name}' is being trained by another process; wait for it, or choose another --name"
@@ -135,15 +136,6 @@ def describe_change(written: Any, asked: Any, where: str = "") -> list[str]:
     ]
 
 
-def read_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest of a finished run."""
-    if not (path / MANIFEST).exists():
-        return None
-    manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-    refuse_other_format(int(manifest["format"]), str(path / MANIFEST))
-    return manifest
-
-
 def plan_run(run: RunFolder, asked: int | None, make: Callable[[], MemoryPlan]) -> MemoryPlan:
     """The plan that the run was begun with; a new one where it was not, or tokens are asked for."""
     saved = read_plan(run.path) if asked is None else None
@@ -152,7 +144,7 @@ def plan_run(run: RunFolder, asked: int | None, make: Callable[[], MemoryPlan]) 
     return plan
 
 
-def finish_run(run: RunFolder, model: Any, trained: Trained, preflight: dict[str, Preflight]) -> dict[str, Any]:
+def finish_run(run: RunFolder, model: Any, trained: Trained, rows: Mapping[Split, TokenRows]) -> dict[str, Any]:
     """Write adapter, curves and card, then the manifest; the checkpoints go. Returns the manifest."""
     save_adapter(model, run.path / "adapter", run.asked["base"])
     plan = read_plan(run.path)
@@ -163,7 +155,7 @@ def finish_run(run: RunFolder, model: Any, trained: Trained, preflight: dict[str
         "name": run.name,
         **run.asked,
         "seed": run.asked["config"]["seed"],
-        "preflight": {split: counts.to_json() for split, counts in preflight.items()},
+        "preflight": {split: part.preflight.to_json() for split, part in rows.items()},
         "steps": trained.steps,
         "first_loss": trained.first_loss,
         "last_loss": trained.last_loss,
@@ -192,7 +184,9 @@ def save_adapter(model: Any, folder: Path, base: str) -> None:
     settings = {name: list(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
     settings |= {"base_model_name_or_path": base.removeprefix("hf:"), "inference_mode": True}
     settings["target_modules"] = sorted(settings["target_modules"])
-    weights = {name: value.detach().cpu().contiguous() for name, value in adapter_weights(model).items()}
+    # embeddings are frozen here, so none are looked for
+    lora = get_peft_model_state_dict(model, save_embedding_layers=False)
+    weights = {name: value.detach().cpu().contiguous() for name, value in lora.items()}
     try:
         write_atomically(scratch / "adapter_model.safetensors", safetensors.save(weights, {"format": "pt"}))
         write_atomically(scratch / "adapter_config.json", json.dumps(settings, indent=2, sort_keys=True).encode())
@@ -200,12 +194,6 @@ def save_adapter(model: Any, folder: Path, base: str) -> None:
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def adapter_weights(model: Any) -> dict[str, Any]:
-    """The LoRA weights under PEFT's names; embeddings are frozen here, so none are looked for."""
-    found: dict[str, Any] = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return found
 
 
 def log_reused(run: RunFolder, manifest: dict[str, Any]) -> TrainedRun:

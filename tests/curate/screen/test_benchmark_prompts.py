@@ -3,21 +3,15 @@ import json
 
 import polars as pl
 import pytest
-from shared_data import DATASETS
+from json_lines import write_lines
+from shared_data import DATASETS, needs_datasets
 
 from curate.screen.benchmark_prompts import read_benchmark, read_benchmarks
 from schemas.errors import UserError
 
-needs_datasets = pytest.mark.skipif(not DATASETS.exists(), reason="the shared datasets are not here")
-
-
-def written(path, rows):
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return str(path)
-
 
 def test_a_file_without_prompts_is_refused_with_its_columns(tmp_path):
-    path = written(tmp_path / "answers.jsonl", [{"id": 1, "answer": "x"}])
+    path = str(write_lines(tmp_path / "answers.jsonl", [{"id": 1, "answer": "x"}]))
 
     with pytest.raises(
         UserError, match=r"answers\.jsonl holds no evaluation prompt in its 1 rows: found columns id, answer"
@@ -78,14 +72,14 @@ LATER = "Now say all of that again in the style of a pirate."
     ],
 )
 def test_prompts_are_read_from_what_evaluation_files_hold(tmp_path, row, prompts):
-    assert read_benchmark(written(tmp_path / "eval.jsonl", [row])).prompts == prompts
+    assert read_benchmark(str(write_lines(tmp_path / "eval.jsonl", [row]))).prompts == prompts
 
 
 def test_rows_keep_their_places_and_equal_prompts_come_once(tmp_path):
     rows = [{"prompt": f"Question {i // 2}?"} for i in range(20)]
     rows[4] = {"prompt": None}
 
-    benchmark = read_benchmark(written(tmp_path / "eval.jsonl", rows))
+    benchmark = read_benchmark(str(write_lines(tmp_path / "eval.jsonl", rows)))
 
     assert benchmark.prompts == tuple(f"Question {i}?" for i in range(10))
     assert benchmark.places == (0, 2, 5, 6, 8, 10, 12, 14, 16, 18)
@@ -108,8 +102,8 @@ def test_every_kind_of_file_gives_the_same_prompts(tmp_path):
 def test_the_shipped_prompts_come_first_and_the_same_content_once(tmp_path):
     for folder in ("a", "b", "c"):
         (tmp_path / folder).mkdir()
-    one, same = (written(tmp_path / folder / "eval.jsonl", [{"prompt": "Why?"}]) for folder in "ab")
-    other = written(tmp_path / "c" / "eval.jsonl", [{"prompt": "How?"}])
+    one, same = (str(write_lines(tmp_path / folder / "eval.jsonl", [{"prompt": "Why?"}])) for folder in "ab")
+    other = str(write_lines(tmp_path / "c" / "eval.jsonl", [{"prompt": "How?"}]))
 
     names = [benchmark.name for benchmark in read_benchmarks([one, same, other])]
 

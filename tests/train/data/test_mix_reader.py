@@ -59,7 +59,7 @@ def test_a_table_that_lies_in_another_order_is_read_by_row_number(make_mix, few_
 def test_a_limit_beyond_the_mix_is_no_limit(make_mix, few_pairs):
     data = make_mix(few_pairs)
 
-    identities = [read_mix(data, "v1", max_rows).texts("train", "pair").identity for max_rows in (None, 9, 50, 8)]
+    identities = [read_mix(data, "v1", max_rows).texts("pair")["train"].identity for max_rows in (None, 9, 50, 8)]
 
     assert identities[0] == identities[1] == identities[2] != identities[3]
 
@@ -67,13 +67,13 @@ def test_a_limit_beyond_the_mix_is_no_limit(make_mix, few_pairs):
 def test_the_texts_of_a_pair_and_of_a_conversation_are_the_same_row(make_mix, few_pairs):
     mix = read_mix(make_mix(few_pairs), "v1", 1)
 
-    (pair,) = mix.texts("train", "pair").rows()
-    (conversation,) = mix.texts("train", "conversation").rows()
+    (pair,) = mix.texts("pair")["train"].rows()
+    (conversation,) = mix.texts("conversation")["train"].rows()
 
     row_id, messages, first, second = pair
     assert (first, second) == few_pairs[0][1:]
     assert conversation == (row_id, [*messages, {"role": "assistant", "content": first}])
-    assert mix.texts("train", "pair").count == 1
+    assert mix.texts("pair")["train"].count == 1
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shared_data import DATASETS
+from shared_data import PAIRS, needs_pairs
 from transformers import ByT5Tokenizer, GenerationConfig
 
 from schemas.errors import UserError
@@ -26,8 +26,6 @@ from train.data.token_store import Texts, TokenRows, token_rows, write_files
 from train.data.tokenize import Encoded, pack_rows
 from train.data.tokens import Preflight, Row, Tokens, pair_row
 
-PAIRS = DATASETS / "ultrafeedback_pairs.parquet"
-needs_pairs = pytest.mark.skipif(not PAIRS.is_file(), reason="the public pair files are not here")
 PACKAGE = Path(__file__).parents[3]
 
 
@@ -63,27 +61,27 @@ def no_rows():
 
 
 def test_an_empty_split_is_written_and_read(chat, tmp_path):
-    rows, preflight = token_rows(tmp_path, chat, texts(0), "heldout", 64)
+    rows = token_rows(tmp_path, chat, texts(0), "heldout", 64)
 
     assert (len(rows), list(rows), rows.sizes.tolist(), rows.largest_id) == (0, [], [], -1)
-    assert preflight == Preflight()
-    assert len(token_rows(tmp_path, chat, texts(0, rows=no_rows), "heldout", 64)[0]) == 0
+    assert rows.preflight == Preflight()
+    assert len(token_rows(tmp_path, chat, texts(0, rows=no_rows), "heldout", 64)) == 0
 
 
 def test_a_split_of_which_nothing_fits_has_no_rows_and_its_reasons(chat, tmp_path):
-    rows, preflight = token_rows(tmp_path, chat, texts(3), "train", 5)
+    rows = token_rows(tmp_path, chat, texts(3), "train", 5)
 
-    assert (len(rows), preflight.rows, dict(preflight.dropped)) == (0, 3, {"prompt_too_long": 3})
+    assert (len(rows), rows.preflight.rows, dict(rows.preflight.dropped)) == (0, 3, {"prompt_too_long": 3})
 
 
 def test_rows_are_those_of_the_encoder_and_are_made_once(chat, tmp_path):
-    rows, preflight = token_rows(tmp_path, chat, texts(5), "train", 64)
-    again, same = token_rows(tmp_path, chat, texts(5, rows=no_rows), "train", 64)
+    rows = token_rows(tmp_path, chat, texts(5), "train", 64)
+    again = token_rows(tmp_path, chat, texts(5, rows=no_rows), "train", 64)
 
     count = Preflight()
     expected = [pair_row(chat, *row, 64, count) for row in numbered(5)]
     assert said(rows) == said(again) == said(expected)
-    assert preflight == same == count
+    assert rows.preflight == again.preflight == count
     assert (rows[0].prompt.dtype, rows[0].responses[0].learned.dtype) == (np.uint32, np.bool_)
     assert rows.largest_id == max(int(max(row.prompt.max(), *(r.ids.max() for r in row.responses))) for row in expected)
     assert said([rows[-1]]) == said(rows[4:])
@@ -95,7 +93,7 @@ def test_conversations_keep_what_is_not_learned(chat, tmp_path):
     turns = [("user", "Hi?"), ("assistant", "Hello."), ("user", "Why?"), ("assistant", "Because.")]
     messages = [{"role": role, "content": content} for role, content in turns]
 
-    rows, _ = token_rows(tmp_path, chat, texts(1, "conversation", lambda: [("c", messages)]), "train", 64)
+    rows = token_rows(tmp_path, chat, texts(1, "conversation", lambda: [("c", messages)]), "train", 64)
 
     (response,) = rows[0].responses
     assert chat.tokenizer.decode(response.ids[response.learned]) == "Hello.<|im_end|>Because.<|im_end|>"
@@ -153,7 +151,7 @@ def test_the_key_changes_with_everything_that_decides_the_tokens(chat, tokenizer
     ended = read_chat("ended", tokenizer, GenerationConfig(eos_token_id=[2, 5]))
 
     keys = [
-        token_rows(tmp_path, *asked)[0].key
+        token_rows(tmp_path, *asked).key
         for asked in (
             (chat, texts(2), "train", 64),
             (chat, texts(2), "heldout", 64),
@@ -170,7 +168,7 @@ def test_the_key_changes_with_everything_that_decides_the_tokens(chat, tokenizer
     # using a tokenizer changes settings in it that decide nothing
     used = copy.deepcopy(tokenizer)
     used(["a", "b c"], padding=True, truncation=True, max_length=2)
-    assert token_rows(tmp_path, read_chat("used", used, GenerationConfig()), texts(2), "train", 64)[0].key == keys[0]
+    assert token_rows(tmp_path, read_chat("used", used, GenerationConfig()), texts(2), "train", 64).key == keys[0]
 
 
 def test_a_tokenizer_without_a_fast_backend_has_a_key_too(tmp_path):
@@ -178,10 +176,10 @@ def test_a_tokenizer_without_a_fast_backend_has_a_key_too(tmp_path):
     slow.chat_template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
     chat = read_chat("bytes", slow, GenerationConfig())
 
-    first, _ = token_rows(tmp_path, chat, texts(2), "train", 512)
-    again, _ = token_rows(tmp_path, chat, texts(2, rows=no_rows), "train", 512)
+    first = token_rows(tmp_path, chat, texts(2), "train", 512)
+    again = token_rows(tmp_path, chat, texts(2, rows=no_rows), "train", 512)
     slow.chat_template += " "
-    other, _ = token_rows(tmp_path, read_chat("bytes", slow, GenerationConfig()), texts(2), "train", 512)
+    other = token_rows(tmp_path, read_chat("bytes", slow, GenerationConfig()), texts(2), "train", 512)
 
     assert len(first) == 2
     assert first.key == again.key != other.key
@@ -190,7 +188,7 @@ def test_a_tokenizer_without_a_fast_backend_has_a_key_too(tmp_path):
 @pytest.mark.parametrize("name", [*token_store.FILES, "manifest.json"])
 @pytest.mark.parametrize("damage", ["cut", "deleted"])
 def test_a_damaged_split_is_written_again_with_one_warning(chat, tmp_path, caplog, name, damage):
-    rows, _ = token_rows(tmp_path, chat, texts(4), "train", 64)
+    rows = token_rows(tmp_path, chat, texts(4), "train", 64)
     (path,) = (tmp_path / "tokens").glob(f"*/train/{name}")
     whole = files(path.parent)
     if damage == "cut":
@@ -201,11 +199,11 @@ def test_a_damaged_split_is_written_again_with_one_warning(chat, tmp_path, caplo
     else:
         path.unlink()
 
-    again, preflight = token_rows(tmp_path, chat, texts(4), "train", 64)
+    again = token_rows(tmp_path, chat, texts(4), "train", 64)
 
     assert files(path.parent) == whole
     assert said(again) == said(rows)
-    assert preflight.kept == 4
+    assert again.preflight.kept == 4
     assert [record.levelname for record in caplog.records if record.levelname != "INFO"] == ["WARNING"]
     assert "is damaged" in caplog.text
 
@@ -215,9 +213,9 @@ def test_one_and_two_processes_write_the_same_bytes(chat, tmp_path):
 
     written = {}
     for workers in (1, 2):
-        rows, preflight = token_rows(tmp_path / str(workers), chat, texts(count), "train", 64, workers)
+        rows = token_rows(tmp_path / str(workers), chat, texts(count), "train", 64, workers)
         written[workers] = files(tmp_path / str(workers))
-        assert (len(rows), preflight.kept, rows[count - 1].row_id) == (count, count, f"p{count - 1}")
+        assert (len(rows), rows.preflight.kept, rows[count - 1].row_id) == (count, count, f"p{count - 1}")
 
     assert written[1] == written[2]
 
@@ -226,7 +224,7 @@ def test_row_ids_of_any_script_come_back(chat, tmp_path):
     ids = ["é", "对-2", "", "\U0001f600"]
     rows = [(row_id, *row[1:]) for row_id, row in zip(ids, numbered(4), strict=True)]
 
-    read, _ = token_rows(tmp_path, chat, texts(4, rows=lambda: rows), "train", 64)
+    read = token_rows(tmp_path, chat, texts(4, rows=lambda: rows), "train", 64)
 
     assert [row.row_id for row in read] == ids
 
@@ -288,7 +286,7 @@ if __name__ == "__main__":
     chat = read_chat("smollm2", AutoTokenizer.from_pretrained(model_folder("smollm2")), GenerationConfig())
     print("ready", flush=True)
     texts = Texts("pair", {"test": count}, lambda: rows(count, pause_s), count)
-    print(len(token_rows(data, chat, texts, "train", 64, workers)[0]), flush=True)
+    print(len(token_rows(data, chat, texts, "train", 64, workers)), flush=True)
 """
 
 
@@ -335,7 +333,7 @@ def test_a_writer_that_is_stopped_leaves_no_process_and_the_next_one_writes_all(
     assert left == ([".train.part"] if end == signal.SIGKILL else [])
     # one traceback, of this process and of no other
     assert stderr.count("Traceback (most recent call last)") == (end == signal.SIGINT)
-    rows, _ = token_rows(tmp_path / "data", chat, texts(count), "train", 64)
+    rows = token_rows(tmp_path / "data", chat, texts(count), "train", 64)
     assert len(rows) == count
     assert sorted(path.name for path in (tmp_path / "data" / "tokens").glob("*/*")) == [".train.lock", "train"]
 
@@ -348,7 +346,7 @@ def test_two_writers_at_once_write_one_split(chat, tmp_path):
             assert second.communicate()[0].split() == ["ready", "900"]
         assert first.communicate()[0].split() == ["900"]
 
-    rows, _ = token_rows(tmp_path / "data", chat, texts(900, rows=no_rows), "train", 64)
+    rows = token_rows(tmp_path / "data", chat, texts(900, rows=no_rows), "train", 64)
     assert len(rows) == 900
 
 
@@ -416,13 +414,13 @@ def test_real_pairs_come_back_as_they_were_encoded(chat, tmp_path):
     pairs = pl.read_parquet(PAIRS).to_dicts()
     rows = [(p["id"], [{"role": "user", "content": p["prompt"]}], p["chosen"], p["rejected"]) for p in pairs]
 
-    read, preflight = token_rows(tmp_path, chat, texts(len(rows), rows=lambda: rows), "train", 512)
+    read = token_rows(tmp_path, chat, texts(len(rows), rows=lambda: rows), "train", 512)
 
     count = Preflight()
     expected = [row for row in (pair_row(chat, *row, 512, count) for row in rows) if row is not None]
     assert said(read) == said(expected)
-    assert preflight == count
-    assert preflight.rows == preflight.kept + preflight.dropped.total() == 614
+    assert read.preflight == count
+    assert count.rows == count.kept + count.dropped.total() == 614
     assert all(len(row.prompt) + max(map(len, row.responses)) <= 512 for row in read)
     assert json.loads(next((tmp_path / "tokens").glob("*/train/manifest.json")).read_text())["preflight"][
         "kept"

@@ -16,15 +16,16 @@ from safetensors.torch import load_file
 from tiny_models import Listed
 
 from schemas.errors import UserError
-from train.config import DPOConfig
+from train.config import DPOConfig, TrainingConfig
 from train.data.tokens import Preflight, conversation_row, pair_row
 from train.dpo import PairObjective, train_dpo
 from train.loop.checkpoints import newest_checkpoint, save_checkpoint
-from train.loop.loop import LoopConfig, SplitRows, Trainer, new_accelerator, train
+from train.loop.loop import Trainer, new_accelerator, train
+from train.loop.oom import MicroBatcher
 from train.loop.schedule import Schedule
 from train.losses import LossConfig
 from train.model.language_model import prepare_model
-from train.model.load import LoRA, load_chat, load_trainable, resolve_weights
+from train.model.load import load_chat, load_trainable, resolve_weights
 from train.sft import SFTObjective
 
 CPU = torch.device("cpu")
@@ -43,12 +44,17 @@ def rows(weights, few_pairs):
         pair_row(chat, f"pair-{i}", [{"role": "user", "content": prompt}], chosen, rejected, 64, Preflight())
         for i, (prompt, chosen, rejected) in enumerate(few_pairs)
     ]
-    return SplitRows(Listed(made[:7]), Listed(made[7:]), np.arange(7))
+    return {"train": Listed(made[:7]), "heldout": Listed(made[7:])}
+
+
+def told(**settings):
+    """Settings of a training of short rows."""
+    return TrainingConfig(**{"lr": 1e-2, "max_length": 64} | settings)
 
 
 def adapted(weights, dropout):
     """A fresh adapter, prepared."""
-    return prepare_model(load_trainable(weights, LoRA(8, 16, dropout), 64, 1, CPU), weights.name, 2)
+    return prepare_model(load_trainable(weights, told(lora_dropout=dropout, seed=1), CPU), weights.name, 2)
 
 
 def against(train=0.0, heldout=((0.0, 0.0), (0.0, 0.0))):
@@ -62,12 +68,12 @@ class Interrupted(PairObjective):
 
     calls: float
 
-    def loss(self, logps, batch, is_heldout):
-        if not is_heldout:
+    def loss(self, logps, batch, split):
+        if split == "train":
             object.__setattr__(self, "calls", self.calls - 1)
             if self.calls < 0:
                 raise KeyboardInterrupt
-        return super().loss(logps, batch, is_heldout)
+        return super().loss(logps, batch, split)
 
 
 def trained(weights, rows, folder, epochs=2, dropout=0.05, stop_after=float("inf"), checkpointing=False, reference=0.0):
@@ -75,8 +81,8 @@ def trained(weights, rows, folder, epochs=2, dropout=0.05, stop_after=float("inf
     language = adapted(weights, dropout)
     objective = Interrupted(**vars(against(reference)))
     object.__setattr__(objective, "calls", stop_after)
-    cfg = LoopConfig(epochs, 1e-2, 4, 30, checkpointing, 4096)
-    result = train(language, rows, objective, cfg, folder, new_accelerator(CPU))
+    cfg = told(epochs=epochs, gradient_checkpointing=checkpointing)
+    result = train(language, rows, np.arange(7), objective, cfg, 4096, folder)
     return result, {name: value.detach() for name, value in language.model.named_parameters() if value.requires_grad}
 
 
@@ -146,9 +152,8 @@ def test_dropout_is_on_in_training_and_off_in_checks(weights, rows):
     for name, value in language.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.2)
-    trainer = Trainer(
-        language, rows, against(), LoopConfig(1, 0.0, 4, 30, False, 4096), new_accelerator(CPU), weights.folder
-    )
+    batcher = MicroBatcher(4096, language.packs)
+    trainer = Trainer(language, rows, np.arange(7), against(), batcher, 30, new_accelerator(CPU))
     adapter = {name: value for name, value in language.model.named_parameters() if value.requires_grad}
     idle = torch.optim.SGD(adapter.values(), lr=0.0)
 
@@ -170,10 +175,9 @@ def test_gradient_checkpointing_changes_no_weight(weights, rows, tmp_path):
 
 def test_a_wrong_start_loss_is_our_mistake(weights, rows, tmp_path):
     objective = against(heldout=[[5.0, -90.0]] * 2)
-    cfg = LoopConfig(1, 1e-5, 4, 30, False, 4096)
 
     with pytest.raises(RuntimeError, match=r"must be 0\.6931"):
-        train(adapted(weights, 0.0), rows, objective, cfg, tmp_path, new_accelerator(CPU), start_loss=0.6931)
+        train(adapted(weights, 0.0), rows, np.arange(7), objective, told(), 4096, tmp_path, start_loss=0.6931)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_path):
@@ -200,10 +204,10 @@ def test_sft_of_a_conversation_learns_it(weights, tmp_path):
     chat = load_chat(weights)
     turns = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good day to you."}]
     row = conversation_row(chat, "c", turns, 64, Preflight())
-    rows = SplitRows(Listed([row]), Listed(), np.arange(1))
-    cfg = LoopConfig(20, 2e-2, 4, 30, False, 4096)
+    rows = {"train": Listed([row]), "heldout": Listed()}
 
-    result = train(adapted(weights, 0.0), rows, SFTObjective(), cfg, tmp_path, new_accelerator(CPU))
+    cfg = told(epochs=20, lr=2e-2)
+    result = train(adapted(weights, 0.0), rows, np.arange(1), SFTObjective(), cfg, 4096, tmp_path)
 
     assert result.last_loss < result.first_loss - 0.3
     assert result.tokens == 20 * len(row)

@@ -12,7 +12,7 @@ from curate.store.runs import find_run
 from schemas.errors import UserError
 from train.config import DPOConfig, SFTConfig
 from train.dpo import train_dpo
-from train.model.load import LoRA, choose_device, choose_sides, load_chat, load_frozen, load_trainable, resolve_weights
+from train.model.load import choose_device, choose_sides, load_chat, load_frozen, load_trainable, resolve_weights
 from train.sft import train_sft
 
 CPU = torch.device("cpu")
@@ -75,13 +75,13 @@ def test_the_saved_adapter_gives_the_logits_of_training_in_plain_peft(data, tiny
     ours = logits(load_frozen(run, 64, CPU))
 
     assert torch.equal(logits(plain_peft(tiny_llama, data / "runs" / "sft-v1" / "adapter")), ours)
-    continued = load_trainable(run, LoRA(8, 16, 0.05), 64, seed=5, device=CPU)
+    continued = load_trainable(run, DPOConfig(max_length=64), CPU)
     assert torch.equal(logits(continued), ours)
     assert not torch.equal(logits(load_frozen(resolve_weights(str(tiny_llama), data), 64, CPU)), ours)
 
 
 def test_a_policy_that_goes_on_from_a_run_trains_with_the_dropout_asked_for(data):
-    model = load_trainable(resolve_weights("sft-v1", data), LoRA(8, 16, 0.25), 64, seed=5, device=CPU)
+    model = load_trainable(resolve_weights("sft-v1", data), DPOConfig(lora_dropout=0.25), CPU)
 
     rates = {module.p for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
     assert rates == {0.25}
@@ -109,7 +109,7 @@ def test_what_cannot_be_policy_or_reference_is_refused(data, tiny_llama, tiny_qw
     with pytest.raises(
         UserError, match="rank 8 and alpha 16; training goes on from it with --lora-rank 8 --lora-alpha 16"
     ):
-        load_trainable(resolve_weights("sft-v1", data), LoRA(4, 16, 0.0), 64, seed=5, device=CPU)
+        load_trainable(resolve_weights("sft-v1", data), DPOConfig(lora_rank=4), CPU)
     with pytest.raises(UserError, match="--max-length 2000 is over the context"):
         load_frozen(resolve_weights(str(tiny_llama), data), 2000, CPU)
 

@@ -72,7 +72,7 @@ def rows():
 
 
 def measured(folder, rows, scripted, key="key"):
-    return reference_logps(folder, key, rows, 2, scripted, "smollm2")
+    return reference_logps(folder / key, rows, scripted, "smollm2")
 
 
 def test_an_empty_split_needs_no_reference(tmp_path):

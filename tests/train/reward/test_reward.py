@@ -7,7 +7,8 @@ import sys
 
 import polars as pl
 import pytest
-from shared_data import DATASETS
+from json_lines import write_lines
+from shared_data import DATASETS, needs_datasets
 
 from curate.models.reward_head import HEADS, RewardHead, head_folder
 from schemas.errors import UserError
@@ -19,15 +20,8 @@ from train.reward.pairs import TextPair, read_reward_pairs
 from train.reward.reward import train_reward
 from train.reward.split import plant_pairs, split_pairs
 
-needs_datasets = pytest.mark.skipif(not DATASETS.is_dir(), reason="the public pair files are not here")
-
 TOPICS = """bread tea rain maps bees snow clocks rivers chess paper salt wool glass trains honey
 apples kites stars boats lamps seeds drums bikes doors shoes soup sand trees birds books"""
-
-
-def write_lines(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 @pytest.fixture(scope="module")
