@@ -20,7 +20,7 @@ demo: setup
 	$(if $(filter data/demo,$(DEMO)),rm -rf data/demo)
 	BIN=$(BIN) ./scripts/demo $(DEMO)
 
-# One worker a core, for a worker holds a model in memory at most four
+# One worker a core, at most four, for each holds a model in memory
 test: setup
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4
 

@@ -1,4 +1,4 @@
-"""What models write: JSON of a pair, with or without a named flaw, and text that UTF-8 cannot hold."""
+"""Read what models write: JSON of a pair, any JSON within a text, and text that UTF-8 cannot hold."""
 
 import json
 import re

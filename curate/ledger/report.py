@@ -40,7 +40,6 @@ FROM calls WHERE failure IS NOT NULL GROUP BY failure, error
 WAITING = "SELECT owner, count(*) FROM calls WHERE answered_at IS NULL OR asked_at > answered_at GROUP BY owner"
 """A call that failed is asked again under the time of its first answer."""
 
-
 SPENT = """
 SELECT kind, request, sampling, reused_from, input_tokens, output_tokens, seconds FROM calls
 WHERE state = 'answered' AND failure IS NULL AND call_id IN

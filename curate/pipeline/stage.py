@@ -1,4 +1,4 @@
-"""What a stage of a build is, and the state of the build that it works on."""
+"""Define a stage of a build: its entry in the list, its calls, and the state of the build it works on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
