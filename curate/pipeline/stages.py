@@ -1,6 +1,6 @@
 """List of the stages of a build, from its source to the verdicts on its pairs.
 
-A stage is an entry of `MAKING` or `SCREENING`, together `STAGES`: build, screening again, forecast, explain and show all
+A stage is an entry of `MAKING` or `SCREENING` (`STAGES`): build, screening again, forecast, explain and show all
 loop over the list. A new stage is a name in `schemas/stages.py` and an entry here.
 """
 
