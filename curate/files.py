@@ -16,6 +16,10 @@ from schemas.errors import UserError
 from schemas.manifest import FORMAT, refuse_other_format
 
 
+_checked: dict[Path, str] = {}
+"""Files that this process has read and found to be what was written, with their digests."""
+
+
 def asset(*parts: str) -> Path:
     """Path of a shipped file or folder, e.g. `asset("models", "reward-mini")`; it need not exist."""
     package = Path(str(files("curate")))
@@ -47,6 +51,23 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Damaged(UserError):
+    """A stored file that is missing, or is not what was written."""
+
+
+def check_file(path: Path, sha256: str, remedy: str) -> None:
+    """Raises Damaged, with the `remedy`, unless the file is what was written; a process reads each file once."""
+    if _checked.get(path) == sha256:
+        return
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise Damaged(f"{path} is missing or cannot be read ({error.strerror}); {remedy}") from error
+    if found != sha256:
+        raise Damaged(f"{path} is damaged: it is not what was written; {remedy}")
+    _checked[path] = sha256
 
 
 def read_record(path: Path, *fields: str) -> dict[str, Any]:
