@@ -173,10 +173,14 @@ class BuildConfig(Thresholds, DataConfig):
     sources."""
     rubric: str = "helpful"
     """Rubric of `judge:` and `judge-pairs:` scorers: one that comes with pairwright, or a text file."""
+    columns: str = ""
+    """Columns of other names, as in `prompt=q,chosen=a,rejected=b`: what pairwright reads, then the column."""
+    preference: str = ""
+    """Column that says which of several responses is better, where a source has more than one such column."""
     pairing: Pairing = "auto"
-    """Which responses make a pair, for `sft`: `best_worst`; `best_sigma`, the best and the one nearest to two
-    standard deviations under the mean; `best_random`; `adjacent`, each and the next in rank. `auto` is `best_worst`
-    below 16 responses and `best_sigma` from there on."""
+    """Which responses make a pair, for `sft` and for files with several responses to a prompt: `best_worst`;
+    `best_sigma`, the best and the one nearest to two standard deviations under the mean; `best_random`; `adjacent`,
+    each and the next in rank. `auto` is `best_worst` below 16 responses to a prompt and `best_sigma` from there on."""
     flaws: str = ""
     """How rejected responses fail, for `gpt`: shares such as `factual=.5,truncation=.5`, or `none` for the plain
     instruction without named flaws; by default all flaws alike."""

@@ -15,7 +15,6 @@ from typing import Any
 from schemas.errors import UserError
 from schemas.manifest import FORMAT, refuse_other_format
 
-
 _checked: dict[Path, str] = {}
 """Files that this process has read and found to be what was written, with their digests."""
 

@@ -2,7 +2,8 @@
 
 from typing import Literal, get_args
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool_call", "tool"]
+"""Who speaks. A `tool_call` is the JSON of what the assistant calls, a `tool` turn what that gave."""
 
 Guard = Literal[
     "empty",
@@ -30,7 +31,12 @@ UnpairedReason = Literal[
     "unreadable_row",
     "bad_prompt",
     "bad_response",
+    "image",
+    "tool_calls",
+    "unread_structure",
     "prompt_mismatch",
+    "bad_preference",
+    "unpaired",
     "prompt_too_long",
     "failed_call",
     "refused",
@@ -47,7 +53,12 @@ unreadable_row   a line that is not JSON, or a row without the columns of its fo
 bad_prompt       a prompt that is null, not text, empty, not a conversation ending in a user turn, or refused
                  by the chat template of the model
 bad_response     a response that is null or not text
+image            an image, a sound or a video is a part of the row
+tool_calls       a response is the call of a tool, or a model is to answer what a tool gave
+unread_structure a text was rendered by a chat template, or holds messages that cannot be read
 prompt_mismatch  the chosen and the rejected side disagree about the prompt
+bad_preference   the preference says of neither response that it is the better one
+unpaired         a response with a label, and no response to its prompt with another one
 prompt_too_long  the prompt leaves no room for a response in the model's context
 failed_call      the model could not be asked, or did not answer
 refused          the endpoint declined to answer (content filter or refusal field)

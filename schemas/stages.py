@@ -21,6 +21,7 @@ class StageName(StrEnum):
     MAKE_PAIRS = "make_pairs", "pairs"
     WRITE_PAIRS = "write_pairs", "written pairs"
     READ_PAIRS = "read_pairs", "pairs"
+    READ_VERDICTS = "read_verdicts", "single votes on pairs"
     SCORE_PAIRS = "score_pairs", "scored pairs"
     SCORE_PROBES = "score_probes", "scores of probes"
     REDACT_PAIRS = "redact_pairs", "pairs without personal data"

@@ -82,6 +82,20 @@ class Pair(dy.Schema):
     """Why the model stopped, as in `Candidate.finish_reason`; null where no model of the build wrote the response
     by itself."""
     rejected_finish = dy.String(nullable=True)
+    tools = dy.String(nullable=True)
+    """JSON list of the tools that the conversation may call; null for none."""
+
+
+class RecordedVerdict(dy.Schema):
+    """One vote of a person or a judge on a pair, as the file it was imported from has it."""
+
+    pair_id = dy.String(primary_key=True)
+    judge = dy.String(primary_key=True)
+    """The column of the vote."""
+    order = dy.Enum(["chosen_first", "rejected_first"])
+    """Which of the two responses the row has first."""
+    verdict = dy.Enum(["chosen", "rejected", "tie"])
+    """Which response the vote prefers; `chosen` is the one that the pair has as chosen."""
 
 
 class Dropped(dy.Schema):
@@ -282,3 +296,5 @@ class MixRow(dy.Schema):
     scorer = dy.String(nullable=True)
     origin = dy.Enum(["real", "synthetic"])
     flaw = dy.Enum(FLAWS, nullable=True)
+    tools = dy.String(nullable=True)
+    """JSON list of the tools that the conversation may call; null for none."""

@@ -13,7 +13,7 @@ from scripted import Handler, ScriptedEndpoint, user
 from curate.flags import set_defaults
 from curate.ledger.ledger import Ledger
 from curate.ledger.recorder import Recorder
-from schemas.ids import pair_key, prompt_group, prompt_key
+from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
 from schemas.tables import Pair
 
 # How long an example takes depends on what else the machine does.
@@ -50,6 +50,7 @@ def make_pairs() -> Callable[..., pl.DataFrame]:
     def make(**columns: list[Any]) -> pl.DataFrame:
         count = len(next(iter(columns.values())))
         rows = []
+        prompts = Occurrences()
         for i in range(count):
             given = {name: values[i] for name, values in columns.items()}
             messages = user(given.pop("prompt", f"What is the number {i} good for?"))
@@ -68,6 +69,9 @@ def make_pairs() -> Callable[..., pl.DataFrame]:
                 "prompt_group": prompt_group(messages),
                 **given,
             }
+            if "prompt_id" not in given and row["origin"] == "real":
+                # each row of a file is a prompt of its own
+                row["prompt_id"] = prompts.unique(row["prompt_id"])
             row.setdefault("pair_id", pair_key(messages, row["chosen"], row["rejected"]))
             rows.append(row)
         return pl.DataFrame(rows, schema=Pair.create_empty().schema)

@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from curate.sources import hh, sharegpt
+from curate.sources.fields import Fields
+from curate.sources.formats import Ready, read_row
 from curate.sources.messages import Messages, UnusableRow
 from schemas.ids import pair_key, prompt_key, short_id
 
@@ -67,11 +68,18 @@ def ultrafeedback(datasets: Path) -> Iterator[RealPair]:
         yield RealPair("ultrafeedback", user(row["prompt"]), row["chosen"], row["rejected"], *scores)
 
 
+def ready(row: dict[str, Any]) -> tuple[Messages, str, str]:
+    """The pair of a row as a build reads it."""
+    _, found = read_row(Fields(row))
+    assert isinstance(found, Ready)
+    return found.messages, found.chosen, found.rejected
+
+
 def hh_harmless(datasets: Path) -> Iterator[RealPair]:
     with gzip.open(datasets / "hh_harmless_pairs.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
             try:
-                yield RealPair("hh_harmless", *hh.parse(json.loads(line)))
+                yield RealPair("hh_harmless", *ready(json.loads(line)))
             # two rows disagree about their prompt
             except UnusableRow:
                 continue
@@ -79,7 +87,7 @@ def hh_harmless(datasets: Path) -> Iterator[RealPair]:
 
 def llamafactory(datasets: Path) -> Iterator[RealPair]:
     for row in json.loads((datasets / "llamafactory_dpo_en.json").read_text(encoding="utf-8")):
-        yield RealPair("llamafactory", *sharegpt.parse(row))
+        yield RealPair("llamafactory", *ready(row))
 
 
 def gsm8k(datasets: Path) -> Iterator[RealPair]:

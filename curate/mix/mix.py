@@ -224,8 +224,8 @@ def split_groups(pairs: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
 def copy_rows(ordered: pl.DataFrame, tables: dict[str, list[str]], path: Path) -> None:
     """Write the texts of the chosen pairs, in order; duckdb keeps to a memory bound while it sorts them."""
     texts = " UNION ALL ".join(
-        f"SELECT {sql_text(name)} AS source, pair_id, prompt_id, messages, chosen, rejected, scorer, origin, flaw "
-        f"FROM read_parquet([{', '.join(map(sql_text, files))}])"
+        f"SELECT {sql_text(name)} AS source, pair_id, prompt_id, messages, chosen, rejected, scorer, origin, flaw, "
+        f"tools FROM read_parquet([{', '.join(map(sql_text, files))}])"
         for name, files in tables.items()
     )
     scratch = path.with_name(f".{path.name}.{os.getpid()}")

@@ -67,6 +67,7 @@ def make_pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataF
         failed_score=pl.lit(False),
         origin=pl.lit("synthetic"),
         flaw=pl.lit(None, dtype=pl.String),
+        tools=pl.lit(None, dtype=pl.String),
     ).select(Pair.column_names())
     return Part(Pair.cast(rows), unpaired_prompts(judged, set(rejected["prompt_id"])))
 

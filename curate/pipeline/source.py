@@ -4,13 +4,14 @@ Every other file of the pipeline asks here, so that a new kind of source is one 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from curate.config import BuildConfig
 from curate.files import asset
 from curate.generate.flaws import parse_flaws
 from curate.pipeline.pairing import policy_for
 from curate.pipeline.rounds import flaw_quotas
+from curate.sources.fields import parse_columns
 from curate.sources.rows import RowsConfig, rows_config
 from schemas.names import WrittenFlaw
 
@@ -63,7 +64,8 @@ def source_rows(cfg: BuildConfig) -> RowsConfig:
     kind = kind_of(cfg)
     spec = cfg.prompts if kind.is_generated else cfg.source
     path = str(asset("samples", kind.samples)) if spec == "samples" else spec
-    return rows_config(path, cfg.num_prompts, cfg.seed)
+    rows = rows_config(path, cfg.num_prompts, cfg.seed)
+    return replace(rows, columns=parse_columns(cfg.columns), preference=cfg.preference)
 
 
 def most_prompts(cfg: BuildConfig) -> int | None:

@@ -17,6 +17,8 @@ from curate.screen.benchmark_prompts import Benchmark, read_benchmarks
 from curate.screen.human import SwapConfig, all_verdicts, swap_config, verdicts_on
 from curate.screen.similar.embeddings import make_embed
 from curate.screen.similar.semantic import Embed
+from curate.sources.formats import Format
+from curate.sources.pairs import find_source_format
 from curate.sources.rows import RowsConfig
 from curate.store.session import Session
 from curate.store.store import Table
@@ -69,6 +71,12 @@ class BuildState:
     def pairs(self) -> Table:
         """The pairs as the last stage gave them."""
         return self.tables[pairs_stage(self.tables)]
+
+    @cached_property
+    def source_format(self) -> Format:
+        """The format of a file or a hub dataset of pairs."""
+        assert self.rows
+        return find_source_format(self.rows)
 
     @cached_property
     def benchmarks(self) -> tuple[Benchmark, ...]:

@@ -11,9 +11,11 @@ from typing import Any
 from curate.config import BuildConfig, Thresholds
 from curate.generate.contrast import ContrastConfig, write_pairs
 from curate.generate.self_sample import SampleConfig, sample_responses
+from curate.pipeline.imports import ImportConfig, import_pairs, refuse_pairing
 from curate.pipeline.pairing import PairConfig, make_pairs, policy_for
 from curate.pipeline.source import flaw_counts, requested_flaws
 from curate.pipeline.stage import PAIRS, BuildState, Calls, Input, Stage
+from curate.pipeline.validate import refuse_missing_scores
 from curate.score.probes import PROBES, ProbesConfig, score_probes
 from curate.score.score import (
     Messages,
@@ -43,8 +45,9 @@ from curate.screen.similar.semantic import (
     measure_topicality,
 )
 from curate.screen.text.measure import MeasureConfig, measure_pairs
-from curate.sources.pairs import read_pairs
+from curate.sources.pairs import read_verdicts
 from curate.sources.prompts import read_prompts
+from curate.sources.rows import RowsConfig
 from curate.store.store import NoTable, Table
 from schemas.calls import Request
 from schemas.stages import StageName
@@ -56,6 +59,7 @@ from schemas.tables import (
     Pair,
     Probed,
     Prompt,
+    RecordedVerdict,
     Score,
     Screened,
     Similar,
@@ -72,6 +76,8 @@ def make_tables(state: BuildState) -> dict[StageName, Table]:
     # A file of evaluation prompts that cannot be read is found before anything is asked.
     assert state.benchmarks is not None
     for stage in STAGES:
+        if stage == SCREENING[0]:
+            refuse_missing_scores(state.cfg, state.pairs)
         if stage.name not in state.tables and stage.applies(state):
             state.tables[stage.name] = make_table(stage, state)
     return state.tables
@@ -132,6 +138,16 @@ def pair_config(cfg: BuildConfig) -> PairConfig:
     """Config of pairing."""
     policy = policy_for(cfg.pairing, cfg.num_responses)
     return PairConfig(policy, cfg.seed, guard_config(cfg), cfg.allow_degenerate_rejected)
+
+
+def import_config(state: BuildState) -> ImportConfig:
+    """Config of reading pairs, with how they are made where the source holds several responses to a prompt."""
+    assert state.rows
+    rows = {field.name: getattr(state.rows, field.name) for field in fields(RowsConfig)}
+    if state.source_format.gives == "pair":
+        refuse_pairing(state.cfg)
+        return ImportConfig(**rows)
+    return ImportConfig(**rows, pairing=pair_config(state.cfg), is_auto=state.cfg.pairing == "auto")
 
 
 def rules_config(cfg: BuildConfig, noise: float | None) -> RulesConfig:
@@ -225,11 +241,19 @@ MAKING = (
     ),
     Stage(
         StageName.READ_PAIRS,
-        read_pairs,
+        import_pairs,
         Pair,
-        lambda state: state.rows,
+        import_config,
         shape="read",
         applies=lambda state: not state.kind.is_generated,
+    ),
+    Stage(
+        StageName.READ_VERDICTS,
+        read_verdicts,
+        RecordedVerdict,
+        lambda state: state.rows,
+        shape="read",
+        applies=lambda state: bool(state.rows) and not state.kind.is_generated and state.source_format.name == "two",
     ),
     Stage(
         StageName.SCORE_PAIRS,

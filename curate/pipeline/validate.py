@@ -7,11 +7,14 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
+
 from curate.config import BuildConfig, Thresholds
 from curate.models.resolve import JUDGES
 from curate.pipeline.pairing import SIGMA_FROM
 from curate.pipeline.source import KINDS, kind_of, requested_flaws
 from curate.screen.rules import RULES, parse_quantiles
+from curate.store.store import Table
 from schemas.errors import UserError
 
 OWN_FLAGS = {
@@ -22,7 +25,6 @@ OWN_FLAGS = {
         "--num-responses is how many responses --source sft draws",
         "has one pair a prompt",
     ),
-    "pairing": (("sft",), "--pairing chooses among the responses that --source sft draws", "has none"),
     "flaws": (("gpt",), "--flaws says how --source gpt writes the rejected response", "does not"),
 }
 """Field -> the sources that use it, what it does for them, and how another source differs."""
@@ -48,7 +50,9 @@ def check_source(cfg: BuildConfig) -> None:
     for name, (sources, does, differs) in OWN_FLAGS.items():
         if cfg.source not in sources and getattr(cfg, name) != getattr(BuildConfig, name):
             raise UserError(f"{does}; '{cfg.source}' {differs}")
-    if cfg.pairing == "best_sigma" and cfg.num_responses < SIGMA_FROM:
+    if kind.is_generated and not kind.is_sampled and cfg.pairing != BuildConfig.pairing:
+        raise UserError(f"--pairing chooses among several responses to a prompt; '{cfg.source}' has none")
+    if kind.is_sampled and cfg.pairing == "best_sigma" and cfg.num_responses < SIGMA_FROM:
         raise UserError(
             f"--pairing best_sigma needs --num-responses {SIGMA_FROM} or more, found {cfg.num_responses}: of few "
             "scores hardly any lies two standard deviations under their mean, and of 4 none can; use best_worst"
@@ -83,19 +87,38 @@ def check_margins(cfg: BuildConfig) -> None:
     """Check that there can be the scores that a threshold needs."""
     if cfg.margin_quantiles:
         parse_quantiles(cfg.margin_quantiles)
-    if cfg.min_z_margin > 0 and not kind_of(cfg).is_sampled:
+    kind = kind_of(cfg)
+    if cfg.min_z_margin > 0 and kind.is_generated and not kind.is_sampled:
         raise UserError(
             "--min-z-margin needs several scored responses a prompt, which --source sft draws; "
             f"'{cfg.source}' has one pair a prompt: use --min-margin"
         )
+    if kind.is_generated and not (cfg.scorer or kind.default_scorer):
+        for flag in score_flags(cfg):
+            raise UserError(f"{flag} needs scores, and without --scorer written pairs have none")
+
+
+def score_flags(cfg: Thresholds) -> list[str]:
+    """The thresholds that are set and look at scores."""
     asked = {
         "--min-margin": cfg.min_margin > 0,
         "--margin-quantiles": bool(cfg.margin_quantiles),
         "--min-score": cfg.min_score is not None,
     }
-    if kind_of(cfg).is_generated and not (cfg.scorer or kind_of(cfg).default_scorer):
-        for flag in (flag for flag, is_set in asked.items() if is_set):
-            raise UserError(f"{flag} needs scores, and without --scorer written pairs have none")
+    return [flag for flag, is_set in asked.items() if is_set]
+
+
+def refuse_missing_scores(cfg: Thresholds, pairs: Table) -> None:
+    """Raises UserError for a threshold on scores where no pair has one."""
+    flags = score_flags(cfg)
+    if cfg.min_z_margin > 0 or flags:
+        found = pairs.scan().select(pl.col("score_chosen", "z_chosen").is_not_null().any()).collect()
+        if flags and found.height and not found["score_chosen"][0]:
+            raise UserError(f"{flags[0]} needs scores, and no pair has one; name a --scorer, or leave {flags[0]} out")
+        if cfg.min_z_margin > 0 and not found["z_chosen"][0]:
+            raise UserError(
+                "--min-z-margin needs several scored responses a prompt, and no pair has a z score: use --min-margin"
+            )
 
 
 def check_skip(skip: Sequence[str]) -> None:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curate.files import asset
+from curate.sources.fields import PROMPTS, Fields
+from curate.sources.formats import prompt_name
 from curate.sources.messages import UnusableRow, is_text
-from curate.sources.pairs import FORMATS
-from curate.sources.prompts import COLUMNS, prompt_column, read_prompt
+from curate.sources.prompts import read_prompt
 from curate.sources.rows import BadRow, Row, raw_rows, raw_text, rows_config, shuffle_rows
 from schemas.errors import UserError
 from schemas.ids import normalize
@@ -56,7 +57,7 @@ def read_benchmark(spec: str) -> Benchmark:
         found = f"columns {', '.join(columns)}" if columns else f"no JSON object, first {raw_text(rows[0])[:80]!r}"
         raise UserError(
             f"{spec} holds no evaluation prompt in its {len(rows)} rows: found {found}; expected a text in one of "
-            f"{', '.join(COLUMNS)}, or pairs; name another file with --decontaminate"
+            f"{', '.join(PROMPTS)}, or pairs; name another file with --decontaminate"
         )
     texts, places = zip(*prompts.values(), strict=True)
     # A hub dataset is identified by its name, a file by the end of its path.
@@ -80,15 +81,9 @@ def user_turns(row: Row) -> list[str]:
     if "instruction" in row and isinstance(instances, list) and instances and isinstance(instances[0], dict):
         # Self-Instruct: the instruction with the input of its first instance
         row = {"instruction": row["instruction"], "input": instances[0].get("input")}
-    column = prompt_column(row)
-    if column == "turns":
+    if prompt_name(Fields(row)) == "turns":
         # MT-Bench (text) and Arena-Hard ({"content"})
         turns = row["turns"] if isinstance(row["turns"], list) else []
         texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in turns]
         return [text for text in texts if is_text(text)]
-    if column:
-        messages = read_prompt(row)
-    else:
-        parse = next((form.parse for form in FORMATS.values() if form.recognize(row)), None)
-        messages = parse(row).messages if parse else []
-    return [message["content"] for message in messages if message["role"] == "user"]
+    return [message["content"] for message in read_prompt(row) if message["role"] == "user"]

@@ -98,19 +98,13 @@ def drop_near_duplicates(
 ) -> pl.Series:
     """The verdicts with those of a rule that compares pairs with each other; only pairs not dropped yet take part.
 
-    Several pairs made of one prompt stand or fall together and never for each other; ready pairs that repeat a
-    prompt do.
+    Several pairs made of one prompt, or of one imported row, stand or fall together and never for each other; rows that
+    repeat a prompt do.
     """
     same = ["prompt_id"] if rule.kind == "prompt" else ["prompt_id", "chosen_hash"]
-    left = (
-        rows.select("row", "origin", *same, text=rule.same_text, place=pl.Series(rank))
-        .filter(verdicts.is_null())
-        .with_columns(node=pl.col("row").cast(pl.Int64))
-    )
-    if "synthetic" in left["origin"]:
-        # The first row of a prompt stands for all of its rows.
-        of_prompt = pl.when(pl.col("origin") == "synthetic").then(pl.col("row").min().over(same)).otherwise("row")
-        left = left.with_columns(node=of_prompt.cast(pl.Int64))
+    left = rows.select("row", *same, text=rule.same_text, place=pl.Series(rank)).filter(verdicts.is_null())
+    # The first row of a prompt stands for all of its rows.
+    left = left.with_columns(node=pl.col("row").min().over(same).cast(pl.Int64))
     nodes = left.group_by("node").agg(pl.col("place").min(), pl.col("text").first()).sort("place")
     texts = nodes.select(pl.col("text").unique().sort()).with_row_index("class")
     classes = nodes.join(texts, on="text", how="left", maintain_order="left")["class"].to_numpy()
@@ -126,7 +120,7 @@ def class_edges(
     """Pairs of classes whose texts are alike enough, among the classes of `texts`."""
     least = round_threshold(getattr(cfg, rule.threshold))
     found = alike.filter((pl.col("kind") == rule.kind) & (pl.col("similarity") >= least)).collect()
-    places = rows.select("row", "origin", "prompt_hash", text=rule.same_text)
+    places = rows.select("row", "origin", "prompt_hash", "prompt_id", text=rule.same_text)
     one, other = (
         found.select(row=side)
         .join(places, on="row", how="left", maintain_order="left")
@@ -137,6 +131,7 @@ def class_edges(
     if rule.kind != "prompt":
         is_synthetic = (one["origin"] == "synthetic") & (other["origin"] == "synthetic")
         is_edge &= ~(is_synthetic & (one["prompt_hash"] == other["prompt_hash"]))
+        is_edge &= one["prompt_id"] != other["prompt_id"]
     left, right = (end.filter(is_edge)["class"].to_numpy().astype(np.int64) for end in (one, other))
     return left, right
 

@@ -1,106 +1,253 @@
-"""Read ready pairs of a file or a hub dataset, in the format its columns show."""
+"""Read pairs of a file or a hub dataset, whatever format its rows have.
 
-import math
+read_pairs(rows_config("pairs.jsonl", None, 30))
+"""
+
+import logging
 from collections.abc import Callable, Iterator
-from decimal import Decimal
-from itertools import chain
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
-from curate.sources import hh, sharegpt, ultrafeedback
-from curate.sources.messages import PairText, UnusableRow
-from curate.sources.rows import BadRow, Row, RowsConfig, none_usable, raw_rows, raw_text
+from curate.sources.fields import Columns, Fields, number
+from curate.sources.formats import FORMATS, Format, Ready, Responses, find_format, read_row
+from curate.sources.messages import UnusableRow
+from curate.sources.preferences import describe_preference
+from curate.sources.rows import BadRow, Row, RowsConfig, none_usable, raw_rows, raw_text, shuffle_rows
 from curate.store.store import Part, dropped_row, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
-from schemas.names import FLAWS
+from schemas.names import FLAWS, UnpairedReason
 from schemas.stages import StageName
-from schemas.tables import Pair
+from schemas.tables import Pair, RecordedVerdict
+
+log = logging.getLogger(__name__)
 
 STAGE = StageName.READ_PAIRS
 EXAMPLE = '{"prompt": "Why is the sky blue?", "chosen": "Air scatters blue light.", "rejected": "It mirrors the sea."}'
-
-Parse = Callable[[Row], PairText]
+LOOK = 1000
+"""Rows at the start of a file that show its format."""
 
 PAIRS_PER_PART = 4096
 """More than prompts, for nothing has to be generated: a million pairs are a few hundred files."""
 
 
-FORMATS = {"sharegpt": sharegpt, "ultrafeedback": ultrafeedback, "hh": hh}
-"""In the order they are tried."""
+class Answered(NamedTuple):
+    """Responses to one prompt of a source, of which pairs are made."""
+
+    prompt_id: str
+    found: Responses
 
 
-def read_pairs(cfg: RowsConfig) -> Iterator[Part]:
-    """Parts of `PAIRS_PER_PART` pairs, the last one shorter; unusable rows come with the pairs they lie among."""
-    parse, source = detect_format(cfg)
-    ids = Occurrences()
-    is_any_usable = False
-    rows: list[dict[str, Any]] = []
-    dropped: list[dict[str, Any]] = []
-    for row in source:
+class Imported(NamedTuple):
+    """A ready pair of a source and its ids."""
+
+    pair_id: str
+    prompt_id: str
+    ready: Ready
+    flaw: Any
+
+
+class Unusable(NamedTuple):
+    """A row that gives nothing."""
+
+    reason: UnpairedReason
+    row: Row | BadRow
+
+
+PairResponses = Callable[[list[Answered]], Part]
+"""Makes pairs of responses with scores, by the policies of a build."""
+
+
+@dataclass
+class Reader:
+    """Reads the rows of a source one after another, with ids that are unique among them."""
+
+    cfg: RowsConfig
+    columns: Columns = field(default_factory=Columns)
+    _is_described: bool = False
+    _pairs: Occurrences = field(default_factory=Occurrences)
+    _prompts: Occurrences = field(default_factory=Occurrences)
+
+    def read(self, form: Format) -> Iterator[Imported | Answered | Unusable]:
+        """What every row gives; the columns that nothing was taken from are named at the end."""
+        yield from self._grouped() if form.gives == "response" else self._rows(form)
+        self.columns.log_unused(self.cfg.path)
+
+    def _rows(self, form: Format) -> Iterator[Imported | Answered | Unusable]:
+        for row in raw_rows(self.cfg):
+            try:
+                found = self._read_row(row, form)
+            except UnusableRow as error:
+                yield Unusable(error.reason, row)
+                continue
+            prompt_id = self._prompts.unique(prompt_key(found.messages))
+            if isinstance(found, Responses):
+                yield Answered(prompt_id, found)
+            else:
+                pair_id = self._pairs.unique(pair_key(found.messages, found.chosen, found.rejected))
+                assert isinstance(row, dict)
+                yield Imported(pair_id, prompt_id, found, row.get("flaw"))
+
+    def _grouped(self) -> Iterator[Answered | Unusable]:
+        """The responses to each prompt together, prompts in the order of the seeded shuffle.
+
+        The rows are read in the order of the file, for of equal scores the first counts.
+        """
+        groups: dict[str, list[tuple[Row, Responses]]] = {}
+        for row in raw_rows(replace(self.cfg, seed=None, num_rows=None)):
+            try:
+                found = self._read_row(row, None)
+            except UnusableRow as error:
+                yield Unusable(error.reason, row)
+                continue
+            assert isinstance(row, dict) and isinstance(found, Responses)
+            groups.setdefault(prompt_key(found.messages), []).append((row, found))
+        keys = list(groups)
+        for place in shuffle_rows(self.cfg, len(keys)) if keys else ():
+            group = groups.pop(keys[place])
+            scores = [found.scores[0] for _, found in group]
+            if len(set(scores)) < 2:
+                yield from (Unusable("unpaired", row) for row, _ in group)
+            else:
+                together = Responses(group[0][1].messages, [found.responses[0] for _, found in group], scores)
+                yield Answered(keys[place], together)
+
+    def _read_row(self, row: Row | BadRow, form: Format | None) -> Ready | Responses:
+        """What a row gives. Raises UnusableRow for one of another kind than the first."""
+        if isinstance(row, BadRow):
+            raise UnusableRow("unreadable_row")
+        fields = Fields(row, self.cfg.columns)
+        fields.note("flaw")
         try:
-            rows.append(pair_row(row, parse, ids))
-        except UnusableRow as error:
-            dropped.append(dropped_row(STAGE, error.reason, raw_text(row)))
-        if len(rows) == PAIRS_PER_PART:
-            yield make_part(Pair, rows, dropped)
-            is_any_usable, rows, dropped = True, [], []
-    if not rows and not is_any_usable:
-        raise none_usable(cfg, len(dropped), dropped[0]["raw"], EXAMPLE)
-    if rows or dropped:
-        yield make_part(Pair, rows, dropped)
+            found_form, found = read_row(fields, self.cfg.preference)
+        finally:
+            self.columns.add(fields)
+        if found_form.gives != (form.gives if form else "response"):
+            raise UnusableRow("unreadable_row")
+        if found_form.name == "two" and not self._is_described:
+            self._is_described = True
+            log.info("%s: of two responses %s", self.cfg.path, describe_preference(fields, self.cfg.preference))
+        return found
 
 
-def detect_format(cfg: RowsConfig) -> tuple[Parse, Iterator[Row | BadRow]]:
-    """The parser of the first row that shows a format, and all rows, those before it included."""
-    rows = raw_rows(cfg)
-    passed: list[Row | BadRow] = []
-    for row in rows:
-        passed.append(row)
-        if isinstance(row, dict):
-            for form in FORMATS.values():
-                if form.recognize(row):
-                    return form.parse, chain(passed, rows)
-    columns = next((list(row) for row in passed if isinstance(row, dict)), None)
-    if columns is None:
-        raise none_usable(cfg, len(passed), raw_text(passed[0]), EXAMPLE)
-    expected = "; ".join(f"{name}: {form.COLUMNS}" for name, form in FORMATS.items())
-    raise UserError(f"{cfg.path} holds no pairs of a known format: found {', '.join(columns)}; expected {expected}")
+def read_pairs(cfg: RowsConfig, pair_responses: PairResponses | None = None) -> Iterator[Part]:
+    """Parts of `PAIRS_PER_PART` pairs, the last one shorter; unusable rows come with the pairs they lie among.
+
+    `pair_responses` makes the pairs of rows that hold several responses to a prompt; without it they are refused.
+    """
+    form = find_source_format(cfg)
+    if form.gives != "pair" and pair_responses is None:
+        raise UserError(
+            f"{cfg.path} holds responses with scores, no pairs; `curate build --source` makes pairs of them"
+        )
+    is_any_usable = False
+    items: list[Imported | Answered] = []
+    dropped: list[dict[str, Any]] = []
+    for item in Reader(cfg).read(form):
+        if isinstance(item, Unusable):
+            dropped.append(dropped_row(STAGE, item.reason, raw_text(item.row)))
+        else:
+            items.append(item)
+        if len(items) == PAIRS_PER_PART:
+            yield make_pair_part(items, dropped, pair_responses)
+            is_any_usable, items, dropped = True, [], []
+    if not items and not is_any_usable:
+        raise none_usable(cfg, len(dropped), dropped, EXAMPLE)
+    if items or dropped:
+        yield make_pair_part(items, dropped, pair_responses)
 
 
-def pair_row(row: Row | BadRow, parse: Parse, ids: Occurrences) -> dict[str, Any]:
-    if isinstance(row, BadRow):
-        raise UnusableRow("unreadable_row")
-    messages, chosen, rejected = parse(row)
-    given = (row.get("score_chosen"), row.get("score_rejected"))
-    scores = tuple(finite(score) for score in given)
+def make_pair_part(
+    items: list[Imported | Answered], dropped: list[dict[str, Any]], pair_responses: PairResponses | None
+) -> Part:
+    """The pairs of these items, which are all of one kind."""
+    ready = [pair_row(item) for item in items if isinstance(item, Imported)]
+    part = make_part(Pair, ready, dropped)
+    answered = [item for item in items if isinstance(item, Answered)]
+    if not answered or not pair_responses:
+        return part
+    made = pair_responses(answered)
+    return Part(part.rows.vstack(made.rows), part.dropped.vstack(made.dropped))
+
+
+def find_source_format(cfg: RowsConfig) -> Format:
+    """The format that the first rows of a source show.
+
+    Raises UserError where they show none, and for a column asked for that none of them has.
+    """
+    rows = list(raw_rows(replace(cfg, seed=None, num_rows=LOOK)))
+    records = [row for row in rows if isinstance(row, dict)]
+    columns = list(dict.fromkeys(column for row in records for column in row))
+    if not columns:
+        raise none_usable(cfg, len(rows), [{"raw": raw_text(rows[0])}], EXAMPLE)
+    check_asked(cfg, records, columns)
+    for row in records:
+        if form := find_format(Fields(row, cfg.columns), cfg.preference):
+            return form
+    expected = "; ".join(form.columns for form in FORMATS)
+    raise UserError(
+        f"{cfg.path} holds no pairs of a known format: found {', '.join(columns)}; expected {expected}; name other "
+        "columns with --columns prompt=COLUMN,chosen=COLUMN,rejected=COLUMN"
+    )
+
+
+def check_asked(cfg: RowsConfig, records: list[Row], columns: list[str]) -> None:
+    """Raises UserError for a column of `--columns` or `--preference` that the source does not have."""
+    asked = [("--columns", column) for _, column in cfg.columns]
+    if cfg.preference and not any(has_name(row, cfg.preference) for row in records):
+        asked.append(("--preference", cfg.preference))
+    for flag, column in asked:
+        if column not in columns:
+            raise UserError(f"{flag} {column}: {cfg.path} has no such column; found {', '.join(columns)}")
+
+
+def has_name(row: Row, name: str) -> bool:
+    """True for a column, or for a field of the objects in one."""
+    inside = [items[0] for items in row.values() if isinstance(items, list) and items and isinstance(items[0], dict)]
+    return any(name in Fields(fields) for fields in (row, *inside))
+
+
+def read_verdicts(cfg: RowsConfig) -> Iterator[Part]:
+    """Every single vote on the pairs that `read_pairs` gives, in parts of as many pairs."""
+    rows: list[dict[str, Any]] = []
+    pairs = 0
+    for item in Reader(cfg).read(find_source_format(cfg)):
+        if isinstance(item, Imported):
+            rows += (
+                {
+                    "pair_id": item.pair_id,
+                    "judge": judge,
+                    "order": "chosen_first" if is_first else "rejected_first",
+                    "verdict": "tie" if strength == 0 else "chosen" if strength > 0 else "rejected",
+                }
+                for judge, is_first, strength in item.ready.votes
+            )
+            pairs += 1
+            if pairs % PAIRS_PER_PART == 0:
+                yield make_part(RecordedVerdict, rows)
+                rows = []
+    yield make_part(RecordedVerdict, rows)
+
+
+def pair_row(item: Imported) -> dict[str, Any]:
+    """A row of `Pair` from a ready pair."""
+    ready = item.ready
+    given = ready.scores or (None, None)
+    scores = tuple(number(score) for score in given)
     # two nulls are a pair that nobody scored, as an export of unscored pairs writes them
     is_scored = given != (None, None)
     return {
-        "pair_id": ids.unique(pair_key(messages, chosen, rejected)),
-        "prompt_id": prompt_key(messages),
-        "prompt_group": prompt_group(messages),
-        "messages": messages,
-        "chosen": chosen,
-        "rejected": rejected,
+        "pair_id": item.pair_id,
+        "prompt_id": item.prompt_id,
+        "prompt_group": prompt_group(ready.messages),
+        "messages": ready.messages,
+        "chosen": ready.chosen,
+        "rejected": ready.rejected,
         "score_chosen": scores[0],
         "score_rejected": scores[1],
         "failed_score": is_scored and None in scores,
         "scorer": "imported" if is_scored else None,
         "origin": "real",
-        "flaw": row["flaw"] if row.get("flaw") in FLAWS else None,
-        "chosen_call": None,
-        "rejected_call": None,
-        "chosen_finish": None,
-        "rejected_finish": None,
+        "flaw": item.flaw if item.flaw in FLAWS else None,
+        "tools": ready.tools,
     }
-
-
-def finite(score: Any) -> float | None:
-    """A number as a finite float; None for anything else."""
-    if isinstance(score, bool) or not isinstance(score, int | float | Decimal):
-        return None
-    try:
-        value = float(score)
-    except OverflowError:
-        return None
-    return value if math.isfinite(value) else None

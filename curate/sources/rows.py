@@ -6,7 +6,8 @@ import re
 import shutil
 import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,11 @@ class RowsConfig:
     seed: int | None
     """Seed of the shuffle: the first 24 rows of a seed are the first 24 of its first 48. Without one the rows come in
     the order they lie in."""
-    version: int = 3
+    columns: tuple[tuple[str, str], ...] = ()
+    """Name that pairwright reads -> column that is read for it."""
+    preference: str = ""
+    """Column that says which response is better; by default the first one that is known to."""
+    version: int = 4
     """Raised when the same file would give other rows."""
 
 
@@ -209,10 +214,12 @@ def hub_dataset(source: str) -> Any:
         ) from error
 
 
-def none_usable(cfg: RowsConfig, count: int, first: str, example: str) -> UserError:
-    """The error for a source in which every row is bad."""
+def none_usable(cfg: RowsConfig, count: int, dropped: Sequence[Mapping[str, Any]], example: str) -> UserError:
+    """The error for a source in which every row is bad; `dropped` are rows of `Dropped`."""
+    reasons = Counter(row["reason"] for row in dropped if row.get("reason"))
+    why = f" ({', '.join(f'{reason} {rows}' for reason, rows in sorted(reasons.items()))})" if reasons else ""
     return UserError(
-        f"none of the {count} rows read from {cfg.path} is usable; the first is {first[:200]!r}; "
+        f"none of the {count} rows read from {cfg.path} is usable{why}; the first is {dropped[0]['raw'][:200]!r}; "
         f"a row should look like {example}"
     )
 

@@ -85,6 +85,7 @@ def make_mix(tmp_path):
                     "scorer": None,
                     "origin": "real",
                     "flaw": None,
+                    "tools": None,
                 }
             )
         path = data / "mixes" / f"{name}.parquet"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from curate.sources import hh
+from curate.sources.messages import hh_conversation, is_text
 from curate.sources.pairs import read_pairs
 from curate.sources.rows import RowsConfig, raw_rows, rows_config
 from schemas.errors import UserError
@@ -60,7 +60,8 @@ def read_file(path: Path) -> Iterator[TextPair]:
         return read_solution_pairs(cfg, dataset)
     pairs = read_text_pairs(cfg, dataset)
     # a few turns of HH have blanks around them, which say nothing about quality
-    return map(trim_turns, pairs) if isinstance(first, dict) and hh.recognize(first) else pairs
+    chosen = first.get("chosen") if isinstance(first, dict) and "prompt" not in first else None
+    return map(trim_turns, pairs) if is_text(chosen) and hh_conversation(chosen) else pairs
 
 
 def name_dataset(path: Path) -> str:

@@ -21,13 +21,13 @@ SHAREGPT = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Good
     ],
 )
 def test_a_conversation_is_read_up_to_its_last_response(row):
-    assert read_conversation(row) == TURNS
+    assert read_conversation(row) == (TURNS, None)
 
 
 def test_an_input_and_a_system_text_join_the_instruction():
     row = {"system": "Be kind.", "instruction": "Translate.", "input": "Guten Tag", "output": "Good day."}
 
-    assert read_conversation(row) == [
+    assert read_conversation(row)[0] == [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "Translate.\n\nGuten Tag"},
         {"role": "assistant", "content": "Good day."},
@@ -37,7 +37,10 @@ def test_an_input_and_a_system_text_join_the_instruction():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"text": "Hello?"}, "unreadable_row"),
+        ({"words": "Hello?"}, "unreadable_row"),
+        ({"text": "Hello?"}, "bad_prompt"),
+        ({"messages": TURNS, "images": ["a.png"]}, "image"),
+        ({"prompt": "Hello?", "completion": [{"role": "assistant", "tool_calls": [{"id": "c"}]}]}, "tool_calls"),
         ({"messages": TURNS[:1]}, "bad_prompt"),
         ({"messages": TURNS[1:]}, "bad_prompt"),
         ({"messages": None}, "bad_prompt"),

@@ -56,7 +56,7 @@ def read_all(path):
 def test_file_of_other_columns_is_refused_with_every_known_format(pairs_of):
     with pytest.raises(
         UserError,
-        match=r"rows\.jsonl holds no pairs .*found prompt, response; expected sharegpt: .*; ultrafeedback: .*; hh: ",
+        match=r"rows\.jsonl holds no pairs .*found prompt, response; expected .*`chosen`, `rejected` .*; name other",
     ):
         pairs_of("{", {"prompt": "Hi", "response": "Hello"})
 
@@ -109,6 +109,7 @@ def test_every_format_gives_the_same_pair(pairs_of, row):
             "rejected_call": None,
             "chosen_finish": None,
             "rejected_finish": None,
+            "tools": None,
         }
     ]
 
@@ -131,13 +132,15 @@ def test_every_format_gives_the_same_pair(pairs_of, row):
         (IMPLICIT, {**IMPLICIT, "chosen": None}, "bad_response"),
         (IMPLICIT, {**IMPLICIT, "chosen": [SYSTEM, USER, said("Hello")]}, "prompt_mismatch"),
         (IMPLICIT, {**IMPLICIT, "chosen": [said("Hello")]}, "prompt_mismatch"),
+        (IMPLICIT, {**IMPLICIT, "images": ["a.png"]}, "image"),
+        (FLAT, {**FLAT, "system": "Be brief.", "prompt": [{**SYSTEM, "content": "Be long."}, USER]}, "prompt_mismatch"),
         (IMPLICIT, {"chosen": [said("Hello")], "rejected": [said("Go")]}, "bad_prompt"),
         (HH, {"chosen": HH["chosen"]}, "unreadable_row"),
         (HH, {**HH, "rejected": None}, "bad_response"),
-        (HH, {**HH, "rejected": "Go"}, "bad_prompt"),
+        (HH, {**HH, "rejected": "Go"}, "prompt_mismatch"),
         (HH, {"chosen": "\n\nHuman: Hi", "rejected": "\n\nHuman: Hi"}, "bad_prompt"),
         (HH, {"chosen": HH["chosen"], "rejected": "\n\nHuman: Hi!\n\nAssistant: Go"}, "prompt_mismatch"),
-        (SHAREGPT, {"chosen": SHAREGPT["chosen"], "rejected": SHAREGPT["rejected"]}, "unreadable_row"),
+        (SHAREGPT, {"chosen": SHAREGPT["chosen"], "rejected": SHAREGPT["rejected"]}, "bad_prompt"),
         (SHAREGPT, {**SHAREGPT, "conversations": []}, "bad_prompt"),
         (SHAREGPT, {**SHAREGPT, "chosen": {"from": "human", "value": "Hi"}}, "bad_response"),
         (SHAREGPT, {**SHAREGPT, "chosen": {"from": "gpt", "value": None}}, "bad_response"),
@@ -180,7 +183,11 @@ def test_empty_response_is_left_to_screening(pairs_of, row):
         ({"score_chosen": NAN, "score_rejected": 2.5}, None, 2.5, True, "imported"),
         ({"score_chosen": 8.0, "score_rejected": -INF}, 8.0, None, True, "imported"),
         ({"score_chosen": NAN, "score_rejected": INF}, None, None, True, "imported"),
-        ({"score_chosen": "8", "score_rejected": True}, None, None, True, "imported"),
+        ({"score_chosen": "8.5", "score_rejected": True}, 8.5, None, True, "imported"),
+        ({"score_chosen": "good", "score_rejected": "1e999"}, None, None, True, "imported"),
+        ({"chosen-rating": 5, "rejected-rating": " 3 "}, 5.0, 3.0, False, "imported"),
+        ({"chosen_score": 5, "rejected_score": 3}, 5.0, 3.0, False, "imported"),
+        ({"rating_chosen": 5, "rating_rejected": 3}, 5.0, 3.0, False, "imported"),
         ({"score_chosen": 10**400, "score_rejected": 2.5}, None, 2.5, True, "imported"),
     ],
 )
@@ -204,12 +211,13 @@ def test_flaw_is_kept_where_it_is_a_known_one(pairs_of, flaw, kept):
     assert pairs["flaw"].to_list() == [kept]
 
 
-def test_repeated_pair_has_an_id_of_its_own_and_the_same_prompt(pairs_of):
+def test_repeated_pair_and_repeated_prompt_have_ids_of_their_own(pairs_of):
     pairs, _ = pairs_of(FLAT, FLAT, {**FLAT, "rejected": "Leave"})
 
     key = pair_key([USER], "Hello", "Go")
     assert sorted(pairs.filter(rejected="Go")["pair_id"]) == [key, f"{key}-2"]
-    assert pairs["prompt_id"].n_unique() == 1
+    assert pairs["prompt_id"].n_unique() == 3
+    assert pairs["prompt_id"].str.slice(0, 16).n_unique() == 1
 
 
 def test_ids_are_unique_across_parts_and_parts_are_full_but_for_the_last(tmp_path):
@@ -260,4 +268,4 @@ def test_llamafactory_has_80_system_messages_and_106_multi_turn_prompts():
     assert (pairs.height, dropped.height) == (300, 0)
     assert sum("system" in turns for turns in roles) == 80
     assert sum(turns.count("user") > 1 for turns in roles) == 106
-    assert pairs.height - pairs["prompt_id"].n_unique() == 5
+    assert pairs.height - pairs["prompt_id"].str.slice(0, 16).n_unique() == 5

@@ -103,7 +103,6 @@ def test_prompt_is_taken_from_the_first_known_column(prompts_of, row, messages):
     [
         {"messages": [ASSISTANT]},
         {"messages": None},
-        {"conversations": [{"from": "observation", "value": "{}"}, {"from": "human", "value": "Hi"}]},
         {"instruction": "Add", "input": 3},
         {"instruction": None, "input": "1 2"},
         {"turns": []},
@@ -163,7 +162,7 @@ def test_ids_are_unique_across_parts(prompts_of):
         ("self_instruct_175_seed_tasks.jsonl", 175, 0),
         ("self_instruct_252_user_oriented.jsonl", 252, 0),
         ("gsm8k_train_sft.jsonl.gz", 7473, 0),
-        ("llamafactory_sft_toolcall_en.json", 147, 153),
+        ("llamafactory_sft_toolcall_en.json", 221, 79),
     ],
 )
 def test_public_prompts_are_read(name, prompts, dropped):
