@@ -153,7 +153,7 @@ class BuildConfig(Thresholds, DataConfig):
 
     source: str
     """`sft`: best and worst of several responses of one model; `gpt`: a chosen and a rejected response written by
-    one model; `samples`: the pairs that come with pairwright; else ready pairs from a file or a hub dataset
+    one model; `samples`: the pairs that come with pairwright; else preferences from a file or a hub dataset
     (`owner/name[:split]`)."""
     name: str = ""
     """Name of the build; by default the source, or the stem of its file."""
