@@ -57,6 +57,8 @@ def check_source(cfg: BuildConfig) -> None:
             f"--pairing best_sigma needs --num-responses {SIGMA_FROM} or more, found {cfg.num_responses}: of few "
             "scores hardly any lies two standard deviations under their mean, and of 4 none can; use best_worst"
         )
+    if kind.is_generated and cfg.preference:
+        raise UserError(f"--preference names a column of imported preferences; '{cfg.source}' makes its own")
     requested_flaws(cfg)
     if kind.is_sampled and cfg.temperature == 0:
         raise UserError("--temperature 0 draws the same response every time, so there is no pair; use 0.7")

@@ -4,11 +4,11 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from curate.sources.messages import (
     Messages,
@@ -20,6 +20,8 @@ from curate.sources.messages import (
     string_list,
 )
 from schemas.errors import UserError
+
+Found = TypeVar("Found")
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ class Fields:
         self.row = row
         self.used: set[str] = set()
         """Columns whose value was asked for."""
-        self._columns = plain_names(tuple(row), renamed)
+        self.layout = find_layout(tuple(row), renamed)
+        self._columns = self.layout.columns
 
     def __contains__(self, name: str) -> bool:
         return name in self._columns
@@ -56,9 +59,9 @@ class Fields:
         self.used.add(column)
         return self.row[column]
 
-    def first(self, names: Iterable[str]) -> str | None:
+    def first(self, names: tuple[str, ...]) -> str | None:
         """The first of `names` that is a column, one with a value before one without."""
-        found = [name for name in names if name in self._columns]
+        found = self.layout.present(names)
         return next((name for name in found if self.row[self._columns[name]] is not None), found[0] if found else None)
 
     def column(self, name: str) -> str:
@@ -94,13 +97,36 @@ class Columns:
             log.info("%s: columns not used: %s", path, ", ".join(unused))
 
 
+@dataclass
+class Layout:
+    """The columns that rows have; what follows from their names alone is worked out once."""
+
+    columns: dict[str, str]
+    """Plain name -> column."""
+    _known: dict[Any, Any] = field(default_factory=dict)
+
+    def present(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `names` that are columns."""
+        if names not in self._known:
+            self._known[names] = tuple(name for name in names if name in self.columns)
+        found: tuple[str, ...] = self._known[names]
+        return found
+
+    def once(self, find: Callable[[Mapping[str, str]], Found]) -> Found:
+        """What `find` gives for the names of the columns."""
+        if find not in self._known:
+            self._known[find] = find(self.columns)
+        found: Found = self._known[find]
+        return found
+
+
 @lru_cache(maxsize=256)
-def plain_names(columns: tuple[str, ...], renamed: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Plain name -> column, for the columns of a row."""
+def find_layout(columns: tuple[str, ...], renamed: tuple[tuple[str, str], ...]) -> Layout:
+    """The layout of rows with these columns."""
     plain: dict[str, str] = {}
     for column in columns:
         plain.setdefault(re.sub(r"[\W_]+", "_", column.strip().lower()), column)
-    return {**plain, **{name: column for name, column in renamed if column in columns}}
+    return Layout({**plain, **{name: column for name, column in renamed if column in columns}})
 
 
 def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
@@ -237,6 +263,5 @@ def read_tools(fields: Fields) -> str | None:
 
 def refuse_images(fields: Fields) -> None:
     """Raises UnusableRow for a row with pictures, sounds or videos."""
-    for name in IMAGES:
-        if name in fields and fields.get(name):
-            raise UnusableRow("image")
+    if any(fields.get(name) for name in fields.layout.present(IMAGES)):
+        raise UnusableRow("image")

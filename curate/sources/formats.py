@@ -113,9 +113,11 @@ def find_format(fields: Fields, preference: str = "") -> Format | None:
 
 def prompt_name(fields: Fields, without: Names = ()) -> str | None:
     """The column of a row's prompt; those that may hold something else count only where they hold a conversation."""
-    names = [name for name in PROMPTS if name in fields and name not in without]
-    # What may be about the prompt is the prompt where nothing else is, or where it holds a conversation.
-    return fields.first(name for name in names if name not in ABOUT or is_turns(fields.peek(name)) or names == [name])
+    names = tuple(name for name in fields.layout.present(tuple(PROMPTS)) if name not in without)
+    if len(names) > 1:
+        # What may be about the prompt is the prompt where nothing else is, or where it holds a conversation.
+        names = tuple(name for name in names if name not in ABOUT or is_turns(fields.peek(name)))
+    return fields.first(names)
 
 
 ABOUT = ("input", "context", "history")
@@ -129,7 +131,11 @@ def is_turns(value: Any) -> bool:
 
 def pair_columns(fields: Fields) -> Names | None:
     """The columns of the better and the worse response."""
-    return next((names for names in PAIR_COLUMNS if all(name in fields for name in names)), None)
+    return fields.layout.once(find_pair_columns)
+
+
+def find_pair_columns(columns: Mapping[str, str]) -> Names | None:
+    return next((names for names in PAIR_COLUMNS if all(name in columns for name in names)), None)
 
 
 def is_pair(fields: Fields, preference: str) -> bool:
@@ -152,9 +158,7 @@ def read_pair(fields: Fields, preference: str) -> Ready:
     names = pair_columns(fields)
     assert names
     chosen, rejected = (fields.get(name) for name in names)
-    words = next(words for words in BETTER if words[0] in names[0] and words[1] in names[1])
-    pair = join_sides(fields, chosen, rejected)
-    return pair._replace(scores=side_scores(fields, names, words))
+    return join_sides(fields, chosen, rejected)._replace(scores=side_scores(fields))
 
 
 def join_sides(fields: Fields, chosen: Any, rejected: Any) -> Ready:
@@ -191,14 +195,22 @@ def without_answer(messages: Messages, chosen: Any) -> Messages:
     return messages[:-1] if read_response(chosen)[1].strip() == messages[-1]["content"].strip() else messages
 
 
-def side_scores(fields: Fields, names: Names, words: tuple[str, str]) -> tuple[Any, Any] | None:
+def side_scores(fields: Fields) -> tuple[Any, Any] | None:
     """The scores of both sides, in the columns in use for them; None where there is no such column."""
-    for kinds in (words, ("chosen", "rejected"), names):
+    if (columns := fields.layout.once(find_score_columns)) is None:
+        return None
+    return fields.get(columns[0]), fields.get(columns[1])
+
+
+def find_score_columns(columns: Mapping[str, str]) -> tuple[str, str] | None:
+    """The columns of the scores of both sides, of which either may be missing."""
+    sides = find_pair_columns(columns) or ("chosen", "rejected")
+    own = [words for words in BETTER if all(word in side for word, side in zip(words, sides, strict=True))]
+    for chosen, rejected in (*own, ("chosen", "rejected"), sides):
         for form in SCORE_FORMS:
-            columns = [form.format(kind) for kind in kinds]
-            if any(column in fields for column in columns):
-                chosen, rejected = (fields.get(column) for column in columns)
-                return chosen, rejected
+            found = (form.format(chosen), form.format(rejected))
+            if found[0] in columns or found[1] in columns:
+                return found
     return None
 
 
@@ -214,9 +226,8 @@ def read_rejected_beside_messages(fields: Fields, preference: str) -> Ready:
     before, chosen = read_response(fields.get("messages"))
     before_rejected, rejected = read_response(fields.get(name))
     prompt = check_prompt(add_system(fields, before))
-    words = ("chosen", "rejected")
-    scores = side_scores(fields, words, words)
-    return Ready(join_prompt(prompt, (before_rejected, [])), chosen, rejected, scores, tools=read_tools(fields))
+    messages = join_prompt(prompt, (before_rejected, []))
+    return Ready(messages, chosen, rejected, side_scores(fields), tools=read_tools(fields))
 
 
 def are_lists(fields: Fields, preference: str) -> bool:

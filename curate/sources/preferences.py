@@ -52,7 +52,7 @@ class Sides:
             end = side.removeprefix(self.stem)
             names = [f"{word}{end}" for word in SCORE_WORDS]
             names += [f"{side}_{word}" for word in SCORE_WORDS] + [f"{word}_{side}" for word in SCORE_WORDS]
-            found.append(fields.first(names))
+            found.append(fields.first(tuple(names)))
         return found[0], found[1]
 
 
