@@ -47,7 +47,10 @@ class SFTConfig(DataConfig, TrainingConfig):
 
     dataset: str = ""
     """Conversations: a .jsonl, .json or .parquet file (.gz too), or a hub dataset (`owner/name[:split]`), with columns
-    messages, conversations, prompt and response, or instruction and output; by default the chosen side of a mix."""
+    messages, conversations, a prompt and a response or completion, or instruction and output; by default the chosen side
+    of a mix. A turn with `weight` 0 or `train` false is not learned."""
+    columns: str = ""
+    """Columns of other names, as in `prompt=q,response=a`: what pairwright reads, then the column of `--dataset`."""
     mix: str = ""
     """Mix whose chosen responses are learned where `--dataset` is not given; by default the newest."""
     base: str = "smollm2"

@@ -4,6 +4,7 @@ train sft --dataset HuggingFaceTB/smol-smoltalk --max-rows 23000
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from curate.sources.conversations import read_conversations
+from curate.sources.fields import parse_columns
 from curate.sources.rows import rows_config
 from schemas.errors import UserError
 from train.config import SFTConfig
@@ -30,6 +32,8 @@ def train_sft(cfg: SFTConfig) -> TrainedRun:
     """Train, or find the same run finished."""
     if cfg.dataset and cfg.mix:
         raise UserError("--dataset and --mix both say what to learn; give one of them")
+    if cfg.columns and not cfg.dataset:
+        raise UserError("--columns names columns of --dataset, and a mix has its own; leave it out")
     device = choose_device(cfg.device)
     base = resolve_weights(base_name(cfg.base), cfg.data)
     conversations, source, default_name = read_source(cfg)
@@ -46,9 +50,10 @@ def train_sft(cfg: SFTConfig) -> TrainedRun:
 def read_source(cfg: SFTConfig) -> tuple[dict[Split, Texts], dict[str, Any], str]:
     """The conversations, their identity, and the default name of the run."""
     if cfg.dataset:
-        rows = rows_config(cfg.dataset, cfg.max_rows, cfg.seed)
+        rows = replace(rows_config(cfg.dataset, cfg.max_rows, cfg.seed), columns=parse_columns(cfg.columns))
         source = {"dataset": Path(rows.path).name, "sha256": rows.sha256}
         identity = {"sha256": rows.sha256, "max_rows": cfg.max_rows, "seed": cfg.seed, "version": rows.version}
+        identity |= {"columns": rows.columns} if rows.columns else {}
         texts: dict[Split, Texts] = {
             "train": Texts(
                 "conversation", identity, lambda: ((key, turns) for key, turns, _ in read_conversations(rows))

@@ -1,9 +1,14 @@
 """Conversations of every form are read up to their last response."""
 
+from dataclasses import replace
+
 import pytest
 
-from curate.sources.conversations import read_conversation
+from curate.sources.conversations import read_conversation, read_conversations
+from curate.sources.fields import parse_columns
 from curate.sources.messages import UnusableRow
+from curate.sources.rows import rows_config
+from schemas.errors import UserError
 
 TURNS = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good day."}]
 SHAREGPT = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Good day."}]
@@ -54,3 +59,21 @@ def test_a_row_that_is_no_conversation_has_its_reason(row, reason):
         read_conversation(row)
 
     assert unusable.value.reason == reason
+
+
+def test_columns_name_others(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"q": "Hello?", "a": "Good day.", "id": 7}')
+    columns = parse_columns("prompt=q,response=a")
+
+    ((_, messages, tools),) = read_conversations(replace(rows_config(str(path), None, None), columns=columns))
+
+    assert (messages, tools) == (TURNS, None)
+
+
+def test_file_without_a_conversation_names_its_columns(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"q": "Hello?", "a": "Good day."}')
+
+    with pytest.raises(UserError, match="no usable conversation in 1 rows: they have the columns q, a; expected"):
+        list(read_conversations(rows_config(str(path), None, None)))
