@@ -47,8 +47,8 @@ class SFTConfig(DataConfig, TrainingConfig):
 
     dataset: str = ""
     """Conversations: a .jsonl, .json or .parquet file (.gz too), or a hub dataset (`owner/name[:split]`), with columns
-    messages, conversations, a prompt and a response or completion, or instruction and output; by default the chosen side
-    of a mix. A turn with `weight` 0 or `train` false is not learned."""
+    messages, conversations, a prompt and a response or completion, or instruction and output; by default the chosen
+    side of a mix. A turn with `weight` 0 or `train` false is not learned."""
     columns: str = ""
     """Columns of other names, as in `prompt=q,response=a`: what pairwright reads, then the column of `--dataset`."""
     mix: str = ""
