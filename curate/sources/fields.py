@@ -263,5 +263,7 @@ def read_tools(fields: Fields) -> str | None:
 
 def refuse_images(fields: Fields) -> None:
     """Raises UnusableRow for a row with pictures, sounds or videos."""
-    if any(fields.get(name) for name in fields.layout.present(IMAGES)):
-        raise UnusableRow("image")
+    for name in fields.layout.present(IMAGES):
+        found = fields.get(name)
+        if any(item is not None for item in found) if isinstance(found, list) else found:
+            raise UnusableRow("image")

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
@@ -29,7 +30,7 @@ NOT_LEARNED = ("weight", "train", "loss")
 HH_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")
 HH_TIGHT = re.compile(r"\n[ \t]*Assistant:")
 HH_ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
-MESSAGE_START = re.compile(r"""\s*\[?\s*\{\s*["'](?:role|from|content|value)["']\s*:""")
+MESSAGE_START = re.compile(r"""\s*\[?\s*\{\s*["'](?:role|from|content|value|messages)["']\s*:""")
 STRING_LIST = re.compile(r"""\s*\[\s*["']""")
 HEADERS = re.compile(
     r"<\|im_start\|>(?:system|user|assistant)\s|<\|start_header_id\|>\w+<\|end_header_id\|>|\[/INST\]|<<SYS>>"
@@ -44,6 +45,10 @@ FIRST_TOKENS = re.compile(
 MARKED_TURNS = (("### Human:", "### Assistant:"), ("### Instruction:", "### Response:"), ("USER:", "ASSISTANT:"))
 """Of templates in plain text: the marks of both sides."""
 MEDIA = ("image", "audio", "video", "file", "document")
+
+
+LONGEST_LITERAL = 1_000_000
+"""Its syntax tree takes a hundred times the memory of a text."""
 
 
 class UnusableRow(Exception):
@@ -125,14 +130,24 @@ def parse_structure(text: str) -> Any:
     """
     if not MESSAGE_START.match(text):
         return None
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (json.loads, python_literal):
         try:
             found = parse(text.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        turns = found if isinstance(found, list) else [found]
-        return turns if turns and all(isinstance(turn, Mapping) and speaker(turn) for turn in turns) else None
+        if isinstance(found, Mapping):
+            found = found.get("messages") or [found]
+        is_turns = isinstance(found, list) and all(isinstance(turn, Mapping) and speaker(turn) for turn in found)
+        return found if found and is_turns else None
     raise UnusableRow("unread_structure")
+
+
+def python_literal(text: str) -> Any:
+    """A value as Python writes it. Raises ValueError for a text of more than a million characters."""
+    if len(text) > LONGEST_LITERAL:
+        raise ValueError(f"more than {LONGEST_LITERAL} characters")
+    with warnings.catch_warnings(action="ignore"):
+        return ast.literal_eval(text)
 
 
 def string_list(value: Any) -> list[Any] | None:
@@ -219,10 +234,12 @@ def join_prompt(prompt: Messages | None, before: tuple[Messages, Messages]) -> M
 
 
 def same_turns(one: Messages, other: Messages) -> bool:
-    """True for turns that are equal but for white space around them."""
-    return [(turn["role"], turn["content"].strip()) for turn in one] == [
-        (turn["role"], turn["content"].strip()) for turn in other
-    ]
+    """True for turns that are equal but for white space."""
+    return len(one) == len(other) and all(
+        turn["role"] == its["role"]
+        and (turn["content"] == its["content"] or turn["content"].split() == its["content"].split())
+        for turn, its in zip(one, other, strict=True)
+    )
 
 
 def read_message(turn: Any) -> list[dict[str, Any]] | None:

@@ -181,6 +181,7 @@ def test_only_a_turn_marked_as_not_to_be_learned_says_so():
     "text",
     [
         json.dumps([USER, ASSISTANT]),
+        json.dumps({"messages": [USER, ASSISTANT]}),
         repr([USER, ASSISTANT]),
         ' [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]',
         "Human: Hi\n\nAssistant: Hello",
@@ -191,7 +192,9 @@ def test_structure_in_a_text_is_parsed(text):
     assert read_response(text) == ([USER], "Hello")
 
 
-@pytest.mark.parametrize("text", ['{"role": "chef", "content": "soup"}', '{"name": "Ann"}', "[1, 2]", "{role: x}"])
+@pytest.mark.parametrize(
+    "text", ['{"role": "chef", "content": "soup"}', '{"name": "Ann"}', "[1, 2]", "{role: x}", "{'role': 'a\\d'}"]
+)
 def test_json_that_holds_no_messages_is_text(text):
     assert prompt_messages(text) == [{"role": "user", "content": text}]
     assert read_response(text) == ([], text)
