@@ -31,7 +31,7 @@ NO_KEY = (
 """Whatever the status."""
 
 NO_ACCESS = (
-    r"\bkeys?\b|api_?key|credential|authenti|authori[sz]|\btoken\b|permission|\baccess\b|\brole\b|\bscope",
+    r"\bkeys?\b|api_?key|\bbearer\b|credential|authenti|authori[sz]|\btoken\b|permission|\baccess\b|\brole\b|\bscope",
     r"country|region|territory|location|ip address",
     r"\baccount|organi[sz]ation|\bproject\b|subscri|\bplan\b|\btier\b|billing|gated|licen[cs]e|\bterms\b",
     r"not (\w+ )?(allowed|permitted|entitled|eligible|available|enabled)",
