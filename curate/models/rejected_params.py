@@ -29,7 +29,7 @@ REFUSALS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("max_completion_tokens",): (r"\bmax_completion_tokens\b", NOT_TAKEN),
     ("n",): (
         r"(?<![\w\\.'/-])['\"`]?\bn\b['\"`]?\s*(=|>|<|:|must|should|is\b|value|param|cannot|greater|larger|not\b|to\b)|"
-        r"['\"`]n['\"`]|(param\w*|argument|field|value of|support\w*|of|option|property|only|input)\s*:?\s+n\b(?!['/-])|"
+        r"['\"`]n['\"`]|(param\w*|argument|field|value of|support\w*|of|option|property|only)\s*:?\s+n\b(?!['/-])|"
         r"(multiple|several|more than (one|1)|only (one|1|a single)) (\w+ )?(candidate|completion|choice|generation|"
         r"response|output)|candidate_?count|best_of|num_(return_sequences|generations|completions)",
     ),
