@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -38,6 +39,7 @@ class Address:
         self.url = url
         self.key_name = key_name
         self.proxy, self._proxy_name = environment_proxy(url)
+        self._is_azure = is_azure(url)
 
     def key(self) -> str:
         """The key, without the line break that a file may have left at its end."""
@@ -61,7 +63,7 @@ class Address:
     async def post(self, session: aiohttp.ClientSession, path: str, body: dict[str, Any], key: str) -> HttpReply:
         """The reply to `body`. Raises UserError where the server has moved or a proxy refuses."""
         url = call_url(self.url, path)
-        headers = key_header(self.url, key)
+        headers = {} if not key else {"api-key": key} if self._is_azure else {"Authorization": f"Bearer {key}"}
         for _ in range(MOST_REDIRECTS + 1):
             # Redirects are not left to aiohttp, which follows them to any host, and netrc files are not read.
             async with session.post(url, json=body, headers=headers, proxy=self.proxy, allow_redirects=False) as reply:
@@ -99,6 +101,7 @@ class Address:
         return UserError(f"{self.name}: {self.shown_proxy} passes no call on (HTTP {status}); {cure}")
 
 
+@lru_cache(maxsize=64)
 def call_url(url: str, path: str) -> URL:
     """`path` after that of `url`, the query of `url` after both. Raises InvalidURL for what is no address."""
     base, _, query = url.partition("?")
@@ -106,13 +109,6 @@ def call_url(url: str, path: str) -> URL:
         return URL(f"{base}{path}?{query}" if query else base + path)
     except ValueError as error:
         raise aiohttp.InvalidURL(url) from error
-
-
-def key_header(url: str, key: str) -> dict[str, str]:
-    """The header that holds the key."""
-    if not key:
-        return {}
-    return {"api-key": key} if is_azure(url) else {"Authorization": f"Bearer {key}"}
 
 
 def is_azure(url: str) -> bool:
