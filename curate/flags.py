@@ -15,11 +15,9 @@ from typing import Any, Literal, NoReturn, Protocol, TypeVar, Union, get_args, g
 from curate.config import Config, FieldError
 from curate.files import read_toml
 from schemas.errors import CapReached, UserError
+from schemas.visible import visible, visible_json
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters that a terminal acts on; text written by a model may hold them."""
 
 DEFAULTS = {
     # Threads that wait for each other spin for milliseconds by default. On a machine that is doing anything else
@@ -138,7 +136,7 @@ def run_command(main: Any, arguments: Sequence[str] | None) -> int:
 
 def exit_with(problem: str, code: int, arguments: Sequence[str] | None) -> int:
     """Say why a command ended early, with `--json` also as the one object on stdout; returns the exit code."""
-    print(problem, file=sys.stderr)
+    print(visible(problem), file=sys.stderr)
     if "--json" in (sys.argv if arguments is None else arguments):
         print_json({"error": problem.removeprefix("error: "), "exit_code": code})
     return code
@@ -151,9 +149,18 @@ def without_secrets(text: str) -> str:
 
 def show_notes(*packages: str) -> None:
     """Progress and notes of our packages go to stderr; results go to stdout."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    notes = logging.StreamHandler(sys.stderr)
+    notes.setFormatter(VisibleNotes())
+    logging.basicConfig(handlers=[notes])
     for package in packages:
         logging.getLogger(package).setLevel(logging.INFO)
+
+
+class VisibleNotes(logging.Formatter):
+    """Notes may repeat what an endpoint said."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def print_result(result: Result, as_json: bool, *more: str) -> int:
@@ -166,13 +173,13 @@ def print_result(result: Result, as_json: bool, *more: str) -> int:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Lines on stdout, without signs that move the cursor, set a title or turn the direction of writing."""
-    print(CONTROL.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines)), flush=True)
+    """Lines on stdout, without hidden signs: those of a model may move the cursor or turn the direction of writing."""
+    print(visible("\n".join(lines)), flush=True)
 
 
 def print_json(value: dict[str, Any]) -> None:
     """The one JSON object of `--json`, on stdout."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    print(visible_json(json.dumps(value, ensure_ascii=False)), flush=True)
 
 
 def set_defaults() -> None:

@@ -61,7 +61,7 @@ bad_preference   the preference says of neither response that it is the better o
 unpaired         a response with a label, and no response to its prompt with another one
 prompt_too_long  the prompt leaves no room for a response in the model's context
 failed_call      the model could not be asked, or did not answer
-refused          the endpoint declined to answer (content filter or refusal field)
+refused          the endpoint declined to answer (content filter or refusal field), or the model called a tool
 malformed_json   the response is not the JSON that was asked for
 near_identical   the two written responses say the same
 length_ratio     the rejected response is too long or too short for the flaw it was written with

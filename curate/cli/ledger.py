@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from curate.cli.columns import align_columns
 from curate.config import LedgerConfig
-from curate.flags import print_json
+from curate.flags import print_json, print_lines
 from schemas.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def ledger_command(cfg: LedgerConfig, as_json: bool) -> int:
     else:
         found = report = report_ledger(path)
         lines = report_lines(report)
-    print_json(found.summary()) if as_json else print("\n".join(lines))
+    print_json(found.summary()) if as_json else print_lines(lines)
     return 1 if cfg.check and checked.faults else 0
 
 

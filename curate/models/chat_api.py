@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from curate.models.endpoint import Endpoint, Refused, Reply
+from curate.models.endpoint import CallFailed, Endpoint, Refused, Reply
+from curate.models.finish_reasons import finish_reason
 from curate.models.limits import EndpointConfig
-from curate.models.rejected_params import SAMPLING, ParametersRefused
+from curate.models.rejected_params import ParametersRefused, adapt, describe_refusal
+from curate.models.reply_body import is_broken
 from schemas.calls import CallResult, Request, Response
 from schemas.errors import ResponseError
 from schemas.wire import replace_surrogates
@@ -73,45 +75,53 @@ class ChatAPI:
         return replace(answer, seconds=reply.seconds, cost_usd=whole)
 
     async def _post(self, body: dict[str, Any], estimate: int, most_usd: float | None) -> Reply:
-        """The response to `body`, without the parameters that the endpoint refuses.
+        """The response to `body`, without what the endpoint refuses of it.
 
-        They are left out of later calls only once a call was answered without them: an error may name a
-        parameter and be about something else.
+        Later calls go without it only once a call was answered so: an error may name a parameter and be
+        about something else.
         """
         tried: list[str] = []
         while True:
-            sent = {name: value for name, value in body.items() if name not in self._refused and name not in tried}
+            sent = adapt(body, {*self._refused, *tried})
             try:
                 reply = await self.endpoint.post(self.path, sent, estimate, most_usd)
             except ParametersRefused as refused:
+                if set(refused.names) <= set(tried):
+                    raise CallFailed(str(refused), 0.0) from refused
                 tried += refused.names
             else:
                 self._leave_out([name for name in tried if name not in self._refused])
                 return reply
 
     def _leave_out(self, names: Sequence[str]) -> None:
-        """Leave these parameters out of later calls."""
-        if names:
-            self._refused.update(names)
-            end = "; sampling then follows the model's own defaults" if SAMPLING & set(names) else ""
-            log.warning("%s: the endpoint refuses %s and is asked without%s", self.model, ", ".join(names), end)
+        """Ask without these from here on."""
+        self._refused.update(names)
+        for refusal in describe_refusal(names):
+            log.warning("%s: %s", self.model, refusal)
 
     def read(self, body: dict[str, Any], request: Request) -> CallResult:
         """An answer from the body of a response; raises ResponseError for one of another form.
 
-        Filtered choices are left out of several; when all are, the request was refused.
+        Of several choices those that were filtered, or that call a tool and say nothing, hold no text; when all are
+        so, the request was refused.
         """
         try:
             tokens = usage(body)
             responses, refusals = [], []
             for choice in body["choices"][: request.n]:
-                refusal, finish_reason = choice["message"].get("refusal"), choice.get("finish_reason")
-                if refusal or finish_reason == "content_filter":
+                if is_broken(choice):
+                    # The rest that is missing is asked for again.
+                    continue
+                message, reason = choice["message"], finish_reason(choice.get("finish_reason"))
+                refusal = message.get("refusal")
+                if refusal or reason == "content_filter":
                     refusals.append(replace_surrogates(str(refusal or "content filter")))
                     responses.append(Response("", "content_filter"))
+                elif reason == "tool_calls" and not message.get("content"):
+                    refusals.append("the model called a tool and wrote no response")
+                    responses.append(Response("", reason))
                 else:
-                    told = replace_surrogates(finish_reason) if isinstance(finish_reason, str) else None
-                    responses.append(Response(text_of(choice["message"].get("content")), told))
+                    responses.append(Response(text_of(message.get("content")), reason))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ResponseError(f"not a chat completion: {json.dumps(body)[:200]}") from error
         if not responses:

@@ -25,8 +25,9 @@ class ClassifyAPI(ChatAPI):
         self, name: str, url: str, model: str, key_name: str, cfg: EndpointConfig, price_name: str | None = None
     ) -> None:
         """`url` is the server's root, or that with the `/v1` of its other addresses."""
-        root = url.rstrip("/").removesuffix("/v1")
-        super().__init__(name, root, model, key_name, cfg, price_name)
+        base, mark, query = url.partition("?")
+        root = base.rstrip("/").removesuffix("/v1")
+        super().__init__(name, root + mark + query, model, key_name, cfg, price_name)
 
     def payload(self, request: Request) -> dict[str, Any]:
         return {"model": self._remote_model, "messages": request.messages, "use_activation": False}

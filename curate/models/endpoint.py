@@ -2,41 +2,34 @@
 
 import asyncio
 import email.utils
-import json
 import logging
-import os
 import queue
 import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 import aiohttp
 
 from curate.ledger.spend_cap import LONGEST_WAIT_S
+from curate.models.address import Address, HttpReply
 from curate.models.limits import ConcurrencyLimit, EndpointConfig, TokenBucket
+from curate.models.refusals import CHARGED, GONE, OVERLOAD, TRANSIENT, error_meaning, is_about_access, is_busy
 from curate.models.rejected_params import ParametersRefused, refused_parameters
+from curate.models.reply_body import EndpointError, error_in_answer, is_stream, json_object, read_error
 from schemas.calls import CallResult, Failure
 from schemas.errors import CapReached, ResponseError, UserError
-from schemas.wire import replace_surrogates
+from schemas.visible import visible
 
 log = logging.getLogger(__name__)
 
 TRIES = 6
 LONGEST_RETRY_AFTER_S = 600.0
-OVERLOAD = {429, 500, 502, 503, 504, *range(520, 530)}
-TRANSIENT = {408, 409, 425, *OVERLOAD}
-GONE = {502, 503, 521, 522, 523, 529}
-"""What a server that starts again, or what stands before it, says for a while: twice as many tries, over a minute."""
-CHARGED = {504, 524}
-"""What stands before a server did not wait for an answer that may be charged."""
 SECONDS_BETWEEN_NOTES = 15.0
-SHORTEST_SECRET = 16
-"""A shorter key is a stand-in such as "EMPTY", and may well occur in a good response."""
 
 Job = Callable[[], Awaitable[CallResult]]
 Done = queue.SimpleQueue[tuple[int, CallResult | BaseException]]
@@ -80,7 +73,7 @@ class Endpoint:
         self._name = name
         self._url = url
         self._remote_model = model
-        self._key_name = key_name
+        self._address = Address(name, url, key_name)
         self._slots = ConcurrencyLimit(cfg.concurrency)
         self._lock = threading.Lock()
         self._users = 0
@@ -182,9 +175,11 @@ class Endpoint:
         try:
             self.cfg.budget.check()
             result = await job()
+            if result.error:
+                result = replace(result, error=visible(self.without_key(result.error)))
         except ResponseError as error:
             cost = error.cost_usd if isinstance(error, CallFailed) else None
-            result = CallResult(failure="failed_call", error=self.without_key(str(error)), cost_usd=cost)
+            result = CallResult(failure="failed_call", error=visible(self.without_key(str(error))), cost_usd=cost)
         except asyncio.CancelledError:
             self._slots.leave()
             raise
@@ -201,7 +196,7 @@ class Endpoint:
         the most that one try can cost. Raises Refused, ParametersRefused, ResponseError when it is given up, and
         UserError or CapReached when the run must stop.
         """
-        key = self._key()
+        key = self._address.key()
         problem, faults, first_began = "", 0, float("inf")
         charged: float | None = 0.0
         wait_s = 0.0
@@ -243,30 +238,40 @@ class Endpoint:
         self, path: str, body: dict[str, Any], key: str, is_patient: bool, tried: Try
     ) -> dict[str, Any] | None:
         """One request: the object of a good response, else None with the problem in `tried`."""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         began = time.monotonic()
         try:
-            async with self._session.post(self._url + path, json=body, headers=headers) as reply:
-                raw = mask_key(await reply.read(), key)
-                self._was_reached = True
-                if reply.status != 200:
-                    self._read_error(reply, raw, key, body, began, is_patient, tried)
-                    return None
-                found = json_object(raw)
-                if isinstance(found, dict):
-                    self._slots.succeeded()
-                    self._answered_at = time.monotonic()
-                    return found
+            reply = await self._address.post(self._session, path, body, key)
+            self._was_reached = True
+            if reply.status != 200:
+                self._read_error(read_error(reply.status, reply.raw, key), reply, body, began, is_patient, tried)
+                return None
+            found = json_object(reply.raw)
+            if not isinstance(found, dict):
+                if is_stream(reply.raw):
+                    raise CallFailed("the endpoint streams its answer, although it was asked for it in one piece", None)
                 tried.problem = found
+            elif error := error_in_answer(found):
+                self._read_error(error, reply, body, began, is_patient, tried)
+            else:
+                self._slots.succeeded()
+                self._answered_at = time.monotonic()
+                return found
         except TimeoutError:
             self._slots.overloaded(began)
             tried.problem = f"no answer within {self.cfg.timeout_s:g} s"
         except aiohttp.ClientConnectorError as error:
             tried.cost = 0.0
-            tried.problem = f"cannot connect to {self._url} ({connection_problem(error)})"
+            is_proxy = self._address.is_proxy(error)
+            there, what = (self._address.shown_proxy, "it") if is_proxy else (self._url, "the server")
+            tried.problem = f"cannot connect to {there} ({connection_problem(error)})"
             tried.is_fault = not self._was_reached
             if not is_patient or (tried.is_fault and tried.is_last_chance):
-                raise UserError(f"{self._name}: {tried.problem}; is the server running?") from error
+                raise UserError(f"{self._name}: {tried.problem}; is {what} running?") from error
+        except aiohttp.ClientHttpProxyError as error:
+            tried.cost = 0.0
+            if error.status not in TRANSIENT:
+                raise self._address.proxy_refusal(error.status) from error
+            tried.problem = f"{self._address.shown_proxy} answers HTTP {error.status}"
         except aiohttp.InvalidURL as error:
             tried.cost = 0.0
             raise UserError(f"{self._name}: {self._url} is no address of a server") from error
@@ -276,26 +281,51 @@ class Endpoint:
 
     def _read_error(
         self,
-        reply: aiohttp.ClientResponse,
-        raw: bytes,
-        key: str,
+        error: EndpointError,
+        reply: HttpReply,
         body: dict[str, Any],
         began: float,
         is_patient: bool,
         tried: Try,
     ) -> None:
-        """What a status other than 200 means: raises Refused where trying again is of no use, else slows down."""
-        if reply.status not in CHARGED:
+        """Slow down after an error that may pass; raises where trying again is of no use."""
+        status = error.status or (429 if is_busy(error) else 500)
+        if status not in CHARGED and not error.may_be_charged:
             tried.cost = 0.0
-        tried.problem = f"HTTP {reply.status}: {error_message(raw, key)}"
-        if reply.status not in TRANSIENT or "insufficient_quota" in tried.problem:
-            self._refuse(reply.status, tried.problem, body)
-        if reply.status in OVERLOAD:
+        tried.problem = str(error)
+        self._refuse(error, body, tried.cost)
+        if status in OVERLOAD:
             self._slots.overloaded(began)
-        pause_s = retry_after_s(reply.headers.get("Retry-After"))
+        pause_s = retry_after_s(reply.retry_after)
         self._paused_until = max(self._paused_until, time.monotonic() + pause_s)
-        tried.is_fault = reply.status != 429 or not is_patient
-        tried.most_tries = 2 * TRIES if reply.status in GONE else TRIES
+        tried.is_fault = status != 429 or not is_patient
+        tried.most_tries = 2 * TRIES if status in GONE else TRIES
+
+    def _refuse(self, error: EndpointError, body: dict[str, Any], cost: float | None) -> None:
+        """Raise the exception for an error that retrying cannot fix."""
+        problem = str(error)
+        meaning = error_meaning(error, int(body.get("max_tokens") or body.get("max_completion_tokens") or 0))
+        if meaning == "no_key":
+            raise self._key_refusal(problem)
+        if meaning == "unknown_model":
+            raise UserError(f"{self._name}: {self._url} does not know the model '{self._remote_model}': {problem}")
+        if meaning == "no_credit":
+            raise UserError(f"{self._name}: the account has no credit left: {problem}")
+        if meaning == "prompt_too_long":
+            raise Refused("prompt_too_long", problem)
+        if names := refused_parameters(error, body):
+            raise ParametersRefused(names, problem)
+        if meaning == "refused":
+            raise Refused("refused", problem)
+        if is_about_access(error):
+            raise self._key_refusal(problem)
+        if error.status is not None and error.status not in TRANSIENT:
+            raise CallFailed(problem, cost)
+
+    def _key_refusal(self, problem: str) -> UserError:
+        key_name = self._address.key_name
+        there = "is set" if self._address.key() else "is not set"
+        return UserError(f"{self._name}: the endpoint refused the key ({key_name} {there}): {problem}")
 
     def _note(self, problem: str) -> None:
         """Log now and then that the endpoint does not answer, while nothing else shows."""
@@ -337,34 +367,9 @@ class Endpoint:
         finally:
             task.cancel()
 
-    def _key(self) -> str:
-        """The key, without the line break that a file may have left at its end."""
-        key = os.environ.get(self._key_name, "").strip()
-        if not key.isprintable():
-            raise UserError(f"{self._key_name} holds a line break or another sign that no key has; set it again")
-        return key
-
     def without_key(self, text: str) -> str:
-        key = self._key()
+        key = self._address.key()
         return text.replace(key, "***") if key else text
-
-    def _refuse(self, status: int, problem: str, body: Mapping[str, Any]) -> None:
-        """Raise the exception for an error that retrying cannot fix."""
-        lower = problem.lower()
-        if status in (401, 403):
-            there = "is set" if os.environ.get(self._key_name) else "is not set"
-            raise UserError(f"{self._name}: the endpoint refused the key ({self._key_name} {there}): {problem}")
-        if status == 404:
-            raise UserError(f"{self._name}: {self._url} does not know the model '{self._remote_model}': {problem}")
-        if status == 402 or "insufficient_quota" in lower:
-            raise UserError(f"{self._name}: the account has no credit left: {problem}")
-        if "context length" in lower or "context_length" in lower or "maximum context" in lower or status == 413:
-            raise Refused("prompt_too_long", problem)
-        if "content_policy" in lower or "content_filter" in lower or "content management policy" in lower:
-            raise Refused("refused", problem)
-        if names := refused_parameters(problem, body):
-            raise ParametersRefused(names, problem)
-        raise CallFailed(problem, 0.0)
 
 
 @dataclass(frozen=True)
@@ -377,27 +382,11 @@ class Reply:
     """USD for the tries before it; None where one broke off that may have been charged."""
 
 
-def mask_key(raw: bytes, key: str) -> bytes:
-    """A body without the key, should the endpoint send it back."""
-    return raw.replace(key.encode(), b"***") if len(key) >= SHORTEST_SECRET else raw
-
-
 def connection_problem(error: aiohttp.ClientConnectorError) -> str:
     """The reason there is no connection."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return str(error.certificate_error)
     return error.os_error.strerror or "no such host"
-
-
-def json_object(raw: bytes) -> dict[str, Any] | str:
-    """The JSON object that a body holds, else a sentence on what it holds."""
-    try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError):
-        return f"the endpoint's answer is not JSON: {raw[:200].decode('utf-8', 'replace')}"
-    if not isinstance(found, dict):
-        return f"the endpoint's answer is not a JSON object: {raw[:200].decode('utf-8', 'replace')}"
-    return found
 
 
 def retry_after_s(header: str | None) -> float:
@@ -412,20 +401,3 @@ def retry_after_s(header: str | None) -> float:
         except ValueError:
             return 0.0
     return min(LONGEST_RETRY_AFTER_S, max(0.0, seconds)) if seconds == seconds else 0.0
-
-
-def error_message(raw: bytes, key: str) -> str:
-    """The endpoint's own words in one line, with the key masked wherever it appears."""
-    text = raw.decode("utf-8", "replace")
-    try:
-        body = json.loads(text)
-        found = body.get("error", body) if isinstance(body, dict) else body
-        message = found.get("message", found) if isinstance(found, dict) else found
-        code = found.get("code") or "" if isinstance(found, dict) else ""
-        text = f"{message} {code}".strip() if isinstance(code, str) else str(message)
-    except (ValueError, RecursionError):
-        pass
-    if key:
-        text = text.replace(key, "***")
-    text = replace_surrogates(text)
-    return " ".join(text.split())[:300] or "no message"

@@ -1,5 +1,6 @@
 """A transformers model in this process that reads conversations, optionally with a LoRA adapter."""
 
+import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,14 +11,17 @@ import torch
 from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
+from curate.models.system_message import SYSTEM_MOVED, has_system, without_system
 from schemas.calls import CallResult, Request
 from schemas.errors import UserError
 
 # transformers reports its defaults on stderr; what matters is checked here.
-logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+log = logging.getLogger(__name__)
 
 
 class HFModel(ABC):
@@ -52,6 +56,7 @@ class HFModel(ABC):
         if adapter:
             model = with_adapter(model, adapter)
         self._model = model.to(self.device).eval()
+        self._has_moved_system = False
         self._context = int(getattr(model.config, "max_position_embeddings", 0)) or None
 
     def _load(self, folder: Path, dtype: torch.dtype) -> Any:
@@ -64,14 +69,11 @@ class HFModel(ABC):
         unfit: list[tuple[int, CallResult]] = []
         for i, request in enumerate(requests):
             try:
-                encoded: Any = self._tokenizer.apply_chat_template(
-                    request.messages, add_generation_prompt=self.is_asked, return_dict=True
-                )
+                tokens = self._encode(request.messages)
             except TemplateError as error:
                 problem = f"the chat template refuses the conversation: {error}"
                 unfit.append((i, CallResult(failure="bad_prompt", error=problem)))
                 continue
-            tokens = list(encoded["input_ids"])
             if self._context and (excess := self._excess(request, len(tokens), self._context)):
                 unfit.append((i, CallResult(failure="prompt_too_long", error=excess)))
             else:
@@ -81,6 +83,22 @@ class HFModel(ABC):
         for group in self._batches(prompts, requests):
             if batch := [i for i in group if i in needed]:
                 yield self._answer_batch(batch, [prompts[i] for i in batch], [requests[i] for i in batch])
+
+    def _encode(self, messages: list[dict[str, str]]) -> list[int]:
+        """The tokens of a conversation; raises TemplateError where the chat template refuses it in any form."""
+        try:
+            encoded: Any = self._tokenizer.apply_chat_template(
+                messages, add_generation_prompt=self.is_asked, return_dict=True
+            )
+        except TemplateError:
+            if not has_system(messages):
+                raise
+            tokens = self._encode(without_system(messages))
+            if not self._has_moved_system:
+                self._has_moved_system = True
+                log.warning("%s: the chat template refuses %s", self.model, SYSTEM_MOVED)
+            return tokens
+        return list(encoded["input_ids"])
 
     @abstractmethod
     def _excess(self, request: Request, tokens: int, context: int) -> str | None:

@@ -1,14 +1,21 @@
 """Remote models: name -> address and key; refuses addresses with passwords."""
 
 import os
+import re
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+from curate.models.address import AZURE_HOSTS, is_azure
 from schemas.errors import UserError
 
 OPENAI_URL = "https://api.openai.com/v1"
 NIM_URL = "https://integrate.api.nvidia.com/v1"
 OWN_KEY = "PAIRWRIGHT_API_KEY"
+AZURE_KEY = "AZURE_OPENAI_API_KEY"
+SECRET = re.compile(r"key|sig|token|secret|pass|pwd|auth|cred|code|jwt|session", re.IGNORECASE)
+"""Names of fields of a query that hold what nobody else may read."""
+LONGEST_FIELD = 32
+"""A field of a query that is longer may hold a secret under any name."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +61,27 @@ def at_service(name: str, variable: str, usual: str, key_name: str) -> Remote:
 
 
 def at_url(name: str) -> Remote:
-    """`http://HOST/v1#MODEL`, with a key from PAIRWRIGHT_API_KEY where the server wants one."""
+    """`http://HOST/v1#MODEL`, with a key from PAIRWRIGHT_API_KEY where the server wants one.
+
+    A query such as Azure's `?api-version=2024-10-21` is kept; Azure's key is that of AZURE_OPENAI_API_KEY.
+    """
     url, _, model = name.partition("#")
     if not model:
         raise UserError("a model behind an address is named as http://HOST:PORT/v1#MODEL; '#MODEL' is missing")
     url = plain_address(url)
     # The name too is part of the identity of a call.
     named = f"{url}#{model}"
-    return Remote(named, url, model, OWN_KEY, False, named)
+    return Remote(named, url, model, *key_of(url), named)
+
+
+def key_of(url: str) -> tuple[str, bool]:
+    """The variable that holds the key for an address, and whether there must be one."""
+    if not is_azure(url):
+        return OWN_KEY, False
+    if AZURE_HOSTS.search(urlsplit(url).hostname or ""):
+        return AZURE_KEY, True
+    # A gateway before Azure may have a key of its own.
+    return AZURE_KEY if os.environ.get(AZURE_KEY) and not os.environ.get(OWN_KEY) else OWN_KEY, False
 
 
 def at_server(name: str) -> Remote:
@@ -77,17 +97,20 @@ def at_server(name: str) -> Remote:
 
 
 def plain_address(url: str) -> str:
-    """`url` without slashes at its end, with which the same server would count as another.
+    """`url` without slashes at the end of its path, with which the same server would count as another.
 
-    Raises UserError where it holds a password, which would end up in tables and logs.
+    Raises UserError where it holds a password, or a query that may, which would end up in tables and logs.
     """
     try:
         parts = urlsplit(url)
     except ValueError as error:
         raise UserError(f"that is not an address: {error}") from error
-    if parts.username or parts.password or parts.query:
+    fields = parse_qsl(parts.query, keep_blank_values=True)
+    may_be_secret = any(SECRET.search(name) or len(name + value) > LONGEST_FIELD for name, value in fields)
+    if parts.username or parts.password or may_be_secret:
         raise UserError(
-            f"put no user name, password or query in the address of {parts.hostname}; "
-            f"a key belongs in the environment ({OWN_KEY})"
+            f"put no user name, password or query in the address of {parts.hostname}, but one like "
+            f"?api-version=2024-10-21; a key belongs in the environment ({key_of(url)[0]})"
         )
-    return url.rstrip("/")
+    base, _, query = url.partition("?")
+    return f"{base.rstrip('/')}?{query}" if query else base.rstrip("/")

@@ -22,7 +22,7 @@ from curate.store.workspace import Workspace
 from schemas.calls import Backend
 from schemas.errors import UserError
 
-KEYS = ("OPENAI_API_KEY", "NVIDIA_API_KEY", "PAIRWRIGHT_API_KEY", "HF_TOKEN")
+KEYS = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "NVIDIA_API_KEY", "PAIRWRIGHT_API_KEY", "HF_TOKEN")
 GIB = 1024**3
 
 

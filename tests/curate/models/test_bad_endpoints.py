@@ -64,8 +64,8 @@ BAD = {
     "nested too deep": (sends(200, b'{"a":' * 50_000), 6, "not JSON"),
     "an error nested too deep": (sends(500, b"[" * 50_000), 6, "HTTP 500: [[["),
     "an error with half a surrogate pair": (sends(400, b'{"error": {"message": "bad \\ud83d"}}'), 1, "bad ?"),
-    "an error in a good status": (sends(200, {"error": {"message": "upstream"}}), 1, "upstream"),
-    "no choices": (sends(200, {"choices": [], "usage": None}), 1, "the endpoint answered with no choices"),
+    "an error in a good status": (sends(200, {"error": {"message": "upstream"}}), 6, "upstream, after 6 tries"),
+    "no choices": (sends(200, {"choices": [], "usage": None}), 6, "the endpoint answered with no choices"),
     "choices of another form": (sends(200, {"choices": [["x"]]}), 1, "not a chat completion"),
 }
 
@@ -112,15 +112,15 @@ def test_what_passes_is_tried_again_and_recorded_once(server, runs, name):
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (401, r"refused the key \(PAIRWRIGHT_API_KEY is not set\): HTTP 401: no"),
-        (403, r"refused the key \(PAIRWRIGHT_API_KEY is not set\): HTTP 403: no"),
-        (404, "does not know the model 'tiny': HTTP 404: no"),
+        (401, r"refused the key \(PAIRWRIGHT_API_KEY is not set\): HTTP 401: no access"),
+        (403, r"refused the key \(PAIRWRIGHT_API_KEY is not set\): HTTP 403: no access"),
+        (404, "does not know the model 'tiny': HTTP 404: no access"),
         (402, "no credit left"),
     ],
 )
 def test_what_no_other_try_can_help_stops_the_run_with_the_calls_in_flight(server, runs, monkeypatch, status, words):
     monkeypatch.delenv("PAIRWRIGHT_API_KEY", raising=False)
-    server.act = lambda call: fails(status)
+    server.act = lambda call: fails(status, "no access")
     texts = [str(i) for i in range(100)]
 
     with pytest.raises(UserError, match=words):

@@ -4,8 +4,9 @@ import pytest
 from scripted import completion, user
 
 from curate.models.chat_api import ChatAPI
-from curate.models.endpoint import error_message, retry_after_s
+from curate.models.endpoint import retry_after_s
 from curate.models.limits import EndpointConfig
+from curate.models.reply_body import read_error
 from schemas.calls import Request
 from schemas.errors import UserError
 
@@ -304,4 +305,4 @@ def test_retry_after_is_read_in_seconds_and_bounded(header, seconds):
 
 @pytest.mark.parametrize("text", ['{"error": "plain"}', "not json", "", "[1, 2]", '{"detail": {"a": 1}}'])
 def test_any_error_body_gives_one_line(text):
-    assert "\n" not in error_message(text.encode(), "")
+    assert "\n" not in read_error(400, text.encode(), "").message

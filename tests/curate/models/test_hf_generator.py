@@ -168,6 +168,49 @@ def test_a_conversation_that_the_template_refuses_is_a_bad_prompt(folder):
     assert (found.failure, "no such role" in found.error) == ("bad_prompt", True)
 
 
+TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+REFUSES_SYSTEM = {
+    "Gemma": "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}",
+    "Mistral": "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/...') }}{% endif %}{% endfor %}",
+    "Llama 2 chat of others": "{% for m in messages %}{% if m.role not in ['user', 'assistant'] %}"
+    "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("refuses", REFUSES_SYSTEM.values(), ids=REFUSES_SYSTEM)
+def test_a_system_message_that_the_template_refuses_opens_the_first_user_turn(folder, refuses, caplog):
+    model = HFGenerator("tiny", "digest", folder)
+    model._tokenizer.chat_template = refuses + TURNS
+    system = [{"role": "system", "content": "Be short."}]
+    later = [{"role": "assistant", "content": "Yes?"}, *user("Why?")]
+    asked = [[*system, *user("Hi")], [*system, *user("Hi"), *later], user("Hi")]
+    moved = [user("Be short.\n\nHi"), [*user("Be short.\n\nHi"), *later], user("Hi")]
+    requests = [replace(request("Hi"), messages=messages) for messages in asked]
+
+    found = answers(model, requests)
+    expected = [
+        len(model._tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]) for messages in moved
+    ]
+
+    assert [found[i].failure for i in range(3)] == [None] * 3
+    assert [found[i].input_tokens for i in range(3)] == expected
+    assert caplog.messages == [
+        "tiny: the chat template refuses a system message; its text goes into the first user turn"
+    ]
+
+
+def test_a_conversation_that_the_template_refuses_with_and_without_its_system_message_is_a_bad_prompt(folder, caplog):
+    model = HFGenerator("tiny", "digest", folder)
+    model._tokenizer.chat_template = REFUSES_SYSTEM["Mistral"] + TURNS
+    messages = [{"role": "system", "content": "Be short."}, *user("Hi"), *user("Hi")]
+
+    found = answers(model, [replace(request("Hi"), messages=messages)])[0]
+
+    assert (found.failure, "must alternate" in found.error) == ("bad_prompt", True)
+    assert caplog.messages == []
+
+
 def test_a_cut_weight_file_is_refused(folder, tmp_path):
     import shutil
 

@@ -11,7 +11,7 @@ import pytest
 from misbehaving import Misbehaving, fails, sends
 from scripted import completion
 
-from curate.models.endpoint import SHORTEST_SECRET, mask_key
+from curate.models.reply_body import SHORTEST_SECRET, mask_key
 
 MARK = "MARKED7f3c"
 """Near the start of each key, so that a key that was cut off is found too."""
