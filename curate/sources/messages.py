@@ -160,16 +160,11 @@ def string_list(value: Any) -> list[Any] | None:
     return value if isinstance(value, list) and value and all(isinstance(item, str) for item in value) else None
 
 
-def prompt_messages(value: Any) -> Messages:
-    """The conversation in `value`, which must end in a user turn that says something, or in what a tool gave.
-
-    An assistant turn at its end that says nothing is where the response begins.
-    """
-    return check_prompt(conversation(value))
-
-
 def check_prompt(messages: Messages | None) -> Messages:
-    """The messages of a prompt. Raises UnusableRow for those that end in no question."""
+    """The messages of a prompt, which must end in a user turn that says something, or in what a tool gave.
+
+    An assistant turn at its end that says nothing is where the response begins. Raises UnusableRow for other messages.
+    """
     if messages and messages[-1]["role"] == "assistant" and not messages[-1]["content"].strip():
         messages = messages[:-1]
     if not messages or messages[-1]["role"] not in ("user", "tool") or not messages[-1]["content"].strip():

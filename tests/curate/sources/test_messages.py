@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from curate.sources.messages import (
     UnusableRow,
+    check_prompt,
     conversation,
     hh_conversation,
     join_prompt,
     marked_conversation,
-    prompt_messages,
     read_response,
     up_to_last,
 )
@@ -22,6 +22,10 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 USER = {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": "Hello"}
 MARKS = {"user": "Human", "assistant": "Assistant"}
+
+
+def prompt_messages(value):
+    return check_prompt(conversation(value))
 
 
 def hh_text(messages) -> str:
