@@ -4,6 +4,8 @@
 
 import re
 
+from schemas.calls import Response
+
 NAMES = r"(?:[a-z]{1,16}[:|_])?(?:think(?:ing)?|thoughts?|reasoning)(?:[:_][a-z]{1,16})?"
 """`think` of most models, `thinking`, `thought` of EXAONE, `reasoning` of Reka, `seed:think`, `longcat_think` ..."""
 TOKENS = {
@@ -75,6 +77,26 @@ def split_reasoning(text: str) -> tuple[str, str]:
             return CHANNEL_TOKENS.sub("", reasoning).strip(), unwrap(response)
     start, end, stop = find_block(text)
     return (text[start:end].strip(), unwrap(text[stop:])) if stop else ("", text)
+
+
+def read_response(response: Response) -> tuple[str, str]:
+    """(reasoning, response) of what a model said: the reasoning that came beside its text, and that within it."""
+    within, text = split_reasoning(response.text)
+    if not response.reasoning:
+        return within, text
+    return "\n\n".join(filter(None, (response.reasoning.strip(), within))), text.lstrip()
+
+
+def is_cut_reasoning(text: str, finish_reason: str | None) -> bool:
+    """The limit of tokens was used up before the response `text` began: by reasoning, shown or not."""
+    return finish_reason == "length" and not text.strip()
+
+
+def find_opening(prompt: str) -> str:
+    """The end of a rendered prompt from the mark on that opens a reasoning there; empty where none does."""
+    marks = [mark for mark in MARK.finditer(prompt) if not mark["fence"]]
+    is_open = marks and closing_mark(marks[-1])[1] and not prompt[marks[-1].end() :].strip()
+    return prompt[marks[-1].start() :] if is_open else ""
 
 
 def find_block(text: str) -> tuple[int, int, int]:
