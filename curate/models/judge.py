@@ -1,6 +1,7 @@
 """Scores from a generator that is asked to judge, by the prompts of `curate.models.judge_prompts`."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,8 @@ from schemas.errors import ResponseError
 
 log = logging.getLogger(__name__)
 
+DRAFT = re.compile(r"[^\w{]*+(?!json\s*\{)\w[^{]*\{")
+"""Words before an object: in a text that was cut off they may be reasoning that no mark shows."""
 TOP_LOGPROBS = 20
 """The most that OpenAI gives, and vLLM's default limit."""
 
@@ -112,10 +115,13 @@ def read_verdict(answer: CallResult, read: Callable[[str], float], request: Requ
     if answer.failure:
         return answer
     response = answer.responses[0]
+    text, is_cut = read_response(response)[1], response.finish_reason == "length"
     try:
-        return replace(answer, values=(read(read_response(response)[1]),))
+        if is_cut and DRAFT.match(text):
+            raise ResponseError("the verdict may be a draft")
+        return replace(answer, values=(read(text),))
     except ResponseError as error:
-        if response.finish_reason != "length":
+        if not is_cut:
             return replace(answer, responses=(), failure="refused", error=f"the judge gave no verdict: {error}")
         problem = f"the judge was cut off at {limit_of(request):,} tokens before a verdict; raise --judge-max-tokens"
         return replace(answer, responses=(), failure="failed_call", error=problem)

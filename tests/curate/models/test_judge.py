@@ -170,10 +170,18 @@ def test_a_judge_in_this_process_that_never_ends_is_not_given_more_time_for_it()
     assert answer.error == "the judge was cut off at 400 tokens before a verdict; raise --judge-max-tokens"
 
 
-def test_a_verdict_that_was_given_before_the_limit_counts():
-    generator = cut_below(10**9, "", cut='{"reason": "r", "score": 9}\n\nAs for the')
+@pytest.mark.parametrize("before", ["", "\n", "```json\n", "```\n", "**"])
+def test_a_verdict_that_was_given_before_the_limit_counts(before):
+    generator = cut_below(10**9, "", cut=before + '{"reason": "r", "score": 9}\n\nAs for the')
 
     assert one(Judge("judge:m", "d", generator), SCORE).values == (9.0,)
+
+
+@pytest.mark.parametrize("before", ["Okay, a first guess is ", "**Draft** ", "```text\nI would say "])
+def test_a_verdict_within_what_may_be_reasoning_that_was_cut_off_is_none(before):
+    generator = cut_below(10**9, "", cut=before + '{"reason": "draft", "score": 2}. But then')
+
+    assert one(Judge("judge:m", "d", generator), SCORE).failure == "failed_call"
 
 
 def test_the_limit_of_a_user_is_the_only_one():
