@@ -100,6 +100,20 @@ class DataConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
+class JudgeConfig(Config):
+    """How a judge is asked."""
+
+    judge_reasoning_effort: str = ""
+    """How much a judge behind an endpoint reasons before its verdict, in the endpoint's words, such as `low`."""
+    judge_extra_body: str = ""
+    """JSON object added to the body of each call to a judge behind an endpoint. It is recorded with the calls: put no
+    secret in it."""
+    judge_max_tokens: Count | None = None
+    """Longest answer of a judge, reasoning included, in tokens; by default 400 for a score and 8 for a letter, and
+    4,096 for a judge that reasons first."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Thresholds(Config):
     """Thresholds of screening."""
 
@@ -148,7 +162,7 @@ class Thresholds(Config):
 
 
 @dataclass(frozen=True, config=CONFIG)
-class BuildConfig(Thresholds, DataConfig):
+class BuildConfig(Thresholds, JudgeConfig, DataConfig):
     """Make screened pairs from the prompts or ready pairs of one source."""
 
     source: str
@@ -195,7 +209,12 @@ class BuildConfig(Thresholds, DataConfig):
     top_p: Annotated[float, Interval(gt=0, le=1)] = 0.95
     """Share of probability that sampling draws from."""
     max_tokens: Count = 256
-    """Longest response, in tokens."""
+    """Longest response, in tokens; of a model that reasons first its reasoning counts."""
+    reasoning_effort: str = ""
+    """How much a generator behind an endpoint reasons before it responds, in the endpoint's words, such as `low`."""
+    extra_body: str = ""
+    """JSON object added to the body of each call to a generator behind an endpoint, such as
+    `{"chat_template_kwargs": {"enable_thinking": false}}`. It is recorded with the calls: put no secret in it."""
     no_probes: bool = False
     """Do not score responses that say nothing (empty, a full stop, a refusal) beside each pair. A pair whose scorer
     puts one of them above both of its responses is flagged `scorer_unreliable`."""
@@ -267,7 +286,7 @@ class ShowConfig(DataConfig):
 
 
 @dataclass(frozen=True, config=CONFIG)
-class DoctorConfig(DataConfig):
+class DoctorConfig(JudgeConfig, DataConfig):
     """Check the machine, the models, the keys and the store, and how far a scorer can be trusted."""
 
     scorer: str = ""

@@ -7,11 +7,11 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 from pydantic.dataclasses import dataclass
 
-from curate.config import CONFIG, Count, DataConfig, Int
+from curate.config import CONFIG, Count, DataConfig, Int, JudgeConfig
 
 
 @dataclass(frozen=True, config=CONFIG)
-class EvalConfig(DataConfig):
+class EvalConfig(JudgeConfig, DataConfig):
     """Compare the responses of a run with those of a baseline on the same prompts, judged pair by pair."""
 
     run: str = field(default="", metadata={"positional": True})
@@ -28,10 +28,10 @@ class EvalConfig(DataConfig):
     top_p: Annotated[float, Interval(gt=0, le=1)] = 0.95
     """Share of probability that sampling draws from."""
     max_tokens: Count = 256
-    """Longest response, in tokens."""
+    """Longest response, in tokens; of a model that reasons first its reasoning counts."""
     judge: str = "reward-mini-b"
-    """Model that scores the responses: `reward-mini`, `reward-mini-b`, `nim:MODEL` or a folder made by
-    `train reward`. It should not be the one that selected the training pairs."""
+    """Model that scores the responses: `reward-mini`, `reward-mini-b`, `nim:MODEL`, `judge:GENERATOR` or a folder made
+    by `train reward`. It should not be the one that selected the training pairs."""
     engine: str = "hf"
     """`hf` runs models in this process; `http://HOST/v1` asks an OpenAI-compatible server that serves the run and the
     baseline under their names, as vLLM does with `--lora-modules NAME=ADAPTER`."""

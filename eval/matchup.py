@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curate.files import nearest_hint
+from curate.models.call_options import judge_options
 from curate.models.digests import file_digests
 from curate.models.resolve import LazyModel, resolve_generator, resolve_scorer
 from curate.store.runs import Run, find_run, newest_run, run_names
@@ -37,7 +38,7 @@ def resolve_matchup(cfg: EvalConfig) -> Matchup:
     baseline = cfg.baseline or (run.base if run else "")
     if not baseline:
         raise UserError(f"'{name}' is no run, so it has no base model to compare with; name one with --baseline")
-    judge = resolve_scorer(cfg.judge, cfg.data)
+    judge = resolve_scorer(cfg.judge, cfg.data, options=judge_options(cfg))
     if judge.form == "pair":
         raise UserError(
             f"--judge {cfg.judge} compares two responses, and an evaluation scores each by itself; "

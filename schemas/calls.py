@@ -19,15 +19,19 @@ class Request:
     first_sample: int = 0
     n: int = 1
     sampling: dict[str, Any] = field(default_factory=dict)
-    """`temperature`, `top_p`, `max_tokens`, `seed`; empty where nothing is sampled."""
+    """`temperature`, `top_p`, `max_tokens`, `seed`, and what the user adds (`reasoning_effort`, `extra_body`); empty
+    where nothing is sampled."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """One text drawn from a model."""
+    """One text drawn from a model, as it came."""
 
     text: str
+    """It may hold reasoning: `curate.models.reasoning.read_response` takes that out."""
     finish_reason: str | None
+    reasoning: str = ""
+    """Reasoning that came beside the text."""
 
 
 @dataclass(frozen=True)

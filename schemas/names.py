@@ -40,6 +40,7 @@ UnpairedReason = Literal[
     "prompt_too_long",
     "failed_call",
     "refused",
+    "truncated_reasoning",
     "malformed_json",
     "near_identical",
     "length_ratio",
@@ -62,6 +63,7 @@ unpaired         a response with a label, and no response to its prompt with ano
 prompt_too_long  the prompt leaves no room for a response in the model's context
 failed_call      the model could not be asked, or did not answer
 refused          the endpoint declined to answer (content filter or refusal field), or the model called a tool
+truncated_reasoning  the limit of tokens was used up before the response began, as by a model that reasons
 malformed_json   the response is not the JSON that was asked for
 near_identical   the two written responses say the same
 length_ratio     the rejected response is too long or too short for the flaw it was written with

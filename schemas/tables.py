@@ -39,6 +39,9 @@ class Candidate(dy.Schema):
     sample_index = dy.UInt32()
     """Position among the n responses to the prompt, from 0."""
     response = dy.String()
+    """Without its reasoning."""
+    reasoning = dy.String(nullable=True)
+    """What the model wrote before its response, null where it wrote none or did not show it."""
     finish_reason = dy.String(nullable=True)
     """`stop` when the model ended by itself, `length` when it was truncated, null when the server gave no reason."""
     call_id = dy.String()

@@ -1,7 +1,7 @@
 """Write one chosen and one rejected response a prompt, as JSON by one model that is asked to plant a flaw."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import polars as pl
@@ -10,6 +10,7 @@ from curate.generate.flaw_checks import CHECKS, Written
 from curate.generate.flaws import FLAWED_PAIR_SCHEMA, assign_flaw, flaw_instruction, raw_row, unusable_reason
 from curate.ledger.entries import call_key
 from curate.ledger.recorder import Recorder
+from curate.models.reasoning import is_cut_reasoning, read_response
 from curate.store.store import Part, dropped_row, make_part
 from schemas.calls import Backend, Request
 from schemas.errors import ResponseError
@@ -50,7 +51,9 @@ class ContrastConfig:
     """Instruction for a pair without a named flaw."""
     flaws: tuple[tuple[WrittenFlaw, float], ...] = ()
     """Shares of the flaws that are asked for, as `parse_flaws` gives them; none are asked for without."""
-    version: int = 3
+    options: dict[str, Any] = field(default_factory=dict)
+    """What the user adds to the sampling parameters, as `curate.models.call_options` reads it."""
+    version: int = 4
     """Raised when the same recorded calls would give other rows."""
 
     def flaw(self, prompt_id: str) -> WrittenFlaw | None:
@@ -63,6 +66,7 @@ class ContrastConfig:
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
+            **self.options,
         }
         instruction = flaw_instruction(flaw) if flaw else self.instruction
         asked = [{"role": "system", "content": instruction}, {"role": "user", "content": transcript(messages)}]
@@ -89,7 +93,12 @@ def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backen
             raw = raw_row(flaw, None, {"error": error}) if flaw else error
             dropped.append(dropped_row(StageName.WRITE_PAIRS, answer.failure, raw, prompt_id))
             continue
-        text = answer.responses[0].text
+        response = answer.responses[0]
+        reasoning, text = read_response(response)
+        if is_cut_reasoning(text, response.finish_reason):
+            raw = raw_row(flaw, None, {"reasoning": reasoning}) if flaw else reasoning
+            dropped.append(dropped_row(StageName.WRITE_PAIRS, "truncated_reasoning", raw, prompt_id))
+            continue
         try:
             written = parse_pair(text, FlawedPairJSON if flaw else PairJSON)
         except ResponseError:

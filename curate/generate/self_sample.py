@@ -1,12 +1,13 @@
 """Sample n responses of one model to each prompt."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from curate.ledger.entries import call_key
 from curate.ledger.recorder import Recorder
+from curate.models.reasoning import read_response
 from curate.store.store import Part, dropped_row, make_part
 from schemas.calls import Backend, Request
 from schemas.ids import short_id
@@ -26,7 +27,9 @@ class SampleConfig:
     top_p: float
     max_tokens: int
     seed: int
-    version: int = 1
+    options: dict[str, Any] = field(default_factory=dict)
+    """What the user adds to the sampling parameters, as `curate.models.call_options` reads it."""
+    version: int = 2
     """Raised when the same recorded calls would give other rows."""
 
     def request(self, messages: list[dict[str, str]]) -> Request:
@@ -35,6 +38,7 @@ class SampleConfig:
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
+            **self.options,
         }
         return Request("generate", messages, n=self.n, sampling=sampling)
 
@@ -54,12 +58,14 @@ def sample_responses(prompts: pl.DataFrame, cfg: SampleConfig, *, generator: Bac
             if response.finish_reason == "content_filter":
                 # The endpoint withheld this one of n; it is no response that could be chosen or rejected.
                 continue
+            reasoning, text = read_response(response)
             rows.append(
                 {
                     "candidate_id": short_id([prompt_id, call_id, index]),
                     "prompt_id": prompt_id,
                     "sample_index": index,
-                    "response": response.text,
+                    "response": text,
+                    "reasoning": reasoning or None,
                     "finish_reason": response.finish_reason,
                     "call_id": call_id,
                 }

@@ -71,13 +71,18 @@ def write_answer(entry: Entry) -> tuple[str, bytes | None]:
     slots = entry.slots if entry.state == "partial" else answer.responses
     text = json.dumps(
         {
-            "responses": [slot and [slot.text, slot.finish_reason] for slot in slots],
+            "responses": [slot and written_slot(slot) for slot in slots],
             "failure": answer.failure,
             "error": answer.error,
         },
         ensure_ascii=False,
     )
     return text, array(NUMBERS[entry.request.kind], answer.values).tobytes() if answer.values else None
+
+
+def written_slot(slot: Response) -> list[str | None]:
+    """Text, finish reason and, where some came beside the text, reasoning."""
+    return [slot.text, slot.finish_reason, *([slot.reasoning] if slot.reasoning else [])]
 
 
 def read_slots(content: dict[str, Any]) -> PartialResponses:

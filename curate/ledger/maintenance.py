@@ -124,7 +124,7 @@ def answer_faults(call: dict[str, Any], request: dict[str, Any]) -> Iterator[str
     try:
         content = json.loads(call["answer"] or "")
         slots, failure = content["responses"], content["failure"]
-        texts = [text for text, reason in filter(None, slots) if isinstance(text, str)]
+        texts = [text for text, _, *_ in filter(None, slots) if isinstance(text, str)]
         numbers = read_numbers(call) or []
     except (ValueError, TypeError, KeyError) as error:
         yield f"the answer cannot be read ({type(error).__name__}: {error})"

@@ -51,8 +51,6 @@ class SpentCall:
     """What an answered call took."""
 
     request: Request
-    """Its texts and schema."""
-    max_tokens: int | None
     is_repeat: bool
     """It was for responses in place of those that a smaller `--max-tokens` truncated."""
     input_tokens: int
@@ -233,9 +231,7 @@ def read_spent(ledger: Ledger, call_ids: Sequence[str]) -> list[SpentCall]:
         for call_id, text in ledger.read(f"SELECT call_id, answer FROM calls WHERE call_id IN ({marks})", some):
             cut[call_id] = find_cut_slots(call_id, text)
     return [
-        SpentCall(
-            Request(kind, **json.loads(request)), json.loads(sampling).get("max_tokens"), donor is not None, *took
-        )
+        SpentCall(Request(kind, **json.loads(request), sampling=json.loads(sampling)), donor is not None, *took)
         for kind, request, sampling, donor, *took in rows
         if not donor or None in cut[donor].slots
     ]

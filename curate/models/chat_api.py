@@ -2,20 +2,21 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from curate.models.chat_message import read_message
 from curate.models.endpoint import CallFailed, Endpoint, Refused, Reply
 from curate.models.finish_reasons import finish_reason
 from curate.models.limits import EndpointConfig
 from curate.models.rejected_params import ParametersRefused, adapt, describe_refusal
 from curate.models.reply_body import is_broken
 from schemas.calls import CallResult, Request, Response
-from schemas.errors import ResponseError
-from schemas.wire import replace_surrogates
+from schemas.errors import ResponseError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class ChatAPI:
         self.endpoint = Endpoint(name, url, model, key_name, cfg)
         self._remote_model = model
         self._refused: set[str] = set()
+        self._is_answered = False
         # OpenAI's newer models refuse `max_tokens`; other servers may not know its successor.
         is_openai = urlsplit(url).hostname == "api.openai.com"
         self._max_tokens_name = "max_completion_tokens" if is_openai else "max_tokens"
@@ -60,7 +62,7 @@ class ChatAPI:
         estimate, most_tokens = token_bounds(request)
         most_usd = budget.prices.cost(self.price_name, *most_tokens)
         try:
-            reply = await self._post(self.payload(request), estimate, most_usd)
+            reply = await self._post(self.payload(request), estimate, most_usd, added_names(request))
         except Refused as refused:
             return CallResult(failure=refused.failure, error=self.endpoint.without_key(str(refused)))
         cost = None
@@ -74,11 +76,14 @@ class ChatAPI:
         whole = None if cost is None or reply.charged is None else cost + reply.charged
         return replace(answer, seconds=reply.seconds, cost_usd=whole)
 
-    async def _post(self, body: dict[str, Any], estimate: int, most_usd: float | None) -> Reply:
+    async def _post(
+        self, body: dict[str, Any], estimate: int, most_usd: float | None, added: Collection[str] = ()
+    ) -> Reply:
         """The response to `body`, without what the endpoint refuses of it.
 
         Later calls go without it only once a call was answered so: an error may name a parameter and be
-        about something else.
+        about something else. What the user `added` is not left out: an error that names it before any call was answered
+        stops the run.
         """
         tried: list[str] = []
         while True:
@@ -86,12 +91,27 @@ class ChatAPI:
             try:
                 reply = await self.endpoint.post(self.path, sent, estimate, most_usd)
             except ParametersRefused as refused:
+                self._refuse_added(added, str(refused))
                 if set(refused.names) <= set(tried):
                     raise CallFailed(str(refused), 0.0) from refused
                 tried += refused.names
+            except CallFailed as failed:
+                self._refuse_added(added, str(failed))
+                raise
             else:
+                self._is_answered = True
                 self._leave_out([name for name in tried if name not in self._refused])
                 return reply
+
+    def _refuse_added(self, added: Collection[str], problem: str) -> None:
+        """Raises UserError for an error about a parameter that the user added."""
+        if self._is_answered or not problem.startswith(("HTTP 400", "HTTP 422")):
+            return
+        if name := next((name for name in added if re.search(rf"\b{re.escape(name)}\b", problem)), None):
+            raise UserError(
+                f"{self.model}: the endpoint refuses '{name}', which you add to each call; leave it out or give "
+                f"another value: {self.endpoint.without_key(problem)}"
+            )
 
     def _leave_out(self, names: Sequence[str]) -> None:
         """Ask without these from here on."""
@@ -112,16 +132,15 @@ class ChatAPI:
                 if is_broken(choice):
                     # The rest that is missing is asked for again.
                     continue
-                message, reason = choice["message"], finish_reason(choice.get("finish_reason"))
-                refusal = message.get("refusal")
-                if refusal or reason == "content_filter":
-                    refusals.append(replace_surrogates(str(refusal or "content filter")))
+                message, reason = read_message(choice["message"]), finish_reason(choice.get("finish_reason"))
+                if message.refusal or reason == "content_filter":
+                    refusals.append(message.refusal or "content filter")
                     responses.append(Response("", "content_filter"))
-                elif reason == "tool_calls" and not message.get("content"):
+                elif reason == "tool_calls" and not message.text:
                     refusals.append("the model called a tool and wrote no response")
                     responses.append(Response("", reason))
                 else:
-                    responses.append(Response(text_of(message.get("content")), reason))
+                    responses.append(Response(message.text, reason, message.reasoning))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ResponseError(f"not a chat completion: {json.dumps(body)[:200]}") from error
         if not responses:
@@ -136,14 +155,15 @@ class ChatAPI:
         if request.n > 1:
             body["n"] = request.n
         for name, value in request.sampling.items():
-            if name in ("temperature", "top_p"):
+            if name in ("temperature", "top_p", "reasoning_effort"):
                 body[name] = value
             elif name == "max_tokens":
                 body[self._max_tokens_name] = value
         if request.schema:
             schema = {"name": "response", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body
+        added: dict[str, Any] = request.sampling.get("extra_body", {})
+        return body | added
 
 
 def usage(body: dict[str, Any]) -> tuple[int, int]:
@@ -157,20 +177,27 @@ def usage(body: dict[str, Any]) -> tuple[int, int]:
     return int(found[0]), int(found[1])
 
 
+def added_names(request: Request) -> list[str]:
+    """Names of the parameters that the user added to a call."""
+    return [name for name in ("reasoning_effort",) if name in request.sampling] + key_names(
+        request.sampling.get("extra_body", {})
+    )
+
+
+def key_names(value: Any) -> list[str]:
+    """The keys of an object and of those within it."""
+    if isinstance(value, list):
+        return [name for each in value for name in key_names(each)]
+    return [name for key, each in value.items() for name in (key, *key_names(each))] if isinstance(value, dict) else []
+
+
 def token_bounds(request: Request) -> tuple[int, tuple[int, int]]:
     """An estimate of all tokens of a call, and the most that it can take in and give out.
 
     No tokenizer makes more tokens than there are bytes; each message adds a few of its own.
     """
     texts = [message["content"] for message in request.messages]
-    texts += [json.dumps(request.schema)] if request.schema else []
+    texts += [json.dumps(more) for more in (request.schema, request.sampling.get("extra_body")) if more]
     most_input = sum(len(text.encode()) for text in texts) + 16 * (len(texts) + 1)
     most_output = request.n * int(request.sampling.get("max_tokens", OUTPUT_OF_A_SCORE))
     return most_input // CHARACTERS_PER_TOKEN + most_output, (most_input, most_output)
-
-
-def text_of(content: Any) -> str:
-    """The text of a choice; none is an empty one."""
-    if not isinstance(content, str | None):
-        raise TypeError(f"expected text, got {type(content).__name__}")
-    return replace_surrogates(content or "")

@@ -10,10 +10,13 @@ import torch
 from curate.ledger.entries import request_content
 from curate.models.decode import bytes_per_token, decode, pack
 from curate.models.hf_model import HFModel
+from curate.models.reasoning import find_opening
 from schemas.calls import CallResult, Request, Response
 from schemas.ids import digest
 
 SEQUENCES_PER_BATCH = {"cpu": 64, "cuda": 256}
+OPENING_TOKENS = 16
+"""Last tokens of a prompt, among which the mark is that opens a reasoning."""
 CPU_BATCH_BYTES = 2 << 30
 """Room for the keys, values and logits of a batch; on a GPU it is half of what the weights leave."""
 
@@ -79,7 +82,9 @@ class HFGenerator(HFModel):
         seconds = (time.perf_counter() - start) / sum(len(row) for row in tokens)
         answers, rows = [], iter(tokens)
         for i, prompt, request, count in zip(batch, prompts, requests, counts, strict=True):
-            drawn = [self._response(next(rows)) for _ in range(count)]
+            # Where the template opened the reasoning, the mark belongs to what the model says.
+            opening = find_opening(str(self._tokenizer.decode(prompt[-OPENING_TOKENS:])))
+            drawn = [self._response(next(rows), opening) for _ in range(count)]
             copies = request.n // count
             length = sum(end for _, end in drawn)
             answer = CallResult(
@@ -118,11 +123,11 @@ class HFGenerator(HFModel):
         drawn: list[list[int]] = tokens[:, padded["input_ids"].shape[1] :].tolist()
         return drawn
 
-    def _response(self, row: list[int]) -> tuple[Response, int]:
+    def _response(self, row: list[int], opening: str) -> tuple[Response, int]:
         """Text up to the first end token, and how many tokens were drawn; no end token: it was truncated."""
         end = next((at for at, token in enumerate(row) if token in self._ends), None)
         # Special tokens inside a response stay visible, so that screening can see them.
-        text = str(self._tokenizer.decode(row[:end], skip_special_tokens=False))
+        text = opening + str(self._tokenizer.decode(row[:end], skip_special_tokens=False))
         return Response(text, "length" if end is None else "stop"), len(row) if end is None else end + 1
 
 

@@ -6,7 +6,8 @@ that closes it. The same texts get the same marks on every machine and in either
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ LOWEST, HIGHEST = 1, 10
 SCORE_SAMPLING: dict[str, Any] = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 400}
 LETTER_SAMPLING: dict[str, Any] = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 8}
 """Room for "Response A" from a judge that does not keep to one letter."""
+THINKING_TOKENS = 4096
+"""Room for a judge that reasons before its verdict."""
 
 SCORE_SCHEMA = {
     "type": "object",
@@ -74,15 +77,22 @@ def read_rubric(name: str) -> str:
     return text
 
 
-def score_request(rubric: str, messages: Messages, response: str) -> Request:
-    """The request for a score of `response` by itself."""
+def score_request(rubric: str, messages: Messages, response: str, options: Mapping[str, Any] | None = None) -> Request:
+    """The request for a score of `response` by itself; `options` come before the sampling that is usual."""
     mark = mark_of(messages, [response])
     shown = f"{format_conversation(messages, mark)}\n\n{mark_text(f'response-{mark}', response)}"
     text = f"You judge a response to a conversation.\n\n{rubric}\n\n{MATERIAL}\n\n{shown}\n\n{ASK_SCORE}"
-    return Request("score", [{"role": "user", "content": text}], schema=SCORE_SCHEMA, sampling=SCORE_SAMPLING)
+    return Request(
+        "score",
+        [{"role": "user", "content": text}],
+        schema=SCORE_SCHEMA,
+        sampling={**SCORE_SAMPLING, **(options or {})},
+    )
 
 
-def pair_request(rubric: str, messages: Messages, first: str, second: str) -> Request:
+def pair_request(
+    rubric: str, messages: Messages, first: str, second: str, options: Mapping[str, Any] | None = None
+) -> Request:
     """The request for the probability that `first`, shown as A, is better than `second`, shown as B."""
     mark = mark_of(messages, sorted([first, second]))
     shown = "\n\n".join(
@@ -93,7 +103,14 @@ def pair_request(rubric: str, messages: Messages, first: str, second: str) -> Re
         ]
     )
     text = f"You compare two responses to a conversation.\n\n{rubric}\n\n{MATERIAL}\n\n{shown}\n\n{ASK_LETTER}"
-    return Request("score", [{"role": "user", "content": text}], sampling=LETTER_SAMPLING)
+    return Request("score", [{"role": "user", "content": text}], sampling={**LETTER_SAMPLING, **(options or {})})
+
+
+def thinking_request(request: Request) -> Request | None:
+    """The request with room for a judge that reasons first; None where it has the room that the user gave it."""
+    if request.sampling not in (SCORE_SAMPLING, LETTER_SAMPLING):
+        return None
+    return replace(request, sampling={**request.sampling, "max_tokens": THINKING_TOKENS})
 
 
 def mark_of(messages: Messages, responses: Sequence[str]) -> str:

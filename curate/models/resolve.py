@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from curate.config import default_data
+from curate.models.call_options import Options, flag_names, no_judge_error
 from curate.models.digests import file_digests, folder_digest
 from curate.models.folders import model_folder
 from curate.models.judge_prompts import pair_request, read_rubric, score_request
@@ -44,6 +45,8 @@ class LazyModel:
     """Of a pair: it is shown two responses and says how likely the first is the better one."""
     rubric: str | None = None
     """The text it judges by; without one it is shown the conversation as it is."""
+    options: Options = field(default_factory=dict)
+    """Of a judge: what the user adds to how it is asked."""
     _loading: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, CallResult]]]:
@@ -86,30 +89,42 @@ class Served:
 ModelRef = Remote | Local | Served
 
 
-def resolve_generator(name: str, data: Path, cfg: EndpointConfig | None = None) -> LazyModel:
+def resolve_generator(
+    name: str, data: Path, cfg: EndpointConfig | None = None, options: Options | None = None
+) -> LazyModel:
     """The generator called `name`; without a name the newest SFT run, else `smollm2`. `OWNER/NAME` is a hub model.
 
-    Raises UserError for a name that is none, with the nearest that is.
+    Raises UserError for a name that is none, with the nearest that is, and for `options` that it does not take.
     """
     if not name:
         newest = newest_run(data, "sft")
         name = newest.name if newest else "smollm2"
-    return lazy_model(find_model(name, data), "generate", data, cfg or EndpointConfig())
+    found = find_model(name, data)
+    refuse_options(found, "generate", options or {})
+    return lazy_model(found, "generate", data, cfg or EndpointConfig())
 
 
 def resolve_scorer(
-    name: str, data: Path | None = None, cfg: EndpointConfig | None = None, rubric: str = "helpful"
+    name: str,
+    data: Path | None = None,
+    cfg: EndpointConfig | None = None,
+    rubric: str = "helpful",
+    options: Options | None = None,
 ) -> LazyModel:
     """The scorer called `name`; `rubric` is what a judge judges by, and `data` is where a run is looked for.
 
-    Raises UserError for a name that is none, with the nearest that is.
+    Raises UserError for a name that is none, with the nearest that is, and for `options` that it does not take.
     """
     prefix, _, rest = name.partition(":")
-    data, cfg = data or default_data(), cfg or EndpointConfig()
+    data, cfg, options = data or default_data(), cfg or EndpointConfig(), options or {}
+    if options and prefix not in JUDGES:
+        raise no_judge_error(options)
     if prefix in SCORERS and rest:
         return lazy_model(SCORERS[prefix](name, data), prefix, data, cfg)
     if prefix in JUDGES and rest:
-        return judge_scorer(prefix, read_rubric(rubric), find_model(rest, data), data, cfg)
+        found = find_model(rest, data)
+        refuse_options(found, prefix, options)
+        return judge_scorer(prefix, read_rubric(rubric), found, data, cfg, options)
     if name in HEADS:
         return head_scorer(name, head_folder(name))
     if (Path(name) / HEAD_FILE).is_file():
@@ -171,10 +186,12 @@ def lazy_model(found: ModelRef, role: str, data: Path, cfg: EndpointConfig) -> L
     return LazyModel(found.name, found.digest, load, found.is_remote, found.price_name)
 
 
-def judge_scorer(role: str, rubric: str, found: ModelRef, data: Path, cfg: EndpointConfig) -> LazyModel:
+def judge_scorer(
+    role: str, rubric: str, found: ModelRef, data: Path, cfg: EndpointConfig, options: Options
+) -> LazyModel:
     """A generator that judges; its digest is of the model and of all that it is asked with."""
     name, is_pairwise = f"{role}:{found.name}", role == "judge-pairs"
-    asked = pair_request(rubric, [], "", "") if is_pairwise else score_request(rubric, [], "")
+    asked = pair_request(rubric, [], "", "", options) if is_pairwise else score_request(rubric, [], "", options)
     return LazyModel(
         name,
         digest([found.digest, asked.messages, asked.schema, asked.sampling]),
@@ -184,7 +201,17 @@ def judge_scorer(role: str, rubric: str, found: ModelRef, data: Path, cfg: Endpo
         compares_across_prompts=not is_pairwise,
         form="pair" if is_pairwise else "response",
         rubric=rubric,
+        options=options,
     )
+
+
+def refuse_options(found: ModelRef, role: str, options: Options) -> None:
+    """Raises UserError for options of a model in this process, where they would change nothing."""
+    # A judge in this process that writes its score has a limit too; one that is read by its first token has none.
+    useless = {name: value for name, value in options.items() if (role, name) != ("judge", "max_tokens")}
+    if useless and isinstance(found, Local):
+        names = flag_names(useless, "" if role == "generate" else "judge-")
+        raise UserError(f"{names}: for models behind an endpoint, and {found.name} runs in this process; leave it out")
 
 
 def head_scorer(name: str, folder: Path) -> LazyModel:
@@ -195,7 +222,7 @@ def head_scorer(name: str, folder: Path) -> LazyModel:
 
 def load_backend(found: ModelRef, name: str, role: str, data: Path, cfg: EndpointConfig) -> Backend:
     """The backend called `name` that generates, or that scores as the prefix `role` says."""
-    if role == "judge":
+    if isinstance(found, Local) and role == "judge":
         from curate.models.judge import Judge
 
         return Judge(name, found.digest, load_backend(found, found.name, "generate", data, cfg))
@@ -212,7 +239,7 @@ def load_backend(found: ModelRef, name: str, role: str, data: Path, cfg: Endpoin
         return forms[role](name, found.digest, found.folder, found.adapter)
     from curate.models.chat_api import ChatAPI
     from curate.models.classify_api import ClassifyAPI, PoolingAPI
-    from curate.models.judge import PairJudgeAPI
+    from curate.models.judge import JudgeAPI, PairJudgeAPI
     from curate.models.reward_api import RewardAPI
 
     apis: dict[str, type[ChatAPI]] = {
@@ -221,6 +248,7 @@ def load_backend(found: ModelRef, name: str, role: str, data: Path, cfg: Endpoin
         "classify": ClassifyAPI,
         "pooling": PoolingAPI,
         "vllm": ClassifyAPI,
+        "judge": JudgeAPI,
         "judge-pairs": PairJudgeAPI,
     }
     if isinstance(found, Served):

@@ -15,6 +15,7 @@ from curate.audit.noise import read_noise
 from curate.config import BuildConfig
 from curate.ledger.prices import Prices
 from curate.ledger.spend_cap import Budget
+from curate.models.call_options import generator_options, judge_options
 from curate.models.limits import EndpointConfig
 from curate.models.resolve import resolve_generator, resolve_scorer
 from curate.pipeline.rounds import Wanted, build_until, rows_read
@@ -31,6 +32,9 @@ from schemas.errors import UserError
 from schemas.stages import StageName, pairs_stage
 
 log = logging.getLogger(__name__)
+
+SCORER_FIELDS = ("model", "digest", "form", "rubric", "options")
+"""What the record of a build holds of its scorer: all that the key of a call needs."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class Built:
         if self.counts.kept or not self.counts.dropped:
             return None
         reason, rows = max(self.counts.dropped.items(), key=lambda item: item[1])
-        raised = "; a larger --max-tokens lets responses end" if reason == "truncated" else ""
+        is_cut = reason in ("truncated", "truncated_reasoning")
+        raised = "; a larger --max-tokens lets responses end" if is_cut else ""
         return f"no pair was kept; {reason} dropped {rows} of {self.counts.rows_in}{raised}"
 
     def summary(self) -> dict[str, Any]:
@@ -161,9 +166,10 @@ def resolve_models(cfg: BuildConfig, endpoints: EndpointConfig, session: Session
     Raises UserError where a budget is to be kept and the price of a model is not known.
     """
     kind = kind_of(cfg)
-    generator = resolve_generator(cfg.generator, cfg.data, endpoints) if kind.is_generated else None
+    options = generator_options(cfg)
+    generator = resolve_generator(cfg.generator, cfg.data, endpoints, options) if kind.is_generated else None
     name = cfg.scorer or kind.default_scorer
-    scorer = resolve_scorer(name, cfg.data, endpoints, cfg.rubric) if name else None
+    scorer = resolve_scorer(name, cfg.data, endpoints, cfg.rubric, judge_options(cfg)) if name else None
     if scorer:
         refuse_scores(cfg, scorer.model, scorer.compares_across_prompts)
     for model in (generator, scorer):
@@ -239,6 +245,6 @@ def record_of(built: Built) -> BuildRecord:
         config=config_json(built.config),
         tables={stage: table.manifest.key for stage, table in built.tables.items()},
         identities={stage: table.identity for stage, table in built.tables.items()},
-        scorer={name: getattr(scorer, name) for name in ("model", "digest", "form", "rubric")} if scorer else None,
+        scorer={name: getattr(scorer, name) for name in SCORER_FIELDS} if scorer else None,
         summary=built.summary(),
     )

@@ -12,7 +12,7 @@ from curate.screen.text.guards import hash_prompts, response_features
 from curate.screen.text.word_runs import read_wording
 from curate.store.store import Part, dropped_row, make_frame
 from schemas.ids import digest, made_pair_id
-from schemas.names import GUARDS, Guard, UnpairedReason
+from schemas.names import GUARDS, UnpairedReason
 from schemas.stages import StageName
 from schemas.tables import Dropped, Pair
 
@@ -34,7 +34,7 @@ class PairConfig:
     """Guards that make a candidate degenerate: such a one is never chosen."""
     allow_degenerate_rejected: bool = False
     """Let a degenerate candidate be the rejected one."""
-    version: int = 4
+    version: int = 5
     """Raised when the same candidates would give other rows."""
 
 
@@ -161,9 +161,11 @@ def pair_ids(paired: pl.DataFrame) -> list[str]:
 def unpaired_prompts(judged: pl.DataFrame, paired: set[str]) -> pl.DataFrame:
     """The prompts with candidates but no pair: a failed score is named before the guard that set most aside."""
     left = judged.filter(~pl.col("prompt_id").is_in(list(paired)))
+    # The limit came before the response began.
+    is_cut = (pl.col("guard") == "empty") & (pl.col("finish_reason") == "length").fill_null(False)
     candidates = left.group_by("prompt_id", maintain_order=True).agg(
         failed=(pl.col("guard").is_null() & ~pl.col("has_score")).any(),
-        guards=pl.col("guard").drop_nulls(),
+        guards=pl.when(is_cut).then(pl.lit("truncated_reasoning")).otherwise("guard").drop_nulls(),
         responses=pl.col("response").str.slice(0, 200),
     )
     return make_frame(
@@ -175,8 +177,9 @@ def unpaired_prompts(judged: pl.DataFrame, paired: set[str]) -> pl.DataFrame:
     )
 
 
-def unpaired_reason(failed: bool, guards: list[Guard]) -> UnpairedReason:
+def unpaired_reason(failed: bool, guards: list[UnpairedReason]) -> UnpairedReason:
     """The reason too few candidates are left; of guards broken equally often the first in their order."""
     if failed or not guards:
         return "failed_score"
-    return max(GUARDS, key=guards.count)
+    reasons: tuple[UnpairedReason, ...] = ("truncated_reasoning", *GUARDS)
+    return max(reasons, key=guards.count)

@@ -11,6 +11,7 @@ from typing import Any
 from curate.config import BuildConfig, Thresholds
 from curate.generate.contrast import ContrastConfig, write_pairs
 from curate.generate.self_sample import SampleConfig, sample_responses
+from curate.models.call_options import generator_options
 from curate.pipeline.imports import ImportConfig, import_pairs, refuse_pairing
 from curate.pipeline.pairing import PairConfig, make_pairs, policy_for
 from curate.pipeline.source import flaw_counts, requested_flaws
@@ -118,15 +119,16 @@ def asks_scorer(state: BuildState) -> dict[str, Any]:
 def sample_config(state: BuildState) -> SampleConfig:
     """Config of sampling."""
     cfg, model = state.cfg, state.generator
-    return SampleConfig(
-        model.model, model.digest, cfg.num_responses, cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed
-    )
+    sampling = cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed
+    return SampleConfig(model.model, model.digest, cfg.num_responses, *sampling, generator_options(cfg))
 
 
 def contrast_config(state: BuildState) -> ContrastConfig:
     """Config of writing pairs."""
-    cfg, model, flaws = state.cfg, state.generator, requested_flaws(state.cfg)
-    return ContrastConfig(model.model, model.digest, cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed, flaws=flaws)
+    cfg, model = state.cfg, state.generator
+    sampling = cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed
+    flaws, options = requested_flaws(cfg), generator_options(cfg)
+    return ContrastConfig(model.model, model.digest, *sampling, flaws=flaws, options=options)
 
 
 def score_config(state: BuildState) -> ScoreConfig:

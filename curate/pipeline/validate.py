@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from curate.config import BuildConfig, Thresholds
+from curate.models.call_options import generator_options, judge_options, no_judge_error
 from curate.models.resolve import JUDGES
 from curate.pipeline.pairing import SIGMA_FROM
 from curate.pipeline.source import KINDS, kind_of, requested_flaws
@@ -25,6 +26,8 @@ OWN_FLAGS = {
         "--num-responses is how many responses --source sft draws",
         "has one pair a prompt",
     ),
+    "reasoning_effort": (("sft", "gpt"), "--reasoning-effort is for the model that writes responses", "has them"),
+    "extra_body": (("sft", "gpt"), "--extra-body goes to the model that writes responses", "has them"),
     "flaws": (("gpt",), "--flaws says how --source gpt writes the rejected response", "does not"),
 }
 """Field -> the sources that use it, what it does for them, and how another source differs."""
@@ -79,6 +82,9 @@ def check_screening(cfg: BuildConfig) -> None:
     if cfg.rubric != BuildConfig.rubric and cfg.scorer.partition(":")[0] not in JUDGES:
         # The name is not repeated: it may hold a password.
         raise UserError("--rubric is what a judge goes by, and --scorer names none; give --scorer judge:GENERATOR")
+    generator_options(cfg)
+    if (options := judge_options(cfg)) and cfg.scorer.partition(":")[0] not in JUDGES:
+        raise no_judge_error(options)
     check_margins(cfg)
     check_skip(cfg.skip_rule)
     if cfg.redact and cfg.drop_personal_data:

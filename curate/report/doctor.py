@@ -12,6 +12,7 @@ from curate.audit.noise import margin_width, measure_noise, save_noise
 from curate.audit.probe_study import probe_scorer
 from curate.config import DoctorConfig
 from curate.files import cache_folder, file_sha256
+from curate.models.call_options import judge_options
 from curate.models.embedded import EMBEDDED, changed_files, embedded_folder, embedded_graph
 from curate.models.resolve import resolve_scorer
 from curate.models.reward_head import HEADS, RewardHead, head_folder
@@ -57,7 +58,8 @@ class Checks:
 
 def doctor(cfg: DoctorConfig) -> Checks:
     """All checks. Embedded models are unpacked if they are not yet."""
-    scorer = resolve_scorer(cfg.scorer, cfg.data, rubric=cfg.rubric) if cfg.scorer else None
+    options = judge_options(cfg)
+    scorer = resolve_scorer(cfg.scorer, cfg.data, rubric=cfg.rubric, options=options) if cfg.scorer else None
     workspace = Workspace(cfg.data)
     checks = [*check_machine(cfg.data), *check_models(), *check_keys(), *check_store(workspace)]
     return Checks([*checks, *check_scorer(cfg, scorer)] if scorer else checks)

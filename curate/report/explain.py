@@ -127,7 +127,7 @@ def trace(session: Session, record: BuildRecord, tables: dict[StageName, Table],
         source=record.config["source"],
         pair=pair | masked,
         candidates=[
-            {**row, "response": mask_personal(row["response"])}
+            {**row, **{name: mask_personal(row[name]) for name in ("response", "reasoning") if row.get(name)}}
             for row in candidates.drop("prompt_id", strict=False).to_dicts()
         ],
         calls=session.ledger.describe(find_calls(record, tables, pair, candidates)),

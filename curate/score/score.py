@@ -143,14 +143,14 @@ def is_pairwise(scorer: Backend) -> bool:
 def score_request_for(scorer: Backend, messages: Messages, response: str) -> Request:
     """The request for the score of `response`, as `scorer` is asked."""
     if isinstance(scorer, LazyModel) and scorer.rubric is not None:
-        return score_request(scorer.rubric, messages, response)
+        return score_request(scorer.rubric, messages, response, scorer.options)
     return Request("score", [*messages, {"role": "assistant", "content": response}])
 
 
 def compare_request_for(scorer: Backend, messages: Messages, first: str, second: str) -> Request:
     """The request for the probability that `first` is better than `second`; it does not say which is chosen."""
     assert isinstance(scorer, LazyModel) and scorer.rubric is not None
-    return pair_request(scorer.rubric, messages, first, second)
+    return pair_request(scorer.rubric, messages, first, second, scorer.options)
 
 
 def both_orders(shown_first: ScoreOrReason, shown_second: ScoreOrReason) -> ScoreOrReason:

@@ -15,6 +15,7 @@ from curate.ledger.ledger import Ledger
 from curate.ledger.recorder import Recorder
 from curate.ledger.report import read_spent
 from curate.models.chat_api import CHARACTERS_PER_TOKEN, token_bounds
+from curate.models.judge_prompts import thinking_request
 from curate.models.resolve import LazyModel
 from curate.pipeline.stage import NO_CALLS, PAIRS, BuildState, Calls, Stage
 from curate.pipeline.stages import MAKING
@@ -102,7 +103,7 @@ class DryRecorder(Recorder):
             counted.seen += [donor] if donor else []
             rest = request_rest(request, held.slots) if held else request
             counted.to_make.append(
-                Call(*token_bounds(rest)[1], rest.sampling.get("max_tokens"), is_repeat=donor is not None)
+                Call(*most_tokens(rest), rest.sampling.get("max_tokens"), is_repeat=donor is not None)
             )
             if held and (slots := tuple(slot for slot in held.slots if slot)):
                 counted.partial += times[call_id] * [1 - len(slots) / request.n]
@@ -148,9 +149,9 @@ def count_part(
     if calls.calls.example:
         unknown = CHARACTERS_PER_TOKEN * state.cfg.max_tokens * calls.calls.responses(state)
         for messages in part["messages"].to_list():
-            inward, outward = token_bounds(calls.calls.example(state, messages))[1]
+            inward, outward = most_tokens(calls.calls.example(state, messages), unknown)
             most = calls.most_expected
-            calls.most_expected = (max(most[0], inward + unknown), max(most[1], outward))
+            calls.most_expected = (max(most[0], inward), max(most[1], outward))
 
 
 def expect_calls(state: BuildState, counted: Sequence[StageCalls], end: int) -> list[StageCalls]:
@@ -177,16 +178,26 @@ def expect_calls(state: BuildState, counted: Sequence[StageCalls], end: int) -> 
     return [calls for calls in found if calls.calls is not NO_CALLS]
 
 
+def most_tokens(request: Request, unknown: int = 0) -> tuple[int, int]:
+    """The most tokens that a call can take in, `unknown` of them beside its texts, and give out.
+
+    A judge may be asked again, with room for its reasoning.
+    """
+    asked = [request, *filter(None, [thinking_request(request) if request.kind == "score" else None])]
+    inward, outward = (sum(ends) for ends in zip(*(token_bounds(each)[1] for each in asked), strict=True))
+    return inward + unknown * len(asked), outward
+
+
 def read_made(ledger: Ledger, call_ids: Sequence[str]) -> list[Call]:
     """What the recorded calls took."""
     return [
         Call(
             spent.input_tokens,
             spent.output_tokens,
-            spent.max_tokens,
+            spent.request.sampling.get("max_tokens"),
             spent.is_repeat,
             spent.seconds,
-            spent.input_tokens / token_bounds(spent.request)[1][0],
+            spent.input_tokens / most_tokens(spent.request)[0],
         )
         for spent in read_spent(ledger, list(dict.fromkeys(call_ids)))
     ]

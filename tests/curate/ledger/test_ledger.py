@@ -1,4 +1,5 @@
 import hashlib
+import json
 import sqlite3
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def test_one_call_that_fails_for_good_does_not_stop_a_run_whose_other_calls_are_
 
 
 @given(
-    texts=st.lists(st.tuples(st.text(), st.none() | st.sampled_from(["stop", "length"])), max_size=3),
+    texts=st.lists(st.tuples(st.text(), st.none() | st.sampled_from(["stop", "length"]), st.text()), max_size=3),
     values=st.lists(st.floats(allow_nan=False), max_size=3),
 )
 def test_an_answer_reads_back_as_it_was_written(texts, values):
@@ -133,6 +134,14 @@ def test_an_answer_reads_back_as_it_was_written(texts, values):
     text, numbers = write_answer(Entry("id", Request("score", []), "answered", answer, []))
 
     assert read_answer("score", text, numbers, 3, 4) == answer
+
+
+def test_a_response_without_reasoning_is_written_as_it_always_was():
+    answer = CallResult((Response("Fine.", "stop"),))
+
+    text, _ = write_answer(Entry("id", ask("a"), "answered", answer, []))
+
+    assert json.loads(text)["responses"] == [["Fine.", "stop"]]
 
 
 def test_a_file_that_is_no_ledger_is_named(tmp_path):

@@ -17,7 +17,7 @@ from curate.ledger.prices import Price, Prices
 from curate.ledger.recorder import Recorder
 from curate.ledger.report import CALLS_PER_PAGE, LedgerReport, ModelDay, kind_of_error, report_ledger
 from curate.ledger.spend_cap import Budget
-from schemas.calls import CallResult, Request
+from schemas.calls import CallResult, Request, Response
 
 PRICES = Prices({"openai:priced": Price(10, 30)}, {}, "")
 
@@ -289,6 +289,12 @@ def test_compacting_drops_what_has_no_answer_and_nothing_else(tmp_path, path, ad
     assert after.bytes == found["bytes_after"]
     # the answer, the refusal, and the failure that was charged
     assert (after.total.calls, after.total.failed, after.never_answered) == (3, 2, 0)
+    assert check_ledger(path).faults == []
+
+
+def test_an_answer_with_reasoning_has_no_fault(path, add):
+    add("openai:m", CallResult((Response("Fine.", "stop", "Hm."),)))
+
     assert check_ledger(path).faults == []
 
 

@@ -1,6 +1,7 @@
 """A transformers model in process: random weights of a true architecture, a real tokenizer."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from scripted import user
 
 from curate.models.embedded import embedded_folder
 from curate.models.hf_generator import HFGenerator
+from curate.models.reasoning import read_response
 from schemas.calls import Request
 from schemas.errors import UserError
 
@@ -325,3 +327,18 @@ def test_an_adapter_in_the_weights_computes_what_it_computes_beside_them(folder,
         merged = with_adapter(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "adapter")(tokens).logits
         beside = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "adapter")
         torch.testing.assert_close(merged, beside(tokens).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_reasoning_that_the_template_opens_is_marked_in_the_response(folder, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / "model")
+    template = (copied / "chat_template.jinja").read_text()
+    (copied / "chat_template.jinja").write_text(
+        template + "{% if add_generation_prompt %}{{ '<think>\\n' }}{% endif %}"
+    )
+
+    (answer,) = answers(HFGenerator("tiny", "digest", copied), [request("Hi")]).values()
+
+    assert all(response.text.startswith("<think>\n") for response in answer.responses)
+    assert answer.output_tokens == 12
+    reasoning, text = read_response(answer.responses[0])
+    assert (text, bool(reasoning)) == ("", True)

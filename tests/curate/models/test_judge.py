@@ -8,7 +8,7 @@ from scripted import ScriptedModel, completion, responses, user
 from curate.models.judge import Judge, PairJudgeAPI
 from curate.models.judge_prompts import pair_request, score_request
 from curate.models.limits import EndpointConfig
-from schemas.calls import CallResult
+from schemas.calls import CallResult, Response
 
 SCORE = score_request("R", user("Hi"), "Hello")
 PAIR = pair_request("R", user("Hi"), "Hello", "Go away")
@@ -136,4 +136,91 @@ def test_log_probabilities_of_another_form_leave_the_text(endpoint, content):
     server = endpoint(lambda body: (200, sent))
 
     assert one(pair_judge(server), PAIR).values == (0.0,)
+    assert len(server.bodies) == 1
+
+
+def cut_below(tokens, text, cut=""):
+    """A generator that needs so many tokens to say `text`, and else is cut off after `cut`."""
+
+    def reply(request):
+        is_cut = request.sampling["max_tokens"] < tokens
+        said = Response(cut, "length", "First I") if is_cut else Response(text, "stop")
+        return CallResult((said,), input_tokens=40, output_tokens=4, cost_usd=0.5)
+
+    return ScriptedModel(reply)
+
+
+def test_a_judge_in_this_process_that_reasons_is_asked_with_room_and_both_calls_are_counted():
+    generator = cut_below(1500, '{"reason": "r", "score": 9}')
+    easy = score_request("R", user("Hi"), "Hello")
+
+    found = dict(pair for group in Judge("judge:m", "d", generator).answer([SCORE, easy], {0, 1}) for pair in group)
+
+    assert [found[i].values for i in (0, 1)] == [(9.0,)] * 2
+    assert (found[0].input_tokens, found[0].output_tokens, found[0].cost_usd) == (80, 8, 1.0)
+    assert [request.sampling["max_tokens"] for request in generator.asked] == [400, 400, 4096, 4096]
+
+
+def test_a_judge_in_this_process_that_never_ends_is_not_given_more_time_for_it():
+    generator = cut_below(10**9, "", cut="It is a response that")
+
+    answer = one(Judge("judge:m", "d", generator), SCORE)
+
+    assert (answer.failure, len(generator.asked)) == ("failed_call", 1)
+    assert answer.error == "the judge was cut off at 400 tokens before a verdict; raise --judge-max-tokens"
+
+
+@pytest.mark.parametrize("before", ["", "\n", "```json\n", "```\n", "**"])
+def test_a_verdict_that_was_given_before_the_limit_counts(before):
+    generator = cut_below(10**9, "", cut=before + '{"reason": "r", "score": 9}\n\nAs for the')
+
+    assert one(Judge("judge:m", "d", generator), SCORE).values == (9.0,)
+
+
+@pytest.mark.parametrize("before", ["Okay, a first guess is ", "**Draft** ", "```text\nI would say "])
+def test_a_verdict_within_what_may_be_reasoning_that_was_cut_off_is_none(before):
+    generator = cut_below(10**9, "", cut=before + '{"reason": "draft", "score": 2}. But then')
+
+    assert one(Judge("judge:m", "d", generator), SCORE).failure == "failed_call"
+
+
+def test_the_limit_of_a_user_is_the_only_one():
+    generator = cut_below(1500, '{"reason": "r", "score": 9}')
+    request = score_request("R", user("Hi"), "Hello", {"max_tokens": 1000})
+
+    answer = one(Judge("judge:m", "d", generator), request)
+
+    assert (answer.failure, len(generator.asked)) == ("failed_call", 1)
+    assert "1,000 tokens" in answer.error
+
+
+def test_room_that_the_context_has_not_is_a_judge_that_was_cut_off():
+    def reply(request):
+        if request.sampling["max_tokens"] > 400:
+            return CallResult(failure="prompt_too_long", error="40 tokens and 4096 exceed 2048")
+        return CallResult((Response("", "length"),))
+
+    answer = one(Judge("judge:m", "d", ScriptedModel(reply)), SCORE)
+
+    assert answer.failure == "failed_call"
+    assert answer.error.endswith("raise --judge-max-tokens; 40 tokens and 4096 exceed 2048")
+
+
+def test_a_second_call_that_fails_costs_what_both_did(endpoint):
+    def reply(body):
+        if body["max_tokens"] > 8:
+            return 400, {"error": {"message": "no"}}
+        return 200, completion(None, finish_reason="length")
+
+    answer = one(pair_judge(endpoint(reply)), PAIR)
+
+    assert (answer.failure, answer.error, answer.cost_usd) == ("failed_call", "HTTP 400: no", 0.0)
+
+
+def test_a_letter_cut_off_after_its_verdict_keeps_its_odds(endpoint):
+    body = with_logprobs("A is better because it", A=0.6, B=0.2)
+    body["choices"][0]["finish_reason"] = "length"
+    server = endpoint(lambda sent: (200, body))
+
+    assert one(pair_judge(server), PAIR).values == (pytest.approx(0.75),)
     assert len(server.bodies) == 1

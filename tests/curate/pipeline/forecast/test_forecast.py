@@ -210,11 +210,12 @@ def test_responses_of_which_none_was_seen_are_as_long_as_they_may_be(judged):
     short = judged.run("--dry-run", "--pilot", "0", max_tokens=100)
     long = judged.run("--dry-run", "--pilot", "0", max_tokens=1100)
 
-    # 48 responses to score; bytes are the bound of tokens, and 4 characters to a token that of a response.
+    # 48 responses to score, each asked about twice where the judge reasons; bytes are the bound of tokens, and 4
+    # characters to a token that of a response.
     grown = (
         stage(long, "score_responses")["input_tokens"]["high"] - stage(short, "score_responses")["input_tokens"]["high"]
     )
-    assert grown == 48 * 4 * 1000
+    assert grown == 48 * 2 * 4 * 1000
 
 
 def test_responses_that_ended_by_themselves_are_not_asked_or_scored_again_with_more_tokens(judged):
