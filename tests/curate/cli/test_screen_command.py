@@ -156,7 +156,7 @@ def test_without_any_flag_a_build_is_screened_to_the_same_table(run, made):
         (["../garden"], "no build '../garden'"),
         (["garden", "--min-margin", "nan"], "--min-margin nan must be at least 0"),
         (["garden", "--min-margin", "much"], "invalid float value: 'much'"),
-        (["garden", "--min-z-margin", "1"], "has one pair a prompt: use --min-margin"),
+        (["garden", "--min-z-margin", "1"], "no pair has a z score: use --min-margin"),
         (["garden", "--margin-quantiles", "0.9:0.1"], "must be 0 <= LOW < HIGH <= 1"),
         (["garden", "--margin-quantiles", "half"], "is not LOW:HIGH"),
         (["garden", "--max-cosine", "0"], "--max-cosine 0 is outside 0.5 to 1"),
