@@ -32,7 +32,7 @@ def read_number(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def replace_surrogates(text: str) -> str:

@@ -168,6 +168,6 @@ def parse_pair(text: str, form: type[AnyPair], asked: str = "") -> AnyPair:
 
 
 def unread_reason(response: Response, error: ResponseError) -> UnpairedReason:
-    """The reason a response holds no pair: cut by its limit, or, where no engine told why it ended, within an object."""
+    """The reason a response holds no pair: its limit cut it, or it ends within an object where no engine told why."""
     is_cut = isinstance(error, AnswerCut) and response.finish_reason is None
     return "truncated_json" if is_cut or response.finish_reason == "length" else "malformed_json"
