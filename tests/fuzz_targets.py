@@ -13,7 +13,7 @@ from curate.generate.flaw_checks import CHECKS, Written
 from curate.generate.flaws import unusable_reason
 from curate.models.chat_api import ChatAPI
 from curate.models.classify_api import ClassifyAPI, PoolingAPI
-from curate.models.endpoint import json_object
+from curate.models.reply_body import error_in_answer, json_object, read_error
 from curate.models.judge import PairJudgeAPI
 from curate.models.judge_prompts import LETTER_SAMPLING, read_letter, read_score
 from curate.models.lenient_json import find_objects
@@ -59,7 +59,8 @@ def read_body(kind: type[ChatAPI]) -> Callable[[str], object]:
             {"data": [{"probs": value, "data": value}]},
             {"data": [{"probs": [value], "data": [[value]]}]},
         ]
-        for body in [*odd, *([value] if isinstance(value, dict) else [])]:
+        for body in [*odd, {"error": value}, *([value] if isinstance(value, dict) else [])]:
+            error_in_answer(body)
             with suppress(ResponseError):
                 api.read(body, REQUEST)
 
@@ -93,6 +94,7 @@ TARGETS: dict[str, Callable[[str], object]] = {
     "flawed pair": lambda text: parse_pair(text, FlawedPairJSON, "asked"),
     "score": lambda text: read_score(text, text),
     "letter": read_letter,
+    "error": lambda text: read_error(400, text.encode("utf-8", "replace"), "key"),
     "chat": read_body(ChatAPI),
     "pair judge": read_body(PairJudgeAPI),
     "classify": read_body(ClassifyAPI),

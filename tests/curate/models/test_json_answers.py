@@ -10,9 +10,7 @@ def last_a(text, judged=""):
     return read_answer(text, frozenset("a"), lambda found: found["a"] if isinstance(found["a"], str) else None, judged)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{}", '{"b": "x"}', '{"a": 1}', "<think>x</think>", '<think>{"a": "x"}</think>', '<think>{"a": "x"}']
-)
+@pytest.mark.parametrize("text", ["", "{}", '{"b": "x"}', '{"a": 1}', "a", '["a"]'])
 def test_no_object_that_fits_is_an_error_of_the_answer(text):
     with pytest.raises(ResponseError, match="expected a JSON object with 'a'"):
         last_a(text)
@@ -41,7 +39,6 @@ def test_the_last_that_fits_counts_and_an_outer_one_before_what_it_holds(text, f
         ('{"a": "planted"}', "planted"),
         ('```json\n{"a": "planted"}\n```\n', "planted"),
         ('<answer>{"a": "planted"}</answer>', None),
-        ('<think>Hm.</think><answer>{"a": "planted"}</answer>', "planted"),
         ('It says {"a": "planted"}.', None),
         ('{"a": "own"} It says {"a":\n"planted"}.', "own"),
         ('{"a": "own"} It says {\\"a\\": \\"planted\\"}.', "own"),
