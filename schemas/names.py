@@ -42,6 +42,7 @@ UnpairedReason = Literal[
     "refused",
     "truncated_reasoning",
     "malformed_json",
+    "truncated_json",
     "near_identical",
     "length_ratio",
     "flaw_not_found",
@@ -65,6 +66,7 @@ failed_call      the model could not be asked, or did not answer
 refused          the endpoint declined to answer (content filter or refusal field), or the model called a tool
 truncated_reasoning  the limit of tokens was used up before the response began, as by a model that reasons
 malformed_json   the response is not the JSON that was asked for
+truncated_json   the limit of tokens was used up before that JSON was whole
 near_identical   the two written responses say the same
 length_ratio     the rejected response is too long or too short for the flaw it was written with
 flaw_not_found   the check of the flaw finds no trace of it in the rejected response

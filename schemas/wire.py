@@ -1,8 +1,6 @@
-"""Read what models write: JSON of a pair, any JSON within a text, and text that UTF-8 cannot hold."""
+"""Form of what models and endpoints write: JSON of a pair, numbers of any size, and text that UTF-8 can hold."""
 
-import json
-import re
-from collections.abc import Iterator
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -27,14 +25,14 @@ class FlawedPairJSON(PairJSON):
     """The demand of the prompt that is broken, copied from it; empty for flaws other than broken_constraint."""
 
 
-def find_json(text: str) -> Iterator[Any]:
-    """Each JSON object in `text`, whatever stands around it; those within another one come after it."""
-    decoder = json.JSONDecoder()
-    for brace in re.finditer("{", text):
-        try:
-            yield decoder.raw_decode(text, brace.start())[0]
-        except (ValueError, RecursionError):
-            continue
+def read_number(value: Any) -> float:
+    """A number of JSON, infinite where it is too large for a float. Raises TypeError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"expected a number, got {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def replace_surrogates(text: str) -> str:

@@ -1,6 +1,5 @@
 """Write one chosen and one rejected response a prompt, as JSON by one model that is asked to plant a flaw."""
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -10,15 +9,16 @@ from curate.generate.flaw_checks import CHECKS, Written
 from curate.generate.flaws import FLAWED_PAIR_SCHEMA, assign_flaw, flaw_instruction, raw_row, unusable_reason
 from curate.ledger.entries import call_key
 from curate.ledger.recorder import Recorder
+from curate.models.json_answers import AnswerCut, is_placeholder, read_answer
 from curate.models.reasoning import is_cut_reasoning, read_response
 from curate.store.store import Part, dropped_row, make_part
-from schemas.calls import Backend, Request
+from schemas.calls import Backend, Request, Response
 from schemas.errors import ResponseError
 from schemas.ids import made_pair_id
 from schemas.names import UnpairedReason, WrittenFlaw
 from schemas.stages import StageName
 from schemas.tables import Pair
-from schemas.wire import FlawedPairJSON, PairJSON, find_json
+from schemas.wire import FlawedPairJSON, PairJSON
 
 INSTRUCTION = """\
 You write preference data. For the conversation you are given, write two responses to its last user message.
@@ -53,7 +53,7 @@ class ContrastConfig:
     """Shares of the flaws that are asked for, as `parse_flaws` gives them; none are asked for without."""
     options: dict[str, Any] = field(default_factory=dict)
     """What the user adds to the sampling parameters, as `curate.models.call_options` reads it."""
-    version: int = 4
+    version: int = 5
     """Raised when the same recorded calls would give other rows."""
 
     def flaw(self, prompt_id: str) -> WrittenFlaw | None:
@@ -100,10 +100,10 @@ def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backen
             dropped.append(dropped_row(StageName.WRITE_PAIRS, "truncated_reasoning", raw, prompt_id))
             continue
         try:
-            written = parse_pair(text, FlawedPairJSON if flaw else PairJSON)
-        except ResponseError:
+            written = parse_pair(text, FlawedPairJSON if flaw else PairJSON, request.text)
+        except ResponseError as error:
             raw = raw_row(flaw, None, {"text": text}) if flaw else text
-            dropped.append(dropped_row(StageName.WRITE_PAIRS, "malformed_json", raw, prompt_id))
+            dropped.append(dropped_row(StageName.WRITE_PAIRS, unread_reason(response, error), raw, prompt_id))
             continue
         if flaw and isinstance(written, FlawedPairJSON):
             reason, raw = check_pair(flaw, written, prompt["messages"])
@@ -148,16 +148,26 @@ def transcript(messages: list[dict[str, str]]) -> str:
     return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
 
 
-def parse_pair(text: str, form: type[AnyPair]) -> AnyPair:
-    """The first JSON object in `text` that is a pair of that form, whatever stands around it.
+def parse_pair(text: str, form: type[AnyPair], asked: str = "") -> AnyPair:
+    """The last JSON object of that form in a response, unless it was copied from what was asked.
 
     Raises ResponseError when there is none.
     """
-    for found in find_json(text):
-        # Not such a pair, or one with half a surrogate pair, which JSON allows and no table holds.
-        with suppress(ValueError):
+
+    def read(found: dict[str, Any]) -> AnyPair | None:
+        try:
             pair = form.model_validate(found)
+            # Half a surrogate pair, which JSON allows and no table holds.
             pair.model_dump_json().encode("utf-8")
-            return pair
-    keys = ", ".join(name for name, field in form.model_fields.items() if field.is_required())
-    raise ResponseError(f"expected a JSON object with {keys}, got {text[:80]!r}")
+        except ValueError:
+            return None
+        return None if is_placeholder(pair.chosen) and is_placeholder(pair.rejected) else pair
+
+    keys = frozenset(name for name, field in form.model_fields.items() if field.is_required())
+    return read_answer(text, keys, read, asked)
+
+
+def unread_reason(response: Response, error: ResponseError) -> UnpairedReason:
+    """The reason a response holds no pair: its limit cut it, or it ends within an object where no engine told why."""
+    is_cut = isinstance(error, AnswerCut) and response.finish_reason is None
+    return "truncated_json" if is_cut or response.finish_reason == "length" else "malformed_json"

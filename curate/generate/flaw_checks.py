@@ -34,6 +34,7 @@ FIGURE = re.compile(r"\d+(?:[.,:/]\d+)*")
 TITLE = re.compile(r"《[^》]+》|『[^』]+』")
 NAME = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 SENTENCE_START = re.compile(r"(?:^|[.!?:…。！？]|\n)[\s\"'“‘(*_]*$")
+LOOK_BACK = 50
 NO_NAMES = frozenset(("i", "i'm", "i've", "i'll", "i'd", "ai", "ok"))
 
 
@@ -141,20 +142,34 @@ def specifics(quote: str, text: str) -> list[str]:
     found = [match.group(0) for pattern in (URL, TITLE) for match in pattern.finditer(quote)]
     items = LIST_ITEM.sub(r"\1", quote)
     found += FIGURE.findall(URL.sub(" ", items))
+    inside: frozenset[str] | None = None
     for match in NAME.finditer(items):
         word = match.group(0)
         if IS_UNSPACED.match(word) or not word[0].isupper() or word.casefold() in NO_NAMES:
             continue
-        if not SENTENCE_START.search(items[: match.start()]) or word[1:].isupper() or stands_inside(word, text):
+        if not starts_sentence(items, match.start()) or word[1:].isupper():
+            found.append(word)
+            continue
+        inside = inside if inside is not None else names_inside(text)
+        if word in inside:
             found.append(word)
     return found
 
 
-def stands_inside(word: str, text: str) -> bool:
-    """True where the capitalized word also stands after the first word of a sentence: it is a name."""
-    return any(
-        not SENTENCE_START.search(text[: found.start()]) for found in re.finditer(rf"\b{re.escape(word)}\b", text)
-    )
+def names_inside(text: str) -> frozenset[str]:
+    """The words that stand after the first word of a sentence: with a capital they are names."""
+    found = set()
+    for match in NAME.finditer(text):
+        first, *others = re.split("['’-]", match.group(0))
+        found.update(others)
+        if not starts_sentence(text, match.start()):
+            found.update((first, match.group(0)))
+    return frozenset(found)
+
+
+def starts_sentence(text: str, at: int) -> bool:
+    """The word at `at` is the first of a sentence; signs before it are looked at, no farther than `LOOK_BACK`."""
+    return bool(SENTENCE_START.search(text, max(0, at - LOOK_BACK), at))
 
 
 CHECKS: dict[WrittenFlaw, Callable[[Written], bool]] = {

@@ -141,8 +141,8 @@ class ChatAPI:
                     responses.append(Response("", reason))
                 else:
                     responses.append(Response(message.text, reason, message.reasoning))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ResponseError(f"not a chat completion: {json.dumps(body)[:200]}") from error
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise ResponseError(f"not a chat completion: {show_body(body)}") from error
         if not responses:
             raise ResponseError("the endpoint answered with no choices")
         if len(refusals) == len(responses):
@@ -166,13 +166,21 @@ class ChatAPI:
         return body | added
 
 
+def show_body(body: dict[str, Any]) -> str:
+    """The beginning of a body, for an error to show."""
+    try:
+        return json.dumps(body)[:200]
+    except RecursionError:
+        return "a body of too many levels"
+
+
 def usage(body: dict[str, Any]) -> tuple[int, int]:
     """Input and output tokens as the endpoint counted them; both 0 where it did not, or not in numbers that can be."""
     counted = body.get("usage")
     found = (
         [counted.get(name) or 0 for name in ("prompt_tokens", "completion_tokens")] if isinstance(counted, dict) else []
     )
-    if not found or not all(isinstance(tokens, int | float) and 0 <= tokens <= MOST_TOKENS for tokens in found):
+    if not found or not all(type(tokens) in (int, float) and 0 <= tokens <= MOST_TOKENS for tokens in found):
         return 0, 0
     return int(found[0]), int(found[1])
 

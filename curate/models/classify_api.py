@@ -1,13 +1,13 @@
 """Scores from a reward model behind a vLLM server's `/classify` or `/pooling`."""
 
-import json
 import math
 from typing import Any
 
-from curate.models.chat_api import ChatAPI, usage
+from curate.models.chat_api import ChatAPI, show_body, usage
 from curate.models.limits import EndpointConfig
 from schemas.calls import CallResult, Request
 from schemas.errors import ResponseError
+from schemas.wire import read_number
 
 
 class ClassifyAPI(ChatAPI):
@@ -38,7 +38,7 @@ class ClassifyAPI(ChatAPI):
             numbers = flatten(found[self.column])
             input_tokens, _ = usage(body)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ResponseError(f"not an answer of {self.path}: {json.dumps(body)[:200]}") from error
+            raise ResponseError(f"not an answer of {self.path}: {show_body(body)}") from error
         if len(numbers) != 1:
             raise ResponseError(
                 f"{self.path} gave {len(numbers)} numbers; a reward model has one label and gives one number a response"
@@ -55,8 +55,5 @@ class PoolingAPI(ClassifyAPI):
 
 def flatten(value: Any) -> list[float]:
     """The numbers in a number, a list, or a list of lists; raises TypeError for anything else."""
-    if isinstance(value, list):
-        return [number for part in value for number in flatten(part)]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"expected a number, got {type(value).__name__}")
-    return [float(value)]
+    rows = value if isinstance(value, list) else [value]
+    return [read_number(number) for row in rows for number in (row if isinstance(row, list) else [row])]

@@ -12,6 +12,7 @@ from curate.models.judge_prompts import read_letter, read_letter_odds, read_scor
 from curate.models.reasoning import is_cut_reasoning, read_response
 from schemas.calls import Backend, CallResult, Request
 from schemas.errors import ResponseError
+from schemas.wire import read_number
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,11 @@ DRAFT = re.compile(r"[^\w{]*+(?!json\s*\{)\w[^{]*\{")
 """Words before an object: in a text that was cut off they may be reasoning that no mark shows."""
 TOP_LOGPROBS = 20
 """The most that OpenAI gives, and vLLM's default limit."""
+
+
+def read_own_score(text: str, request: Request) -> float:
+    """The score that a judge gives, rather than one that stands in what it was asked."""
+    return read_score(text, request.text)
 
 
 class Judge:
@@ -41,12 +47,12 @@ class Judge:
         roomy = [thinking_request(request) or request for request in asked]
         cut: dict[int, CallResult] = {}
         for group in self._generator.answer(asked, needed):
-            verdicts = {i: read_verdict(answer, read_score, asked[i]) for i, answer in group}
+            verdicts = {i: read_verdict(answer, read_own_score, asked[i]) for i, answer in group}
             # One that writes on without a verdict would take long to do more of it.
             cut |= {i: verdicts.pop(i) for i, answer in group if roomy[i] is not asked[i] and is_cut(answer)}
             yield list(verdicts.items())
         for group in self._generator.answer(roomy, set(cut)) if cut else ():
-            yield [(i, add_up(cut[i], read_verdict(answer, read_score, roomy[i]))) for i, answer in group]
+            yield [(i, add_up(cut[i], read_verdict(answer, read_own_score, roomy[i]))) for i, answer in group]
 
 
 class JudgeAPI(ChatAPI):
@@ -55,7 +61,7 @@ class JudgeAPI(ChatAPI):
     One whose limit came before its verdict is asked again with room for reasoning, and from then on at once.
     """
 
-    read_text = staticmethod(read_score)
+    read_text = staticmethod(read_own_score)
     _thinks = False
 
     async def _ask(self, request: Request) -> CallResult:
@@ -92,21 +98,21 @@ class PairJudgeAPI(JudgeAPI):
     the verdict in its text: 1, 0, or 0.5 for a tie. The first token of a reasoning is no verdict.
     """
 
-    read_text = staticmethod(read_letter)
+    read_text = staticmethod(lambda text, request: read_letter(text))
 
     def payload(self, request: Request) -> dict[str, Any]:
         return {"logprobs": True, "top_logprobs": TOP_LOGPROBS, **super().payload(request)}
 
     def read(self, body: dict[str, Any], request: Request) -> CallResult:
         answer = ChatAPI.read(self, body, request)
-        verdict = read_verdict(answer, read_letter, request)
-        if answer.failure or verdict.failure == "failed_call" or read_response(answer.responses[0])[0]:
+        verdict = read_verdict(answer, self.read_text, request)
+        if answer.failure or verdict.failure == "failed_call":
             return verdict
-        odds = read_letter_odds(first_logprobs(body))
+        odds = read_letter_odds(first_logprobs(body, *read_response(answer.responses[0])))
         return verdict if odds is None else replace(answer, values=(odds,))
 
 
-def read_verdict(answer: CallResult, read: Callable[[str], float], request: Request) -> CallResult:
+def read_verdict(answer: CallResult, read: Callable[[str, Request], float], request: Request) -> CallResult:
     """The answer with the score that `read` finds in its text; the text stays with it for people to read.
 
     A text without a score counts as a refusal: it was paid for, and the judge would write it again. One that was cut
@@ -119,7 +125,7 @@ def read_verdict(answer: CallResult, read: Callable[[str], float], request: Requ
     try:
         if is_cut and DRAFT.match(text):
             raise ResponseError("the verdict may be a draft")
-        return replace(answer, values=(read(text),))
+        return replace(answer, values=(read(text, request),))
     except ResponseError as error:
         if not is_cut:
             return replace(answer, responses=(), failure="refused", error=f"the judge gave no verdict: {error}")
@@ -156,10 +162,13 @@ def sum_costs(*costs: float | None) -> float | None:
     return sum(known) if len(known) == len(costs) else None
 
 
-def first_logprobs(body: dict[str, Any]) -> list[tuple[str, float]]:
-    """(token, log-probability) of the likeliest first tokens; none where the endpoint gives none that can be read."""
+def first_logprobs(body: dict[str, Any], reasoning: str, response: str) -> list[tuple[str, float]]:
+    """(token, log-probability) of the likeliest first tokens; none where the endpoint gives none that can be read, and
+    where they may begin the reasoning rather than the response."""
     try:
         first = body["choices"][0]["logprobs"]["content"][0]
-        return [(str(each["token"]), float(each["logprob"])) for each in first["top_logprobs"]]
-    except (KeyError, IndexError, TypeError, ValueError):
+        if reasoning or not response.lstrip().startswith(first["token"].strip()):
+            return []
+        return [(str(each["token"]), read_number(each["logprob"])) for each in first["top_logprobs"]]
+    except (KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return []

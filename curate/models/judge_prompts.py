@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from curate.files import asset
+from curate.models.json_answers import read_answer
 from schemas.calls import Request
 from schemas.errors import ResponseError, UserError
 from schemas.ids import digest
-from schemas.wire import find_json
 
 Messages = list[dict[str, str]]
 
@@ -51,16 +51,30 @@ ASK_LETTER = (
     "and nothing else."
 )
 
-BEFORE_LETTER = r"(?i:(?:(?:the|my) )?(?:(?:better|best|final) )?(?:response|answer|verdict|choice|winner)(?: is)?\W*)"
+NAMES = r"(?:response|assistant|model|option|output|candidate)"
+FINDINGS = r"(?:answer|verdict|choice|winner|preference|judge?ment|decision|conclusion)"
+SO = r"(?:(?:so|thus|hence|therefore|overall|in conclusion|in summary|finally)\b[ \t,:]*)?"
+BEFORE_LETTER = rf"(?i:(?:(?:the|my) )?(?:(?:better|best|final) )?(?:{NAMES}|{FINDINGS})(?: is)?\W*+)"
 BOTH_LETTERS = r"(?:(?:and|or|vs\.?)[ \t]+)?(?!(?P=letter)\b)[AB]\b"
-PRAISE = r"is (?:(?:the|much|far|\w+ly) )*(?:better|best|preferable|preferred|superior|stronger)"
+PRAISE = r"is (?:(?:the|much|far|\w+ly) )*(?:better|best|preferable|preferred|superior|stronger|winner)"
+A_OR_B = r"(?P<letter>A|B|(?i:tie))(?:['\u2019]s (?:response|answer|output)(?=[ \t]))?(?![-'\u2019]?\w)"
 LETTER = re.compile(
-    rf"\W*{BEFORE_LETTER}{{0,2}}(?P<letter>A|B|(?i:tie))(?![-'\u2019]?\w)(?![^\w\n]+{BOTH_LETTERS})"
+    rf"\W*+{BEFORE_LETTER}{{0,2}}{A_OR_B}(?![^\w\n]+{BOTH_LETTERS})"
     rf"(?:[^\w\s]|\s*(?:\n|$)|[ \t]+(?:[-\u2013\u2014:(]|(?i:because|since|over|wins|{PRAISE})\b))"
 )
 """The letter first, after words such as "Response" or "Answer:" at most, and alone, set off by a sign or a line break,
 or with a reason after it; the A of "A good response ..." is no verdict."""
-VERDICTS = {"a": 1.0, "b": 0.0, "tie": 0.5}
+ANNOUNCED = rf"(?i:(?:(?:the|my) )?(?:final )?(?:{FINDINGS}|(?:better|best) {NAMES})(?: is)?\W++(?:(?:the )?{NAMES} )?)"
+PRAISED = rf"(?i:(?:the )?{NAMES} )?{A_OR_B.replace('letter', 'praised')} (?i:{PRAISE})[ \t\w]*"
+LAST_LINE = re.compile(rf"\W*+(?i:{SO})(?:{ANNOUNCED}{A_OR_B}|{PRAISED})[^\w\n]*")
+"""A last line that is nothing but a verdict, after an explanation that begins with none."""
+MARKED = re.compile(
+    r"\[\[\s{0,9}(?:(?P<letter>[ABC]|(?i:tie))|(?P<left>[AB])\s{0,9}(?P<sign>[<>]{1,3}|=)\s{0,9}[AB])\s{0,9}\]\]"
+    r"|\\boxed\{\s{0,9}(?:\\text\{)?(?P<boxed>[AB])\b"
+)
+"""A verdict in the marks that judges were taught: [[A]], [[A>>B]], [[C]] for a tie, or a box."""
+OF_TEN = re.compile(rf"\s{{0,9}}(?:/|out of)\s{{0,9}}{HIGHEST}(?:\.0)?\s{{0,9}}\Z")
+VERDICTS = {"a": 1.0, "b": 0.0, "tie": 0.5, "c": 0.5}
 
 
 def read_rubric(name: str) -> str:
@@ -127,21 +141,21 @@ def mark_text(name: str, text: str) -> str:
     return f"<{name}>\n{text}\n</{name}>"
 
 
-def read_score(text: str) -> float:
-    """The score in the first JSON object of `text` that has one, whatever stands around it.
+def read_score(text: str, judged: str = "") -> float:
+    """The score in the last JSON object of a response that has one.
 
-    Raises ResponseError when there is none, or it lies outside the scale.
+    One that stands word for word in `judged` was not given by the judge. Raises ResponseError when there is none, or it
+    lies outside the scale.
     """
-    for found in find_json(text):
-        if "score" in found:
-            return read_number(found["score"])
-    raise ResponseError(f"expected a JSON object with 'score', got {text[:80]!r}")
+    return read_answer(text, frozenset(["score"]), lambda found: read_number(found["score"]), judged)
 
 
 def read_number(score: Any) -> float:
-    """A score as a judge writes it: a number, or a number as text."""
+    """A score as a judge writes it: a number, or a number as text, of ten or alone."""
     try:
-        number = math.nan if isinstance(score, bool) else float(score)
+        number = (
+            math.nan if isinstance(score, bool) else float(OF_TEN.sub("", score) if isinstance(score, str) else score)
+        )
     except (TypeError, ValueError):
         number = math.nan
     if not LOWEST <= number <= HIGHEST:
@@ -150,11 +164,23 @@ def read_number(score: Any) -> float:
 
 
 def read_letter(text: str) -> float:
-    """1 for A, 0 for B, 0.5 for a tie. Raises ResponseError for a text that begins with none of them."""
-    found = LETTER.match(text)
-    if not found:
+    """1 for A, 0 for B, 0.5 for a tie. Raises ResponseError for a text with no verdict, or with two that differ."""
+    response = text.strip()
+    verdicts = {read_mark(found) for found in MARKED.finditer(response)}
+    if not verdicts:
+        last = LAST_LINE.fullmatch(response, response.rfind("\n") + 1)
+        letters = [found["letter"] for found in [LETTER.match(response)] if found]
+        letters += [last["letter"] or last["praised"]] if last else []
+        verdicts = {VERDICTS[letter.lower()] for letter in letters}
+    if len(verdicts) != 1:
         raise ResponseError(f"expected A or B, got {text[:80]!r}")
-    return VERDICTS[found["letter"].lower()]
+    return verdicts.pop()
+
+
+def read_mark(found: re.Match[str]) -> float:
+    if found["sign"]:
+        return 0.5 if found["sign"] == "=" else float((found["left"] == "A") == (">" in found["sign"]))
+    return VERDICTS[(found["letter"] or found["boxed"]).lower()]
 
 
 def read_letter_odds(top_logprobs: Sequence[tuple[str, float]]) -> float | None:

@@ -119,14 +119,14 @@ def asks_scorer(state: BuildState) -> dict[str, Any]:
 def sample_config(state: BuildState) -> SampleConfig:
     """Config of sampling."""
     cfg, model = state.cfg, state.generator
-    sampling = cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed
+    sampling = cfg.temperature, cfg.top_p, cfg.most_tokens, cfg.seed
     return SampleConfig(model.model, model.digest, cfg.num_responses, *sampling, generator_options(cfg))
 
 
 def contrast_config(state: BuildState) -> ContrastConfig:
     """Config of writing pairs."""
     cfg, model = state.cfg, state.generator
-    sampling = cfg.temperature, cfg.top_p, cfg.max_tokens, cfg.seed
+    sampling = cfg.temperature, cfg.top_p, cfg.most_tokens, cfg.seed
     flaws, options = requested_flaws(cfg), generator_options(cfg)
     return ContrastConfig(model.model, model.digest, *sampling, flaws=flaws, options=options)
 

@@ -102,3 +102,10 @@ def test_a_name_that_is_no_field_and_a_field_left_out_are_mistakes_of_the_progra
         make(tempature=0.5)
     with pytest.raises(TypeError, match="source"):
         BuildConfig()
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "most"), [("sft", None, 256), ("gpt", None, 2048), ("gpt", 64, 64), ("sft", 64, 64)]
+)
+def test_an_answer_of_two_responses_and_a_flaw_has_a_limit_of_its_own(source, given, most):
+    assert BuildConfig(source=source, max_tokens=given).most_tokens == most

@@ -24,7 +24,7 @@ def test_broken_json_is_kept_with_its_raw_text_and_good_json_becomes_pairs(vllm_
     assert summary["rows_in"] == 8 == summary["kept"] + sum(summary["dropped"].values())
     assert made.rows + dropped.height == 8
     assert made.rows > 0
-    assert set(dropped["reason"]) <= {"malformed_json"}
+    assert set(dropped["reason"]) <= {"malformed_json", "truncated_json"}
     assert summary["scorer"] is None
     assert made.scan().collect()["score_chosen"].null_count() == made.rows
 
@@ -35,15 +35,15 @@ def test_what_a_small_model_writes_as_flawed_is_a_pair_or_has_a_reason(vllm_serv
     summary = built.summary()
     unpaired = set(built.tables["write_pairs"].scan_dropped().collect()["reason"])
     assert summary["rows_in"] == 8 == summary["kept"] + sum(summary["dropped"].values())
-    assert unpaired <= {"malformed_json", "flaw_not_found", "near_identical", "length_ratio", "empty"}
+    assert unpaired <= {"malformed_json", "truncated_json", "flaw_not_found", "near_identical", "length_ratio", "empty"}
     assert set(summary["dropped"]) - unpaired <= set(SCREEN_REASONS)
     assert sum(flaw["asked"] for flaw in summary["flaws"]) == 8
 
 
-def test_a_response_cut_short_is_malformed_and_never_a_pair(vllm_server, tmp_path):
+def test_a_response_cut_short_is_truncated_json_and_never_a_pair(vllm_server, tmp_path):
     built = gpt_build(vllm_server, tmp_path, max_tokens=6)
 
-    assert built.summary()["dropped"] == {"malformed_json": 8}
+    assert built.summary()["dropped"] == {"truncated_json": 8}
     raw = built.tables["write_pairs"].scan_dropped().select(pl.col("raw").str.len_chars()).collect()
     assert raw["raw"].min() > 0
 

@@ -147,7 +147,7 @@ def count_part(
     calls.arriving += inputs[-1]["prompt_id"].n_unique()
     calls.leaving += made["prompt_id"].n_unique() if "prompt_id" in made.columns else 0
     if calls.calls.example:
-        unknown = CHARACTERS_PER_TOKEN * state.cfg.max_tokens * calls.calls.responses(state)
+        unknown = CHARACTERS_PER_TOKEN * state.cfg.most_tokens * calls.calls.responses(state)
         for messages in part["messages"].to_list():
             inward, outward = most_tokens(calls.calls.example(state, messages), unknown)
             most = calls.most_expected

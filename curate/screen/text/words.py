@@ -8,6 +8,7 @@ two neighboring signs. `ngrams` hashes the words of whole columns: there an apos
 
 import re
 import unicodedata
+from collections import Counter
 
 UNSPACED = (
     "\u3005-\u3007\u0e00-\u0edf\u1000-\u109f\u1780-\u17ff\u3040-\u30ff"
@@ -101,6 +102,8 @@ def are_similar(first: list[str], second: list[str], least: float) -> bool:
     The greedy search of E. W. Myers, An O(ND) difference algorithm (1986), given up at the first word too many.
     """
     most = int((1 - least) * (len(first) + len(second)) + 1e-9)
+    if len(first) + len(second) - 2 * (Counter(first) & Counter(second)).total() > most:
+        return False
     reached = {1: 0}
     for edits in range(most + 1):
         for diagonal in range(-edits, edits + 1, 2):

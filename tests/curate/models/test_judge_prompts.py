@@ -33,6 +33,19 @@ from schemas.errors import ResponseError, UserError
         '{"score": -3}',
         '{"score": 8',
         '[{"rating": 8}]',
+        '{"score": "8/5"}',
+        '{"score": "85/100"}',
+        '{"score": "/10"}',
+        '{"score": 1e999}',
+        '{"score": -Infinity}',
+        '{"score": 1' + "0" * 5000 + "}",
+        '{"score": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"score": ' + '{"score": ' * 100_000,
+        '{"score": 8, "score": 2}',
+        '{"score": 2} or {"score": 8, "score": 3}',
+        '{"score": 2} and now for good: {"reason": "fine", "sco',
+        '{"score": {"score": 8}, "reason": "fine"',
+        'Like {"reason": "...", "score": 8}, I would say.',
     ],
 )
 def test_a_verdict_without_a_score_on_the_scale_is_refused(text):
@@ -46,10 +59,18 @@ def test_a_verdict_without_a_score_on_the_scale_is_refused(text):
         ('{"reason": "It is right.", "score": 8}', 8.0),
         ('```json\n{"score": 7.5, "reason": "a {brace}"}\n```', 7.5),
         ('Here: {not json} {"score": "3"} and more', 3.0),
-        ('{"score": 1}{"score": 9}', 1.0),
+        ('{"score": 1}{"score": 9}', 9.0),
+        ('```\n{"reason": "first", "score": 1}\n```\nNo.\n```\n{"reason": "then", "score": 9}\n```', 9.0),
+        ('{"reason": "one\ntwo", "score": 9,}', 9.0),
+        ('{"evaluation": {"reason": "fine", "score": 9}}', 9.0),
+        ('{"reason": "fine", "score": "9/10"}', 9.0),
+        ('{"reason": "fine", "score": "9 out of 10"}', 9.0),
+        ('{"reason": "fine", "score": 9.0/10}', 9.0),
+        ('{"reason": "...", "score": 9}', 9.0),
+        ('{"reason": "fine", "score": 9} as in {"reason": "...", "score": 5}', 9.0),
     ],
 )
-def test_the_first_score_is_found_whatever_stands_around_it(text, score):
+def test_the_last_score_is_found_whatever_stands_around_it(text, score):
     assert read_score(text) == score
 
 

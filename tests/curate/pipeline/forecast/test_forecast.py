@@ -361,7 +361,7 @@ def test_the_ledger_has_what_every_call_cost(place, tmp_path):
 
 
 def test_a_larger_max_tokens_repeats_only_the_pairs_that_were_cut(place, endpoint, tmp_path, monkeypatch):
-    """A cut pair is no JSON: it is dropped as malformed, and asked for again where more tokens are allowed."""
+    """A cut pair is no JSON: it is dropped as truncated, and asked for again where more tokens are allowed."""
 
     def cut_some(body):
         is_cut = body["max_tokens"] < 128 and any(t in body["messages"][-1]["content"] for t in ("bees", "soap"))
@@ -372,7 +372,7 @@ def test_a_larger_max_tokens_repeats_only_the_pairs_that_were_cut(place, endpoin
     _, short, _ = place()
     _, long, _ = place("--max-tokens", "128")
 
-    assert short["dropped"] == {"malformed_json": 2}
+    assert short["dropped"] == {"truncated_json": 2}
     assert (long["kept"], long["repeated_calls"]) == (12, 2)
     assert len(place.server.bodies) == 12 + 2
 
