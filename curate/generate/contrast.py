@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from curate.generate.flaw_checks import CHECKS, Written
-from curate.generate.flaws import FLAWED_PAIR_SCHEMA, assign_flaw, flaw_instruction, raw_row, unusable_reason
+from curate.generate.flaws import FLAWED_PAIR_SCHEMA, deal_flaws, flaw_instruction, raw_row, unusable_reason
 from curate.ledger.entries import call_key
 from curate.ledger.recorder import Recorder
 from curate.store.store import Part, dropped_row, make_part
@@ -50,12 +50,13 @@ class ContrastConfig:
     """Instruction for a pair without a named flaw."""
     flaws: tuple[tuple[WrittenFlaw, float], ...] = ()
     """Shares of the flaws that are asked for, as `parse_flaws` gives them; none are asked for without."""
-    version: int = 3
+    version: int = 4
     """Raised when the same recorded calls would give other rows."""
 
-    def flaw(self, prompt_id: str) -> WrittenFlaw | None:
-        """The flaw that is asked for at a prompt."""
-        return assign_flaw(prompt_id, self.seed, self.flaws) if self.flaws else None
+    def flaw(self, place: int) -> WrittenFlaw | None:
+        """The flaw that is asked for at the prompt of that place in its source."""
+        # A power of two, so that the parts of a table share what is dealt.
+        return deal_flaws(self.flaws, 1 << (place + 1).bit_length())[place] if self.flaws else None
 
     def request(self, messages: list[dict[str, str]], flaw: WrittenFlaw | None = None) -> Request:
         sampling = {
@@ -75,7 +76,7 @@ def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backen
     Where flaws are asked for, a pair is kept if the check of its flaw finds it, if its lengths fit and if its two
     responses differ; `raw` of a dropped row is then JSON with the flaw that was asked for.
     """
-    flaws = [cfg.flaw(prompt_id) for prompt_id in prompts["prompt_id"]]
+    flaws = [cfg.flaw(place) for place in prompts["place"]]
     requests = [
         cfg.request(messages, flaw) for messages, flaw in zip(prompts["messages"].to_list(), flaws, strict=True)
     ]

@@ -1,13 +1,13 @@
 """Count the rows of a build over its tables: in, dropped by reason, kept, flagged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
-from curate.generate.flaws import flaw_summary
+from curate.generate.flaws import Shares, flaw_summary
 from curate.store.store import Table
-from schemas.names import DROP_REASONS, FLAGS, WrittenFlaw
+from schemas.names import DROP_REASONS, FLAGS
 from schemas.stages import StageName, pairs_stage
 
 FLAW_COLUMNS = ("flaw", "severity", "asked", "check fired", "written", "kept", "wanted", "share")
@@ -94,9 +94,7 @@ def flag_counts(screened: Table) -> dict[str, int]:
     return {flag: found[flag] for flag in FLAGS if flag in found}
 
 
-def count_flaws(
-    tables: Mapping[StageName, Table], shares: Sequence[tuple[WrittenFlaw, float]]
-) -> list[FlawCount] | None:
+def count_flaws(tables: Mapping[StageName, Table], shares: Shares) -> list[FlawCount] | None:
     """Counts of each flaw that was asked for, up to the pairs kept; None where none was."""
     if not shares:
         return None
