@@ -21,9 +21,8 @@ from curate.pipeline.rounds import Wanted, build_until, rows_read
 from curate.pipeline.source import KINDS, flaw_counts, kind_of, most_prompts, requested_flaws, source_rows
 from curate.pipeline.stage import BuildState, Models
 from curate.pipeline.stages import make_tables, rules_config
-from curate.pipeline.summary import FlawCount, RowCounts, count_flaws, count_rows
+from curate.pipeline.summary import FlawCount, RowCounts, count_flaws, count_rows, largest_loss
 from curate.pipeline.validate import refuse_scores, validate_build
-from curate.screen.summary import suggest_threshold
 from curate.store.session import Session, open_session
 from curate.store.store import Table
 from curate.store.workspace import BuildRecord, Workspace, check_name
@@ -43,6 +42,8 @@ class Built:
     models: Models
     config: BuildConfig
     counts: RowCounts
+    hint: str | None
+    """The largest cause of lost rows and what to do, where no pair is kept or it cost more than half of the rows."""
     flaws: list[FlawCount] | None
     """How the flaws that were asked for came out; None where none was."""
     calls: int
@@ -75,16 +76,6 @@ class Built:
         """Pairs that `--num-pairs` asked for and that there are not."""
         return max(0, (self.config.num_pairs or 0) - self.counts.kept)
 
-    def hint(self) -> str | None:
-        """The flag that would keep some pairs of a build that keeps none."""
-        if found := suggest_threshold(self.tables, rules_config(self.config, self.models.noise)):
-            return found
-        if self.counts.kept or not self.counts.dropped:
-            return None
-        reason, rows = max(self.counts.dropped.items(), key=lambda item: item[1])
-        raised = "; a larger --max-tokens lets responses end" if reason == "truncated" else ""
-        return f"no pair was kept; {reason} dropped {rows} of {self.counts.rows_in}{raised}"
-
     def summary(self) -> dict[str, Any]:
         """The JSON object of `curate build --json`; the names are a contract."""
         scorer = self.models.scorer
@@ -92,6 +83,7 @@ class Built:
             "name": self.name,
             **asdict(self.counts),
             "short": self.short,
+            "hint": self.hint,
             "flaws": None if self.flaws is None else [asdict(flaw) for flaw in self.flaws],
             "candidates": self.candidates,
             "calls": self.calls,
@@ -126,12 +118,14 @@ def build(cfg: BuildConfig) -> Built:
 
         tables = build_until(wanted_config(cfg, cfg.num_pairs), make) if cfg.num_pairs else make(cfg.num_prompts)
         made = session.recorder.tally
+    counts = count_rows(tables)
     built = Built(
         name,
         tables,
         models,
         cfg,
-        count_rows(tables),
+        counts,
+        largest_loss(counts, tables, rules_config(cfg, models.noise)),
         count_flaws(tables, requested_flaws(cfg)),
         calls=made.calls,
         # A call that failed in one round and was made again in the next counts twice among those made.

@@ -16,7 +16,7 @@ from curate.pipeline.build import config_json, recorded_config
 from curate.pipeline.source import kind_of, requested_flaws
 from curate.pipeline.stage import BuildState, Models
 from curate.pipeline.stages import MAKING, make_tables, pair_config, rules_config
-from curate.pipeline.summary import RowCounts, count_flaws, count_rows
+from curate.pipeline.summary import RowCounts, count_flaws, count_rows, largest_loss
 from curate.pipeline.validate import check_screening, refuse_scores
 from curate.screen.summary import RuleCount, suggest_threshold, summarize_rules
 from curate.store.session import open_session
@@ -112,6 +112,7 @@ def rescreen(cfg: ScreenConfig) -> Rescreened:
     summary = record.summary | asdict(counts)
     summary |= {
         "short": max(0, (built.num_pairs or 0) - counts.kept),
+        "hint": largest_loss(counts, tables, rules_config(changed, noise)),
         "flaws": None if flaws is None else [asdict(flaw) for flaw in flaws],
         "noise": noise,
         "table": tables[StageName.SCREEN_PAIRS].manifest.key,

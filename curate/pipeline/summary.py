@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from curate.generate.flaws import Shares, flaw_summary
+from curate.screen.rules import RulesConfig
+from curate.screen.summary import suggest_remedy
 from curate.store.store import Table
 from schemas.names import DROP_REASONS, FLAGS
 from schemas.stages import StageName, pairs_stage
@@ -68,6 +70,17 @@ def count_rows(tables: Mapping[StageName, Table]) -> RowCounts:
     """The rows of a build, from its source to its last stage."""
     dropped, kept = dropped_rows(tables), kept_pairs(tables[StageName.SCREEN_PAIRS])
     return RowCounts(kept + sum(dropped.values()), kept, dropped, flag_counts(tables[StageName.SCREEN_PAIRS]))
+
+
+def largest_loss(counts: RowCounts, tables: Mapping[StageName, Table], cfg: RulesConfig) -> str | None:
+    """The largest cause of lost rows and its cure, where no pair is kept or it cost more than half of the rows."""
+    lost = {reason: rows for reason, rows in counts.dropped.items() if reason != "over_quota"}
+    reason = max(lost, key=lost.__getitem__, default=None)
+    if reason is None or (counts.kept and 2 * lost[reason] <= counts.rows_in):
+        return None
+    found = "most rows were lost to one cause" if counts.kept else "no pair was kept"
+    dropped = f"{reason} dropped {lost[reason]} of {counts.rows_in}"
+    return f"{found}; {dropped}: {suggest_remedy(reason, tables, cfg)}"
 
 
 def dropped_rows(tables: Mapping[StageName, Table]) -> dict[str, int]:

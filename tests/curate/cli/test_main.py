@@ -90,7 +90,7 @@ def test_when_a_threshold_drops_everything_those_that_keep_the_first_and_a_quart
 
     code, out, _ = run("build", "--source", "six.jsonl", "--min-margin", "9")
 
-    assert code == 0
+    assert code == 1
     said = "no pair was kept; low_margin dropped 5 of 6: --min-margin 5 would keep the first, 4 a quarter of them"
     assert said in out.splitlines()
 
@@ -101,7 +101,7 @@ def test_a_threshold_that_would_be_refused_is_not_advised(run, tmp_path):
 
     code, out, _ = run("build", "--source", "lower.jsonl")
 
-    assert code == 0
+    assert code == 1
     assert "no pair was kept; low_margin dropped 2 of 3: --skip-rule low_margin would let them pass" in out.splitlines()
     assert "--min-margin" not in out
 
