@@ -208,7 +208,8 @@ class BuildConfig(Thresholds, DataConfig):
     tokens_per_minute: Count | None = None
     """Most tokens a minute to and from an endpoint."""
     max_failed_share: Annotated[float, Interval(gt=0, le=1)] = 0.5
-    """Share of failed calls above which the build stops."""
+    """Share of failed calls above which the build stops. It also stops where nothing comes of 15 of the first 20 calls
+    of a stage for one reason; 1 lets it go on whatever comes."""
     budget: Annotated[float, Gt(0)] | None = None
     """USD that this command may spend on calls; it stops before the call that could cross it, with exit code 3."""
     max_hours: Annotated[float, Gt(0)] | None = None

@@ -124,7 +124,7 @@ def run_command(main: Any, arguments: Sequence[str] | None) -> int:
     try:
         return int(main(arguments) or 0)
     except UserError as error:
-        return exit_with(f"error: {without_secrets(str(error))}", 2, arguments)
+        return exit_with(f"error: {without_secrets(str(error))}", error.exit_code, arguments)
     except CapReached as reached:
         return exit_with(str(reached), 3, arguments)
     except BrokenPipeError:

@@ -1,5 +1,6 @@
 """Write one chosen and one rejected response a prompt, as JSON by one model that is asked to plant a flaw."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from curate.generate.flaws import FLAWED_PAIR_SCHEMA, deal_flaws, flaw_instructi
 from curate.ledger.entries import call_key
 from curate.ledger.recorder import Recorder
 from curate.store.store import Part, dropped_row, make_part
-from schemas.calls import Backend, Request
+from schemas.calls import Backend, CallResult, Request
 from schemas.errors import ResponseError
 from schemas.ids import made_pair_id
 from schemas.names import UnpairedReason, WrittenFlaw
@@ -80,10 +81,26 @@ def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backen
     requests = [
         cfg.request(messages, flaw) for messages, flaw in zip(prompts["messages"].to_list(), flaws, strict=True)
     ]
-    answers = recorder.ask(generator, requests)
+    rows = prompts.to_dicts()
+    calls = [call_key(generator, request) for request in requests]
+
+    def why_lost(i: int, answer: CallResult) -> str | None:
+        one = slice(i, i + 1)
+        return next(iter(read_answers(rows[one], flaws[one], calls[one], [answer]).dropped["reason"]), None)
+
+    return read_answers(rows, flaws, calls, recorder.ask(generator, requests, why_lost))
+
+
+def read_answers(
+    prompts: Sequence[dict[str, Any]],
+    flaws: Sequence[WrittenFlaw | None],
+    calls: Sequence[str],
+    answers: Sequence[CallResult],
+) -> Part:
+    """The pairs of answers, each to a prompt that was asked for a flaw, and those that are no such pairs."""
     rows: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
-    for prompt, flaw, request, answer in zip(prompts.to_dicts(), flaws, requests, answers, strict=True):
+    for prompt, flaw, call_id, answer in zip(prompts, flaws, calls, answers, strict=True):
         prompt_id = prompt["prompt_id"]
         if answer.failure:
             error = answer.error or ""
@@ -102,7 +119,6 @@ def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backen
             if reason:
                 dropped.append(dropped_row(StageName.WRITE_PAIRS, reason, raw, prompt_id))
                 continue
-        call_id = call_key(generator, request)
         rows.append(
             {
                 "pair_id": made_pair_id(prompt_id, prompt["messages"], written.chosen, written.rejected),

@@ -9,7 +9,7 @@ CURES = {
     "bad_response": "give rows whose two responses are texts",
     "prompt_mismatch": "give rows whose two sides answer one prompt",
     "prompt_too_long": "give a model with a longer context, a smaller --max-tokens, or shorter prompts",
-    "failed_call": "`curate ledger` lists the errors; the same command asks again",
+    "failed_call": "`curate ledger` lists the errors; failed calls are asked again",
     "refused": "the endpoint declines to answer; give another model, or other prompts",
     "malformed_json": "give a --generator that keeps to a JSON schema, or a larger --max-tokens",
     "near_identical": NO_FLAW,
