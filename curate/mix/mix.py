@@ -79,7 +79,7 @@ class PublishedMix:
 def mix(cfg: MixConfig) -> PublishedMix:
     """Publish a mix, or make a published one again from the tables its lock pins."""
     workspace = Workspace(cfg.data)
-    check_name("mix name", cfg.name)
+    check_name("mix name", cfg.name, (*workspace.mix_names(), *workspace.build_names()))
     recipe = resolve_recipe(cfg, workspace.recipe(cfg.name))
     if workspace.lock(cfg.name).exists():
         return republish(workspace, recipe)

@@ -187,22 +187,23 @@ def describe_shortage(built: Built) -> str:
 
 def build_name(cfg: BuildConfig, workspace: Workspace) -> str:
     """The name given, else the source's. A source never takes the name of another one unasked."""
-    if cfg.name:
-        check_name("--name", cfg.name)
     own = (*KINDS, "samples")
     if cfg.name in own and cfg.name != cfg.source:
         raise UserError(f"--name {cfg.name} belongs to --source {cfg.name}; choose another")
-    if cfg.name or cfg.source in own:
-        return cfg.name or cfg.source
-    stem = Path(cfg.source.partition(":")[0]).name.partition(".")[0]
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:64] or "pairs"
-    if name in own:
-        return f"{name}-pairs"
-    if workspace.build(name).exists():
+    name = cfg.name or (cfg.source if cfg.source in own else name_of_file(cfg.source))
+    check_name("--name", name, (*own, *workspace.build_names(), *workspace.mix_names()))
+    if not cfg.name and name not in own and name in workspace.build_names():
         other = workspace.read_build(name).config["source"]
         if other != cfg.source:
             raise UserError(f"build '{name}' was made from {other}; give this one a --name")
     return name
+
+
+def name_of_file(source: str) -> str:
+    """The name of a build from the stem of a file, or the last part of the name of a dataset."""
+    stem = Path(source.partition(":")[0]).name.partition(".")[0]
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:64] or "pairs"
+    return f"{name}-pairs" if name in (*KINDS, "samples") else name
 
 
 def config_json(cfg: BuildConfig) -> dict[str, Any]:
