@@ -87,11 +87,7 @@ def read_config(
     Raises UserError for a field that is missing, unknown or invalid, and names the file or flag.
     """
     names = {field.name: field for field in fields(config)}
-    file = arguments.config_file
-    written = {name.replace("-", "_"): value for name, value in read_toml(Path(file)).items()} if file else {}
-    for name in written:
-        if name not in names:
-            raise UserError(f"{file}: unknown field '{name}'; known: {', '.join(names)}")
+    file, written = arguments.config_file, read_written(config, arguments)
     given = {name: value for name, value in vars(arguments).items() if name in names}
     values = {**(known or {}), **written, **given}
     needed = [name for name, field in names.items() if default_of(field) is MISSING]
@@ -104,6 +100,20 @@ def read_config(
         if error.field in written and error.field not in given:
             raise UserError(f"{file}: field '{error.field}' {error.problem}, found {error.value!r}") from error
         raise
+
+
+def read_written(config: type[Config], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields that the TOML file of `-c` sets. Raises UserError for one that the config does not have."""
+    file, known = arguments.config_file, [field.name for field in fields(config)]
+    written = {name.replace("-", "_"): value for name, value in read_toml(Path(file)).items()} if file else {}
+    if unknown := [name for name in written if name not in known]:
+        raise UserError(f"{file}: unknown field '{unknown[0]}'; known: {', '.join(known)}")
+    return written
+
+
+def given_fields(config: type[Config], arguments: argparse.Namespace) -> set[str]:
+    """The fields that the flags or the TOML file set."""
+    return {*vars(arguments), *read_written(config, arguments)}
 
 
 def default_of(field: Field[Any]) -> Any:

@@ -21,6 +21,7 @@ from curate.config import (
 from curate.flags import (
     Parser,
     add_flags,
+    given_fields,
     print_json,
     print_lines,
     print_result,
@@ -65,7 +66,12 @@ def run(argv: Sequence[str] | None) -> int:
     arguments = make_parser().parse_args(argv)
     show_notes("curate")
     known = last_thresholds(arguments) if arguments.config is ScreenConfig else {}
-    return int(arguments.command(read_config(arguments.config, arguments, known), arguments.json))
+    cfg = read_config(arguments.config, arguments, known)
+    if isinstance(cfg, BuildConfig):
+        from curate.pipeline.build import as_screened
+
+        cfg = as_screened(cfg, given_fields(BuildConfig, arguments))
+    return int(arguments.command(cfg, arguments.json))
 
 
 def last_thresholds(arguments: argparse.Namespace) -> dict[str, Any]:

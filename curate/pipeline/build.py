@@ -7,6 +7,7 @@ print(built.counts.kept)
 import logging
 import re
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from curate.pipeline.source import KINDS, flaw_counts, kind_of, most_prompts, re
 from curate.pipeline.stage import BuildState, Models
 from curate.pipeline.stages import make_tables, rules_config
 from curate.pipeline.summary import FlawCount, RowCounts, count_flaws, count_rows, largest_loss
+from curate.pipeline.thresholds import keep_thresholds
 from curate.pipeline.validate import refuse_scores, validate_build
 from curate.store.session import Session, open_session
 from curate.store.store import Table
@@ -105,6 +107,7 @@ def build(cfg: BuildConfig) -> Built:
     Raises UserError for an invalid config, and CapReached where budget or time end first.
     """
     started = time.monotonic()
+    cfg = as_screened(cfg)
     validate_build(cfg)
     workspace = Workspace(cfg.data)
     name = build_name(cfg, workspace)
@@ -134,7 +137,7 @@ def build(cfg: BuildConfig) -> Built:
         cost_usd=None if endpoints.budget.unpriced_calls else endpoints.budget.spent_usd,
         seconds=time.monotonic() - started,
     )
-    workspace.save_build(record_of(built))
+    workspace.save_build(record_of(built, last_screening(cfg, workspace) is not None))
     if built.short:
         log.warning("%s", describe_shortage(built))
     elif short := [row for row in built.flaws or () if row.kept < dict(flaw_counts(cfg)).get(row.flaw, 0)]:
@@ -226,7 +229,25 @@ def recorded_config(record: BuildRecord, data: Path) -> BuildConfig:
     return BuildConfig(**values)
 
 
-def record_of(built: Built) -> BuildRecord:
+def last_screening(cfg: BuildConfig, workspace: Workspace) -> BuildRecord | None:
+    """The record of the build, where it was made of the same source and screened again since."""
+    name = build_name(cfg, workspace)
+    record = workspace.read_build(name) if name in workspace.build_names() else None
+    return record if record and record.is_rescreened and record.config["source"] == cfg.source else None
+
+
+def as_screened(cfg: BuildConfig, given: Collection[str] | None = None) -> BuildConfig:
+    """The config with the thresholds of the build's last screening, where there was one.
+
+    `given` are the fields that were asked for by name. Raises UserError where one of them differs from the screening.
+    """
+    record = last_screening(cfg, Workspace(cfg.data))
+    if record is None:
+        return cfg
+    return replace(cfg, **keep_thresholds(record.name, config_json(cfg), record.config, given))
+
+
+def record_of(built: Built, is_rescreened: bool) -> BuildRecord:
     """The record of a build, written last: it points at tables that are whole."""
     scorer = built.models.scorer
     return BuildRecord(
@@ -236,4 +257,5 @@ def record_of(built: Built) -> BuildRecord:
         identities={stage: table.identity for stage, table in built.tables.items()},
         scorer={name: getattr(scorer, name) for name in ("model", "digest", "form", "rubric")} if scorer else None,
         summary=built.summary(),
+        is_rescreened=is_rescreened,
     )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class BuildRecord:
     """How its scorer asks, rubric included, since its file may change: every call can be found again."""
     summary: dict[str, Any]
     """The JSON of `curate build --json`, updated by each screening."""
+    is_rescreened: bool = False
+    """Its thresholds are those of a later screening."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class Workspace:
         path, known = self.build(name), self.build_names()
         if name not in known:
             raise UserError(f"no build '{name}' in {self.builds}{unknown_hint(name, known)}")
-        value = read_record(path, *BuildRecord.__dataclass_fields__)
+        value = read_record(path, *(field.name for field in fields(BuildRecord) if field.default is MISSING))
         try:
             for field in ("tables", "identities"):
                 value[field] = {StageName(stage): found for stage, found in value[field].items()}

@@ -64,7 +64,7 @@ def built(tmp_path, monkeypatch, capsys):
 
     def run(*words: str) -> tuple[int, str]:
         code = main([*words])
-        return code, capsys.readouterr().err.splitlines()[-1]
+        return code, (capsys.readouterr().err.splitlines() or [""])[-1]
 
     return run
 
@@ -90,7 +90,7 @@ def built(tmp_path, monkeypatch, capsys):
         (["mix", "v1", "--add", "TEN"], "no build 'TEN' in data/builds (found ten)"),
         (["screen", "../builds/ten"], "no build '../builds/ten' in data/builds (a name is letters"),
         (["screen", "./ten"], "no path)"),
-        (["review", "export", "../builds/ten"], "review name '../builds/ten' must be letters"),
+        (["review", "export", "../builds/ten", "--out", "f.html"], "review name '../builds/ten' must be letters"),
         (["review", "status", "../reviews/ten"], "no review '../reviews/ten'"),
     ],
 )
