@@ -4,10 +4,15 @@ from curate.screen.rules import RULES
 
 NO_FLAW = "give a --generator that plants the flaws it is asked for, or other --flaws"
 CURES = {
-    "unreadable_row": "give rows in one of the formats that the README lists",
+    "unreadable_row": "give rows in one of the formats that the README lists, or name their columns with --columns",
     "bad_prompt": "give conversations of texts that end in a turn of the user",
     "bad_response": "give rows whose two responses are texts",
+    "image": "give rows of text alone",
+    "tool_calls": "give rows whose responses are texts: a response that calls a tool is no preference between texts",
+    "unread_structure": "give messages, or texts as they were before a chat template rendered them",
     "prompt_mismatch": "give rows whose two sides answer one prompt",
+    "bad_preference": "give rows that say which response is better, or name the column with --preference",
+    "unpaired": "give both labels to responses to one prompt",
     "prompt_too_long": "give a model with a longer context, a smaller --max-tokens, or shorter prompts",
     "failed_call": "`curate ledger` lists the errors; failed calls are asked again",
     "refused": "the endpoint declines to answer; give another model, or other prompts",
