@@ -100,7 +100,7 @@ def explain(cfg: ExplainConfig) -> Trace:
     names = workspace.build_names()
     if not names:
         raise UserError(f"there is no build in {cfg.data} yet, so no pair '{cfg.pair_id}'; make one with: curate build")
-    with open_session(cfg.data) as session:
+    with open_session(cfg.data, to_read=True) as session:
         for name in names:
             record = workspace.read_build(name)
             tables = workspace.open_tables(record)

@@ -9,7 +9,7 @@ import dataframely as dy
 import polars as pl
 from filelock import FileLock, Timeout
 
-from curate.files import damaged_file, read_record, write_atomically, write_record
+from curate.files import damaged_file, read_record, refuse_read_only, write_atomically, write_record
 from curate.store.store import parquet_bytes
 from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
@@ -116,6 +116,7 @@ def read_rows(path: Path, schema: type[dy.Schema]) -> pl.DataFrame:
 def lock_review(data: Path, name: str) -> Iterator[None]:
     """Lock a review: only one command changes it at a time, others wait."""
     check_name("review name", name, review_names(data))
+    refuse_read_only(data)
     folder = Workspace(data).reviews
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f".{name}.lock", timeout=LOCK_TIMEOUT_S)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from curate.files import refuse_read_only
 from curate.models.reward_features import Backbone, FeatureConfig
 from curate.models.reward_head import RewardHead
 from curate.store.workspace import Workspace, check_name
@@ -85,6 +86,7 @@ def train_reward(config: RewardConfig) -> FittedHead:
     if not config.pairs:
         raise UserError("--pairs must be given: a file of preference pairs")
     check_name("--name", config.name, Workspace(config.data).head_names())
+    refuse_read_only(config.data)
     pairs = read_reward_pairs([Path(path) for path in config.pairs])
     train, heldout = split_pairs(pairs, config.share, config.seed)
     for part, rows, fewest in (("train on", train, MIN_GROUPS), ("hold out", heldout, 1)):

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from peft import get_peft_model_state_dict
 from safetensors import torch as safetensors
 
-from curate.files import read_record, write_atomically
+from curate.files import read_record, refuse_read_only, write_atomically
 from curate.models.embedded import EMBEDDED
 from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
@@ -97,6 +97,7 @@ def open_run(data: Path, name: str, asked: dict[str, Any]) -> Iterator[RunFolder
     check_name("run name", name, (*EMBEDDED, *Workspace(data).run_folders()))
     if name in EMBEDDED:
         raise UserError(f"run name '{name}' is the name of a model; choose another")
+    refuse_read_only(data)
     path = Workspace(data).run(name)
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock")

@@ -121,7 +121,9 @@ def test_a_notebook_keeps_them_as_well(run, tmp_path):
     kept = build(BuildConfig(source="garden.jsonl", data=tmp_path / "data"))
 
     assert kept.counts.kept == 6
-    with pytest.raises(UserError, match="last screened with --min-margin 5.0, and this command gives --min-margin 1.0"):
+    with pytest.raises(
+        UserError, match=r"last screened with --min-margin 5.0, and this command gives --min-margin 1.0"
+    ):
         build(BuildConfig(source="garden.jsonl", data=tmp_path / "data", min_margin=1.0))
 
 
