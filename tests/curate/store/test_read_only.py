@@ -108,7 +108,7 @@ def test_what_writes_refuses_in_one_sentence_and_asks_nothing(folder, server):
         ["curate.cli.main", "review", "import", "form.jsonl"],
         ["train.cli", "sft", "--mix", "v1"],
         ["train.cli", "reward", "--pairs", "garden.jsonl"],
-        ["compare", "smollm2", "--baseline-seed", "1"],
+        ["compare", "smollm2", "--baseline", "smollm2", "--baseline-seed", "1"],
     ]
     before, asked = contents(folder / "data"), len(server.calls)
 
