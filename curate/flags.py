@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,9 +53,7 @@ class Parser(argparse.ArgumentParser):
 def add_flags(parser: argparse.ArgumentParser, config: type[Config]) -> None:
     """One flag a field (`min_margin` -> `--min-margin`), a positional where metadata says so, and `-c FILE`."""
     hints = get_type_hints(config)
-    # What a config declares itself comes before what it inherits.
-    inherited = {field.name for base in config.__mro__[1:] if is_dataclass(base) for field in fields(base)}
-    for field in sorted(fields(config), key=lambda field: field.name in inherited):
+    for field in ordered_fields(config):
         # Only the class that declares a field knows its docstring.
         own = next(base for base in config.__mro__ if issubclass(base, Config) and field.name in base.__annotations__)
         about = " ".join((own.__pydantic_fields__[field.name].description or "").split()).replace("%", "%%")
@@ -77,6 +76,12 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Config]) -> None:
         parser.add_argument(f"--{field.name.replace('_', '-')}", **common)
     parser.add_argument("-c", dest="config_file", metavar="FILE", help="TOML file with the same fields; flags win")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+
+
+def ordered_fields(config: type[Config]) -> list[Field[Any]]:
+    """The fields of a config: what it declares itself before what it inherits."""
+    inherited = {field.name for base in config.__mro__[1:] if is_dataclass(base) for field in fields(base)}
+    return sorted(fields(config), key=lambda field: field.name in inherited)
 
 
 def read_config(
@@ -114,6 +119,19 @@ def read_written(config: type[Config], arguments: argparse.Namespace) -> dict[st
 def given_fields(config: type[Config], arguments: argparse.Namespace) -> set[str]:
     """The fields that the flags or the TOML file set."""
     return {*vars(arguments), *read_written(config, arguments)}
+
+
+def command_line(command: str, cfg: Config) -> str:
+    """The command that gives this config, as a shell takes it: what is not the default, as flags."""
+    words = command.split()
+    for field in ordered_fields(type(cfg)):
+        value = getattr(cfg, field.name)
+        if value == default_of(field):
+            continue
+        flag = [] if field.metadata.get("positional") else [f"--{field.name.replace('_', '-')}"]
+        for item in value if isinstance(value, tuple) else [value]:
+            words += flag if item is True else [*flag, str(item)]
+    return shlex.join(words)
 
 
 def default_of(field: Field[Any]) -> Any:

@@ -5,15 +5,19 @@ print(built.counts.kept)
 """
 
 import logging
+import os
 import re
+import socket
 import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from curate.audit.noise import read_noise
 from curate.config import BuildConfig
+from curate.flags import command_line
 from curate.ledger.prices import Prices
 from curate.ledger.spend_cap import Budget
 from curate.models.limits import EndpointConfig
@@ -21,12 +25,13 @@ from curate.models.resolve import resolve_generator, resolve_scorer
 from curate.pipeline.rounds import Wanted, build_until, rows_read
 from curate.pipeline.source import KINDS, flaw_counts, kind_of, most_prompts, requested_flaws, source_rows
 from curate.pipeline.stage import BuildState, Models
-from curate.pipeline.stages import make_tables, rules_config
+from curate.pipeline.stages import MAKING, make_tables, rules_config
 from curate.pipeline.summary import FlawCount, RowCounts, count_flaws, count_rows, largest_loss
 from curate.pipeline.thresholds import keep_thresholds
 from curate.pipeline.validate import refuse_scores, validate_build
 from curate.store.session import Session, open_session
 from curate.store.store import Table
+from curate.store.unfinished import UnfinishedBuild, forget_unfinished, noted_when_stopped, save_unfinished
 from curate.store.workspace import BuildRecord, Workspace, check_name
 from schemas.errors import UserError
 from schemas.stages import StageName, pairs_stage
@@ -117,9 +122,12 @@ def build(cfg: BuildConfig) -> Built:
         models = resolve_models(cfg, endpoints, session)
 
         def make(num_rows: int | None) -> dict[StageName, Table]:
-            return make_tables(BuildState(cfg, models, session, replace(rows, num_rows=num_rows)))
+            state = BuildState(cfg, models, session, replace(rows, num_rows=num_rows))
+            session.store.begun = partial(note_begun, name, state)
+            return make_tables(state)
 
-        tables = build_until(wanted_config(cfg, cfg.num_pairs), make) if cfg.num_pairs else make(cfg.num_prompts)
+        with noted_when_stopped(workspace, name):
+            tables = build_until(wanted_config(cfg, cfg.num_pairs), make) if cfg.num_pairs else make(cfg.num_prompts)
         made = session.recorder.tally
     counts = count_rows(tables)
     built = Built(
@@ -138,6 +146,7 @@ def build(cfg: BuildConfig) -> Built:
         seconds=time.monotonic() - started,
     )
     workspace.save_build(record_of(built, last_screening(cfg, workspace) is not None))
+    forget_unfinished(workspace, name)
     if built.short:
         log.warning("%s", describe_shortage(built))
     elif short := [row for row in built.flaws or () if row.kept < dict(flaw_counts(cfg)).get(row.flaw, 0)]:
@@ -249,13 +258,36 @@ def as_screened(cfg: BuildConfig, given: Collection[str] | None = None) -> Build
 
 def record_of(built: Built, is_rescreened: bool) -> BuildRecord:
     """The record of a build, written last: it points at tables that are whole."""
-    scorer = built.models.scorer
     return BuildRecord(
         name=built.name,
         config=config_json(built.config),
         tables={stage: table.manifest.key for stage, table in built.tables.items()},
         identities={stage: table.identity for stage, table in built.tables.items()},
-        scorer={name: getattr(scorer, name) for name in ("model", "digest", "form", "rubric")} if scorer else None,
+        scorer=scorer_json(built.models),
         summary=built.summary(),
         is_rescreened=is_rescreened,
     )
+
+
+def scorer_json(models: Models) -> dict[str, Any] | None:
+    """How the scorer asks, as a build's record holds it."""
+    names, scorer = ("model", "digest", "form", "rubric"), models.scorer
+    return {name: getattr(scorer, name) for name in names} if scorer else None
+
+
+def note_begun(name: str, state: BuildState, stage: StageName, key: str) -> None:
+    """Write down where the build stands, which begins to make a table."""
+    whole = {made: table.manifest.key for made, table in state.tables.items()}
+    to_come = [each.name for each in MAKING if each.applies(state) and each.name not in (*whole, stage)]
+    unfinished = UnfinishedBuild(
+        name=name,
+        config=config_json(state.cfg),
+        scorer=scorer_json(state.models),
+        command=command_line("curate build", state.cfg),
+        process=f"{socket.gethostname()}:{os.getpid()}",
+        tables=whole,
+        stage=stage,
+        key=key,
+        to_come=tuple(to_come),
+    )
+    save_unfinished(state.session.workspace, unfinished)

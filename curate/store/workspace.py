@@ -109,6 +109,10 @@ class Workspace:
     def build(self, name: str) -> Path:
         return self.builds / f"{name}.json"
 
+    def unfinished(self, name: str) -> Path:
+        """The record of a build that was begun and not finished."""
+        return self.data / "unfinished" / f"{name}.json"
+
     def mix(self, name: str) -> Path:
         return self.mixes / f"{name}.parquet"
 
