@@ -1,6 +1,7 @@
 """Command-line flags from a config dataclass: each default and help text is declared once, there."""
 
 import argparse
+import difflib
 import json
 import logging
 import os
@@ -44,10 +45,29 @@ class Result(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
+    """A parser whose errors are one sentence, with the nearest flag or choice."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuses what no flag takes here, where the flags that there are are known."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flags = (word.partition("=")[0] for word in unknown if word.startswith("--"))
+            near = nearest_of(flags, self._option_string_actions)
+            program = self.prog.partition(" ")[0]
+            raise UserError(f"unrecognized arguments: {' '.join(unknown)}; see {program} --help{near}")
+        return found, []
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
+        chosen, _, choices = message.partition(" (choose from ")
+        near = nearest_of([chosen.rpartition("invalid choice: ")[2].strip("'")], re.findall(r"[\w-]+", choices))
+        raise UserError(f"{message}; see {self.prog} --help{near}")
+
+
+def nearest_of(words: Iterable[str], known: Iterable[str]) -> str:
+    """What was meant by the first of the words that is near to something known, for the end of an error."""
+    known = list(known)
+    near = (close for word in words for close in difflib.get_close_matches(word, known, n=1))
+    return f" (did you mean '{found}'?)" if (found := next(near, None)) else ""
 
 
 def add_flags(parser: argparse.ArgumentParser, config: type[Config]) -> None:
@@ -112,7 +132,8 @@ def read_written(config: type[Config], arguments: argparse.Namespace) -> dict[st
     file, known = arguments.config_file, [field.name for field in fields(config)]
     written = {name.replace("-", "_"): value for name, value in read_toml(Path(file)).items()} if file else {}
     if unknown := [name for name in written if name not in known]:
-        raise UserError(f"{file}: unknown field '{unknown[0]}'; known: {', '.join(known)}")
+        near = nearest_of(unknown[:1], known)
+        raise UserError(f"{file}: unknown field '{unknown[0]}'{near}; known: {', '.join(known)}")
     return written
 
 

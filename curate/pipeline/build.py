@@ -248,8 +248,10 @@ def last_screening(cfg: BuildConfig, workspace: Workspace) -> BuildRecord | None
 def as_screened(cfg: BuildConfig, given: Collection[str] | None = None) -> BuildConfig:
     """The config with the thresholds of the build's last screening, where there was one.
 
-    `given` are the fields that were asked for by name. Raises UserError where one of them differs from the screening.
+    `given` are the fields that were asked for by name. Raises UserError where one of them differs from the screening,
+    and for flags that contradict each other.
     """
+    validate_build(cfg)
     record = last_screening(cfg, Workspace(cfg.data))
     if record is None:
         return cfg
