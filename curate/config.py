@@ -228,7 +228,8 @@ class BuildConfig(Thresholds, JudgeConfig, DataConfig):
     tokens_per_minute: Count | None = None
     """Most tokens a minute to and from an endpoint."""
     max_failed_share: Annotated[float, Interval(gt=0, le=1)] = 0.5
-    """Share of failed calls above which the build stops."""
+    """Share of failed calls above which the build stops. It also stops where nothing comes of 15 of the first 20 calls
+    of a stage for one reason; 1 lets it go on whatever comes."""
     budget: Annotated[float, Gt(0)] | None = None
     """USD that this command may spend on calls; it stops before the call that could cross it, with exit code 3."""
     max_hours: Annotated[float, Gt(0)] | None = None
@@ -263,8 +264,8 @@ class MixConfig(DataConfig):
     name: str = field(metadata={"positional": True})
     """Name of the mix, for example v1."""
     add: tuple[str, ...] = ()
-    """A build, or NAME:SHARE for a seeded random share of it (`samples:0.5`); give it once for each source. Without
-    it the recipe `mixes/NAME.toml` is used as it stands."""
+    """A build, or NAME:SHARE for a seeded random share of it (`samples:0.5` or `samples:50%`); give it once for each
+    source. Without it the recipe `mixes/NAME.toml` is used as it stands."""
     heldout_share: Annotated[float, Interval(ge=0, lt=1)] = 0.1
     """Share of prompt groups kept out of training."""
     reviewed_only: bool = False

@@ -121,6 +121,18 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
 
 
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder, or in the one that it would be made in."""
+    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    return os.access(place, os.W_OK | os.X_OK)
+
+
+def refuse_read_only(folder: Path) -> None:
+    """Raises UserError where nothing can be written; to be asked before anything is made or paid."""
+    if not can_write(folder):
+        raise UserError(f"{folder} is read-only for this user, and this command writes to it; give another --data")
+
+
 @contextmanager
 def full_disk(path: Path) -> Iterator[None]:
     """Turn errors of writing `path` into a UserError."""

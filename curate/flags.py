@@ -1,10 +1,12 @@
 """Command-line flags from a config dataclass: each default and help text is declared once, there."""
 
 import argparse
+import difflib
 import json
 import logging
 import os
 import re
+import shlex
 import sys
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,18 +43,35 @@ class Result(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
+    """A parser whose errors are one sentence, with the nearest flag or choice."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuses what no flag takes here, where the flags that there are are known."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flags = (word.partition("=")[0] for word in unknown if word.startswith("--"))
+            near = nearest_of(flags, self._option_string_actions)
+            program = self.prog.partition(" ")[0]
+            raise UserError(f"unrecognized arguments: {' '.join(unknown)}; see {program} --help{near}")
+        return found, []
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
+        chosen, _, choices = message.partition(" (choose from ")
+        near = nearest_of([chosen.rpartition("invalid choice: ")[2].strip("'")], re.findall(r"[\w-]+", choices))
+        raise UserError(f"{message}; see {self.prog} --help{near}")
+
+
+def nearest_of(words: Iterable[str], known: Iterable[str]) -> str:
+    """What was meant by the first of the words that is near to something known, for the end of an error."""
+    known = list(known)
+    near = (close for word in words for close in difflib.get_close_matches(word, known, n=1))
+    return f" (did you mean '{found}'?)" if (found := next(near, None)) else ""
 
 
 def add_flags(parser: argparse.ArgumentParser, config: type[Config]) -> None:
     """One flag a field (`min_margin` -> `--min-margin`), a positional where metadata says so, and `-c FILE`."""
     hints = get_type_hints(config)
-    # What a config declares itself comes before what it inherits.
-    inherited = {field.name for base in config.__mro__[1:] if is_dataclass(base) for field in fields(base)}
-    for field in sorted(fields(config), key=lambda field: field.name in inherited):
+    for field in ordered_fields(config):
         # Only the class that declares a field knows its docstring.
         own = next(base for base in config.__mro__ if issubclass(base, Config) and field.name in base.__annotations__)
         about = " ".join((own.__pydantic_fields__[field.name].description or "").split()).replace("%", "%%")
@@ -77,6 +96,12 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Config]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
 
 
+def ordered_fields(config: type[Config]) -> list[Field[Any]]:
+    """The fields of a config: what it declares itself before what it inherits."""
+    inherited = {field.name for base in config.__mro__[1:] if is_dataclass(base) for field in fields(base)}
+    return sorted(fields(config), key=lambda field: field.name in inherited)
+
+
 def read_config(
     config: type[AnyConfig], arguments: argparse.Namespace, known: Mapping[str, Any] | None = None
 ) -> AnyConfig:
@@ -85,11 +110,7 @@ def read_config(
     Raises UserError for a field that is missing, unknown or invalid, and names the file or flag.
     """
     names = {field.name: field for field in fields(config)}
-    file = arguments.config_file
-    written = {name.replace("-", "_"): value for name, value in read_toml(Path(file)).items()} if file else {}
-    for name in written:
-        if name not in names:
-            raise UserError(f"{file}: unknown field '{name}'; known: {', '.join(names)}")
+    file, written = arguments.config_file, read_written(config, arguments)
     given = {name: value for name, value in vars(arguments).items() if name in names}
     values = {**(known or {}), **written, **given}
     needed = [name for name, field in names.items() if default_of(field) is MISSING]
@@ -102,6 +123,34 @@ def read_config(
         if error.field in written and error.field not in given:
             raise UserError(f"{file}: field '{error.field}' {error.problem}, found {error.value!r}") from error
         raise
+
+
+def read_written(config: type[Config], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields that the TOML file of `-c` sets. Raises UserError for one that the config does not have."""
+    file, known = arguments.config_file, [field.name for field in fields(config)]
+    written = {name.replace("-", "_"): value for name, value in read_toml(Path(file)).items()} if file else {}
+    if unknown := [name for name in written if name not in known]:
+        near = nearest_of(unknown[:1], known)
+        raise UserError(f"{file}: unknown field '{unknown[0]}'{near}; known: {', '.join(known)}")
+    return written
+
+
+def given_fields(config: type[Config], arguments: argparse.Namespace) -> set[str]:
+    """The fields that the flags or the TOML file set."""
+    return {*vars(arguments), *read_written(config, arguments)}
+
+
+def command_line(command: str, cfg: Config) -> str:
+    """The command that gives this config, as a shell takes it: what is not the default, as flags."""
+    words = command.split()
+    for field in ordered_fields(type(cfg)):
+        value = getattr(cfg, field.name)
+        if value == default_of(field):
+            continue
+        flag = [] if field.metadata.get("positional") else [f"--{field.name.replace('_', '-')}"]
+        for item in value if isinstance(value, tuple) else [value]:
+            words += flag if item is True else [*flag, str(item)]
+    return shlex.join(words)
 
 
 def default_of(field: Field[Any]) -> Any:
@@ -122,7 +171,7 @@ def run_command(main: Any, arguments: Sequence[str] | None) -> int:
     try:
         return int(main(arguments) or 0)
     except UserError as error:
-        return exit_with(f"error: {without_secrets(str(error))}", 2, arguments)
+        return exit_with(f"error: {without_secrets(str(error))}", error.exit_code, arguments)
     except CapReached as reached:
         return exit_with(str(reached), 3, arguments)
     except BrokenPipeError:

@@ -26,6 +26,8 @@ class Prompt(dy.Schema):
     """One conversation that ends in a user turn."""
 
     prompt_id = dy.String(primary_key=True)
+    place = dy.UInt32()
+    """Position among the prompts of the shuffled source, from 0."""
     messages = dy.List(MESSAGES, min_length=1)
     prompt_group = dy.String()
     """Id of the first user turn, normalized: rows of one group never lie on both sides of a split."""

@@ -13,12 +13,12 @@ from curate.generate.flaw_checks import CHECKS, Written
 from curate.generate.flaws import unusable_reason
 from curate.models.chat_api import ChatAPI
 from curate.models.classify_api import ClassifyAPI, PoolingAPI
-from curate.models.reply_body import error_in_answer, json_object, read_error
 from curate.models.judge import PairJudgeAPI
 from curate.models.judge_prompts import LETTER_SAMPLING, read_letter, read_score
 from curate.models.lenient_json import find_objects
 from curate.models.limits import EndpointConfig
 from curate.models.reasoning import split_reasoning
+from curate.models.reply_body import error_in_answer, json_object, read_error
 from curate.models.reward_api import RewardAPI
 from schemas.calls import Request
 from schemas.errors import ResponseError, UserError

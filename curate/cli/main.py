@@ -21,6 +21,7 @@ from curate.config import (
 from curate.flags import (
     Parser,
     add_flags,
+    given_fields,
     print_json,
     print_lines,
     print_result,
@@ -65,7 +66,12 @@ def run(argv: Sequence[str] | None) -> int:
     arguments = make_parser().parse_args(argv)
     show_notes("curate")
     known = last_thresholds(arguments) if arguments.config is ScreenConfig else {}
-    return int(arguments.command(read_config(arguments.config, arguments, known), arguments.json))
+    cfg = read_config(arguments.config, arguments, known)
+    if isinstance(cfg, BuildConfig):
+        from curate.pipeline.build import as_screened
+
+        cfg = as_screened(cfg, given_fields(BuildConfig, arguments))
+    return int(arguments.command(cfg, arguments.json))
 
 
 def last_thresholds(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -87,11 +93,12 @@ def build_command(cfg: BuildConfig, as_json: bool) -> int:
     if cfg.dry_run:
         return dry_run_command(cfg, as_json)
     built = build(cfg)
+    code = 1 if built.short or not built.counts.kept else 0
     if as_json:
         print_json(built.summary())
-        return 1 if built.short else 0
+        return code
     lines = built.counts.lines()
-    lines += [hint] if (hint := built.hint()) else []
+    lines += [built.hint] if built.hint else []
     lines += align_columns([FLAW_COLUMNS, *(flaw.cells() for flaw in built.flaws)]) if built.flaws else []
     names = [model.model if model else "-" for model in (built.models.generator, built.models.scorer)]
     made = f"{built.calls} calls made, {built.reused_calls} reused"
@@ -102,7 +109,7 @@ def build_command(cfg: BuildConfig, as_json: bool) -> int:
         f"build '{built.name}': generator {names[0]}, scorer {names[1]}; {made}; {cost}, {built.seconds:.1f} s"
     )
     print_lines(lines)
-    return 1 if built.short else 0
+    return code
 
 
 def screen_command(cfg: ScreenConfig, as_json: bool) -> int:

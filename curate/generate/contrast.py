@@ -1,18 +1,19 @@
 """Write one chosen and one rejected response a prompt, as JSON by one model that is asked to plant a flaw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import polars as pl
 
 from curate.generate.flaw_checks import CHECKS, Written
-from curate.generate.flaws import FLAWED_PAIR_SCHEMA, assign_flaw, flaw_instruction, raw_row, unusable_reason
+from curate.generate.flaws import FLAWED_PAIR_SCHEMA, deal_flaws, flaw_instruction, raw_row, unusable_reason
 from curate.ledger.entries import call_key
 from curate.ledger.recorder import Recorder
 from curate.models.json_answers import AnswerCut, is_placeholder, read_answer
 from curate.models.reasoning import is_cut_reasoning, read_response
 from curate.store.store import Part, dropped_row, make_part
-from schemas.calls import Backend, Request, Response
+from schemas.calls import Backend, CallResult, Request, Response
 from schemas.errors import ResponseError
 from schemas.ids import made_pair_id
 from schemas.names import UnpairedReason, WrittenFlaw
@@ -53,12 +54,13 @@ class ContrastConfig:
     """Shares of the flaws that are asked for, as `parse_flaws` gives them; none are asked for without."""
     options: dict[str, Any] = field(default_factory=dict)
     """What the user adds to the sampling parameters, as `curate.models.call_options` reads it."""
-    version: int = 5
+    version: int = 6
     """Raised when the same recorded calls would give other rows."""
 
-    def flaw(self, prompt_id: str) -> WrittenFlaw | None:
-        """The flaw that is asked for at a prompt."""
-        return assign_flaw(prompt_id, self.seed, self.flaws) if self.flaws else None
+    def flaw(self, place: int) -> WrittenFlaw | None:
+        """The flaw that is asked for at the prompt of that place in its source."""
+        # A power of two, so that the parts of a table share what is dealt.
+        return deal_flaws(self.flaws, 1 << (place + 1).bit_length())[place] if self.flaws else None
 
     def request(self, messages: list[dict[str, str]], flaw: WrittenFlaw | None = None) -> Request:
         sampling = {
@@ -79,14 +81,33 @@ def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backen
     Where flaws are asked for, a pair is kept if the check of its flaw finds it, if its lengths fit and if its two
     responses differ; `raw` of a dropped row is then JSON with the flaw that was asked for.
     """
-    flaws = [cfg.flaw(prompt_id) for prompt_id in prompts["prompt_id"]]
+    flaws = [cfg.flaw(place) for place in prompts["place"]]
     requests = [
         cfg.request(messages, flaw) for messages, flaw in zip(prompts["messages"].to_list(), flaws, strict=True)
     ]
-    answers = recorder.ask(generator, requests)
+    rows = prompts.to_dicts()
+    asked = [(call_key(generator, request), request.text) for request in requests]
+
+    def why_lost(i: int, answer: CallResult) -> str | None:
+        one = slice(i, i + 1)
+        return next(iter(read_answers(rows[one], flaws[one], asked[one], [answer]).dropped["reason"]), None)
+
+    return read_answers(rows, flaws, asked, recorder.ask(generator, requests, why_lost))
+
+
+def read_answers(
+    prompts: Sequence[dict[str, Any]],
+    flaws: Sequence[WrittenFlaw | None],
+    asked: Sequence[tuple[str, str]],
+    answers: Sequence[CallResult],
+) -> Part:
+    """The pairs of answers, each to a prompt that was asked for a flaw, and those that are no such pairs.
+
+    `asked` is the id of each call and the text of its request.
+    """
     rows: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
-    for prompt, flaw, request, answer in zip(prompts.to_dicts(), flaws, requests, answers, strict=True):
+    for prompt, flaw, (call_id, told), answer in zip(prompts, flaws, asked, answers, strict=True):
         prompt_id = prompt["prompt_id"]
         if answer.failure:
             error = answer.error or ""
@@ -100,7 +121,7 @@ def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backen
             dropped.append(dropped_row(StageName.WRITE_PAIRS, "truncated_reasoning", raw, prompt_id))
             continue
         try:
-            written = parse_pair(text, FlawedPairJSON if flaw else PairJSON, request.text)
+            written = parse_pair(text, FlawedPairJSON if flaw else PairJSON, told)
         except ResponseError as error:
             raw = raw_row(flaw, None, {"text": text}) if flaw else text
             dropped.append(dropped_row(StageName.WRITE_PAIRS, unread_reason(response, error), raw, prompt_id))
@@ -110,7 +131,6 @@ def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backen
             if reason:
                 dropped.append(dropped_row(StageName.WRITE_PAIRS, reason, raw, prompt_id))
                 continue
-        call_id = call_key(generator, request)
         rows.append(
             {
                 "pair_id": made_pair_id(prompt_id, prompt["messages"], written.chosen, written.rejected),

@@ -1,12 +1,12 @@
 """Flaws of written pairs: their instructions, which prompt is asked for which, and how each came out."""
 
 import difflib
-import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -48,7 +48,7 @@ NOT_COMPARED: frozenset[WrittenFlaw] = frozenset(
 )
 """Flaws that a few signs can make: a wrong year, a wrong sign, a lost fence, a lost end, an invented name."""
 
-Shares = Sequence[tuple[WrittenFlaw, float]]
+Shares = tuple[tuple[WrittenFlaw, float], ...]
 """Flaws and the share of prompts that is asked for each; the shares sum to 1."""
 
 ASKED_FLAW = r'^\{"flaw": "(\w+)"'
@@ -190,20 +190,28 @@ def parse_flaws(text: str) -> dict[WrittenFlaw, float]:
     return {name: given[name] / total for name in WRITTEN_FLAWS if given.get(name)}
 
 
-def assign_flaw(prompt_id: str, seed: int, shares: Shares) -> WrittenFlaw:
-    """The flaw a prompt is asked for: chance by `shares`, decided by the prompt's id and the seed alone.
+@lru_cache(maxsize=8)
+def deal_flaws(shares: Shares, count: int) -> tuple[WrittenFlaw, ...]:
+    """The flaws that the first `count` prompts of a source are asked for, in the order of the prompts.
 
-    What other prompts there are plays no part, so prompts that come later change no earlier one.
+    Of any first n prompts a flaw has its share, rounded down or up: the quota method of M. L. Balinski and H. P. Young
+    (1975), who deal seats one after another. What comes later changes nothing before it.
     """
-    hashed = hashlib.sha256(f"{seed}:{prompt_id}".encode()).digest()
-    point = int.from_bytes(hashed[:7], "big") / 2**56
-    reached = 0.0
-    for flaw, share in shares:
-        reached += share
-        if point < reached:
-            return flaw
-    # Rounding may leave the sum a hair below the last point.
-    return shares[-1][0]
+    dealt: list[WrittenFlaw] = []
+    counts = dict.fromkeys((flaw for flaw, _ in shares), 0)
+    for place in range(1, count + 1):
+        # Rounded, so that shares which are equal but for their last digit tie.
+        remainders = {flaw: round(place * share - counts[flaw], 9) for flaw, share in shares}
+        # The flaw of which another prompt is due first; of those due at one place, the largest remainder.
+        due = [
+            (round((counts[flaw] + 1) / share, 9), -remainders[flaw], order)
+            for order, (flaw, share) in enumerate(shares)
+            if remainders[flaw] > 0
+        ]
+        flaw, _ = shares[min(due)[-1]]
+        counts[flaw] += 1
+        dealt.append(flaw)
+    return tuple(dealt)
 
 
 def flaw_instruction(flaw: WrittenFlaw) -> str:

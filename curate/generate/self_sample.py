@@ -9,7 +9,7 @@ from curate.ledger.entries import call_key
 from curate.ledger.recorder import Recorder
 from curate.models.reasoning import read_response
 from curate.store.store import Part, dropped_row, make_part
-from schemas.calls import Backend, Request
+from schemas.calls import Backend, CallResult, Request
 from schemas.ids import short_id
 from schemas.stages import StageName
 from schemas.tables import Candidate
@@ -46,7 +46,7 @@ class SampleConfig:
 def sample_responses(prompts: pl.DataFrame, cfg: SampleConfig, *, generator: Backend, recorder: Recorder) -> Part:
     """`n` candidates a prompt; prompts that got none are dropped with a reason."""
     requests = [cfg.request(messages) for messages in prompts["messages"].to_list()]
-    answers = recorder.ask(generator, requests)
+    answers = recorder.ask(generator, requests, why_lost)
     rows: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     for prompt_id, request, answer in zip(prompts["prompt_id"], requests, answers, strict=True):
@@ -71,3 +71,8 @@ def sample_responses(prompts: pl.DataFrame, cfg: SampleConfig, *, generator: Bac
                 }
             )
     return make_part(Candidate, rows, dropped)
+
+
+def why_lost(_: int, answer: CallResult) -> str | None:
+    """Nothing comes of an answer without any text."""
+    return None if any(response.text.strip() for response in answer.responses) else "empty"

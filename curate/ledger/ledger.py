@@ -15,8 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from curate.files import can_write
 from curate.ledger.entries import (
     Entry,
     PartialResponses,
@@ -30,6 +32,7 @@ from curate.ledger.entries import (
     write_answer,
 )
 from curate.ledger.leases import DiskReserve, Leases
+from curate.ledger.read_only import connect_read_only
 from schemas.calls import Backend, CallResult, Request
 from schemas.errors import UserError
 
@@ -78,15 +81,21 @@ class Claim:
 class Ledger:
     """One SQLite file, in write-ahead mode, shared by all processes of a data directory and all threads of each."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, to_read: bool = False) -> None:
+        """`to_read` is for a ledger that is only looked at: it may then lie in a folder that is read-only."""
         self.path = path
         self._lock = threading.RLock()
         self._making: set[str] = set()
         self._leases = Leases(path.parent / "leases")
         self._spare = DiskReserve(path.with_name("ledger.spare"))
+        self._scratch: TemporaryDirectory[str] | None = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            if to_read and not can_write(path.parent):
+                self._scratch = TemporaryDirectory(prefix="pairwright-ledger-")
+                self._db = connect_read_only(path, self._scratch) if path.exists() else sqlite3.connect(":memory:")
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             self._make_tables()
         except (sqlite3.DatabaseError, OSError) as error:
             raise ledger_error(path, error) from error
@@ -98,6 +107,8 @@ class Ledger:
                 f"{self.path} was written by another pairwright (version {found}, this one reads {VERSION}); "
                 + ("upgrade" if found > VERSION else "give another --data folder")
             )
+        if found and self._scratch:
+            return
         self._db.execute("PRAGMA journal_mode = WAL")
         # An answer that was paid for must outlive a power cut, not only a killed process.
         self._db.execute("PRAGMA synchronous = FULL")
@@ -115,6 +126,8 @@ class Ledger:
         self._leases.drop()
         with self._lock:
             self._db.close()
+        if self._scratch:
+            self._scratch.cleanup()
 
     @property
     def is_full(self) -> bool:

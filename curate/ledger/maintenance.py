@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from curate.files import refuse_read_only
 from curate.ledger.ledger import Ledger, ledger_error
 from curate.ledger.report import ledger_bytes, open_ledger, read_numbers, read_pages
 from schemas.calls import Failure
@@ -51,6 +52,7 @@ def compact_ledger(path: Path) -> CompactedLedger:
 
     Raises UserError while another process is at work: it would find its calls gone.
     """
+    refuse_read_only(path.parent)
     with open_ledger(path) as ledger:
         before = ledger_bytes(path)
         try:

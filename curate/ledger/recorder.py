@@ -1,23 +1,46 @@
 """Recorder: makes model calls through the ledger, counts them and shows progress."""
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from curate.ledger.entries import Entry, PartialResponses, PendingCall, State, call_key, request_rest
 from curate.ledger.ledger import Ledger, disk_full_error
 from curate.ledger.progress import Progress
 from curate.ledger.spend_cap import Budget
 from schemas.calls import Backend, CallResult, Request
-from schemas.errors import CapReached, UserError
+from schemas.errors import CapReached, Hopeless, UserError
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """Pause before looking again for the answers that another process is waiting for."""
+
+FIRST_CALLS = 20
+"""Calls of a stage that show whether anything comes of it."""
+MOST_LOST = 15
+"""Of these, calls for nothing that stop the run, where one reason has so many."""
+
+WhyLost = Callable[[int, CallResult], str | None]
+"""The reason nothing comes of the answer to the request of that number; None where something does."""
+
+
+def nothing_lost(_: int, __: CallResult) -> None:
+    """Something comes of every answer."""
+
+
+@dataclass
+class FirstCalls:
+    """What comes of the first calls that a run makes in a stage."""
+
+    begun: int = 0
+    lost: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Reason and kind of error -> calls."""
 
 
 @dataclass
@@ -54,28 +77,35 @@ class Recorder:
         self.progress = progress or Progress("calls", self.budget)
         self.max_failed_share = max_failed_share
         self._whole: Recorder = self
+        self._first: FirstCalls | None = None
+        self._first_of_stage: dict[str, FirstCalls] = {}
         self._lock = threading.Lock()
 
     def for_part(self) -> "Recorder":
         """A recorder whose tally is of one part, and also counts towards this one's."""
         part = Recorder(self.ledger, self.budget, self.max_failed_share, self.progress)
-        part._whole, part._lock = self._whole, self._lock
+        part._whole, part._lock, part._first = self._whole, self._lock, self._first
         return part
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Show the progress of the calls made inside as that of the stage `name`."""
+        """Show the progress of the calls made inside as that of the stage `name`, and see what comes of the first."""
         self.progress = Progress(name, self.budget)
+        self._first = self._first_of_stage.setdefault(name, FirstCalls())
         try:
             yield
         finally:
+            self._first = None
             self.progress.close()
 
-    def ask(self, backend: Backend, requests: Sequence[Request]) -> list[CallResult]:
+    def ask(self, backend: Backend, requests: Sequence[Request], why_lost: WhyLost = nothing_lost) -> list[CallResult]:
         """One answer a request, in order: from the ledger, else from the model, else from the process that asks it.
 
-        Raises UserError when more than `max_failed_share` of at least eight calls fail: an endpoint in that
-        state would only turn prompts into dropped rows. Raises CapReached when budget or time are used up.
+        Raises Hopeless when more than `max_failed_share` of at least eight calls fail: an endpoint in that state would
+        only turn prompts into dropped rows. So it does when nothing comes of `MOST_LOST` of the first `FIRST_CALLS`
+        calls of a stage for one reason, unless the share is 1; `why_lost` knows what the stage makes of an answer that
+        is no failure. What is recorded does not count, so that a run goes on from it once the cause is mended. Raises
+        CapReached when budget or time are used up.
         """
         ids = [call_key(backend, request) for request in requests]
         first = {call_id: i for i, call_id in reversed(list(enumerate(ids)))}
@@ -88,7 +118,7 @@ class Recorder:
             self._count_reused(len(claim.answers))
             held = {first[call_id]: found for call_id, found in claim.held.items()}
             try:
-                self._make(backend, requests, held, ids, answers)
+                self._make(backend, requests, held, ids, answers, why_lost)
             except (UserError, CapReached):
                 # Every call that was sent has come back, and is recorded.
                 self.ledger.forget(claim.held)
@@ -109,6 +139,7 @@ class Recorder:
         held: dict[int, PendingCall],
         ids: Sequence[str],
         answers: dict[str, CallResult],
+        why_lost: WhyLost,
     ) -> None:
         """Make the claimed calls, in rounds until each has all its responses; adds to `answers`."""
         asked = list(requests)
@@ -120,6 +151,7 @@ class Recorder:
             answers |= self.ledger.record([entry])
         self._count_reused(len(whole))
         todo = set(held)
+        first = self._take_first(held)
         while todo:
             for i in todo:
                 asked[i] = request_rest(requests[i], held[i].slots)
@@ -139,6 +171,8 @@ class Recorder:
                 again -= {i for i, _ in group if ids[i] in late}
                 left -= len(group)
                 self._count_made(backend, [(held[i], answer) for i, answer in group])
+                finished = [i for i, _ in group if i in first and i not in again]
+                self._look_at_first(backend, requests, {i: answers[ids[i]] for i in finished}, why_lost)
                 if self.ledger.is_full:
                     self.budget.stop(disk_full_error(self.ledger.path, "the reserve for answers is in use"))
                 if not backend.is_remote:
@@ -170,11 +204,45 @@ class Recorder:
                 )
         calls, bad = self.progress.advance(len(made), len(failed), backend)
         if failed and bad > self.max_failed_share * max(calls, min(8, self.progress.total)):
-            error = UserError(
-                f"{bad} of {calls} calls to {backend.model} failed, the last with: {failed[-1].error}; "
-                "answered calls are saved, the same command goes on from them"
-            )
-            self.budget.stop(error)
+            problem = f"{bad} of {calls} calls to {backend.model} failed, the last with: {failed[-1].error}"
+            problem += "; answered calls are saved, the same command goes on from them"
+            self.budget.stop(Hopeless(problem, "failed_call"))
+
+    def _take_first(self, held: Iterable[int]) -> set[int]:
+        """Those of the calls that are among the first of the stage, in the order of its rows: what fails fails fast."""
+        if self._first is None or self.max_failed_share >= 1:
+            return set()
+        with self._lock:
+            taken = sorted(held)[: FIRST_CALLS - self._first.begun]
+            self._first.begun += len(taken)
+        return set(taken)
+
+    def _look_at_first(
+        self, backend: Backend, requests: Sequence[Request], finished: dict[int, CallResult], why_lost: WhyLost
+    ) -> None:
+        """Stop the run when nothing comes of most of the first calls of the stage, `finished` being some of them."""
+        for i, answer in finished.items():
+            reason = call_reason(requests[i], answer) or why_lost(i, answer)
+            if reason is None or self._first is None:
+                continue
+            # What is behind the colon differs from call to call.
+            kind = (answer.error or "").partition(":")[0] if reason in ("failed_call", "failed_score") else ""
+            with self._lock:
+                self._first.lost[reason, kind] += 1
+                is_hopeless = self._first.lost[reason, kind] == MOST_LOST
+            if is_hopeless:
+                last = answer.error or repr(answer.responses[0].text[:80] if answer.responses else answer.values)
+                problem = (
+                    f"{MOST_LOST} of the first {FIRST_CALLS} calls to {backend.model} came to nothing ({reason}), "
+                )
+                self.budget.stop(Hopeless(f"{problem}the last with: {last}; all answers are saved", reason))
+
+
+def call_reason(request: Request, answer: CallResult) -> str | None:
+    """The reason nothing comes of a call whatever is made of its answer."""
+    if request.kind == "score" and (answer.failure == "refused" or not all(map(math.isfinite, answer.values))):
+        return "failed_score"
+    return answer.failure
 
 
 def merge_responses(slots: PartialResponses, answer: CallResult) -> tuple[State, CallResult]:

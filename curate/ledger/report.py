@@ -241,7 +241,7 @@ def open_ledger(path: Path) -> Ledger:
     """The ledger at `path`. Raises UserError where there is none; looking makes none."""
     if not path.exists():
         raise UserError(f"no ledger in {path.parent} yet; make calls with: curate build")
-    return Ledger(path)
+    return Ledger(path, to_read=True)
 
 
 def ledger_bytes(path: Path) -> int:

@@ -21,7 +21,7 @@ import duckdb
 import polars as pl
 
 from curate.config import BuildConfig, MixConfig
-from curate.files import file_sha256, write_atomically
+from curate.files import file_sha256, refuse_read_only, write_atomically
 from curate.mix.leakage import Similarities, duplicates_between, find_similar, similar_to_heldout
 from curate.mix.recipe import Recipe, Source, format_sources, resolve_recipe
 from curate.models.encoder import minilm_encoder
@@ -79,7 +79,7 @@ class PublishedMix:
 def mix(cfg: MixConfig) -> PublishedMix:
     """Publish a mix, or make a published one again from the tables its lock pins."""
     workspace = Workspace(cfg.data)
-    check_name("mix name", cfg.name)
+    check_name("mix name", cfg.name, (*workspace.mix_names(), *workspace.build_names()))
     recipe = resolve_recipe(cfg, workspace.recipe(cfg.name))
     if workspace.lock(cfg.name).exists():
         return republish(workspace, recipe)
@@ -127,6 +127,7 @@ def refuse_unapplied(workspace: Workspace, sources: list[PinnedSource]) -> None:
 
 def write_mix(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Workspace, path: Path) -> MixLock:
     """Choose, order and split the pairs, write the table and return its lock."""
+    refuse_read_only(workspace.data)
     chosen: list[pl.DataFrame] = []
     sources = []
     tables: dict[str, list[str]] = {}

@@ -1,6 +1,7 @@
 """Recipe of a mix: its builds and shares, from flags or from the file `mixes/NAME.toml`."""
 
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from curate.config import MixConfig
@@ -72,12 +73,16 @@ def required_verdicts(cfg: MixConfig) -> int:
 
 
 def parse_source(text: str) -> Source:
-    """`NAME` or `NAME:SHARE`."""
-    name, colon, share = text.partition(":")
+    """`NAME` or `NAME:SHARE`, the share also in percent."""
+    name, colon, share = (part.strip() for part in text.partition(":"))
     try:
-        return Source(name, float(share) if colon else 1.0)
+        # As a fraction, so that 33.3% is the very number that 0.333 is.
+        percent = float(Fraction(share.removesuffix("%")) / 100) if share.endswith("%") else None
+        return Source(name, percent if percent is not None else float(share) if colon else 1.0)
     except ValueError as error:
-        raise UserError(f"--add {text}: '{share}' is not a number; write BUILD:SHARE, for example sft:0.5") from error
+        raise UserError(
+            f"--add {text}: '{share}' is not a number; write BUILD:SHARE, for example sft:0.5 or sft:50%"
+        ) from error
 
 
 def check_recipe(recipe: Recipe, where: str) -> None:

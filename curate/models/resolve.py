@@ -23,6 +23,8 @@ from schemas.errors import UserError
 from schemas.ids import digest
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+OPENAI_MODEL = re.compile(r"(chat)?gpt-?\d|o\d(-|$)|chatgpt-|codex-", re.IGNORECASE)
+"""How names of OpenAI's models begin."""
 JUDGES = ("judge", "judge-pairs")
 """`judge:GENERATOR` gives each response a score from 1 to 10, `judge-pairs:GENERATOR` says how likely the first of two
 is the better one."""
@@ -261,7 +263,17 @@ def load_backend(found: ModelRef, name: str, role: str, data: Path, cfg: Endpoin
 
 def unknown_model(what: str, name: str, known: Iterable[str], prefixes: Iterable[str]) -> UserError:
     """The error for a name that is none, with the nearest that is."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'? Known" if near else "; known"
+    known, prefixes = list(known), list(prefixes)
+    near = nearest_model(name, known, prefixes)
+    hint = f"; did you mean '{near}'? Known" if near else "; known"
     return UserError(f"no {what} '{name}'{hint}: {', '.join([*known, *(f'{prefix}:...' for prefix in prefixes)])}")
+
+
+def nearest_model(name: str, known: list[str], prefixes: list[str]) -> str | None:
+    """The name that was meant: a model of OpenAI without its prefix, a mistyped prefix, or one that is known."""
+    if OPENAI_MODEL.match(name):
+        return f"openai:{name}" if "openai" in prefixes else f"judge:openai:{name}"
+    prefix, colon, rest = name.partition(":")
+    if colon and rest and (near := difflib.get_close_matches(prefix.lower(), prefixes, n=1)):
+        return f"{near[0]}:{rest}"
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)

@@ -5,14 +5,19 @@ print(built.counts.kept)
 """
 
 import logging
+import os
 import re
+import socket
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from curate.audit.noise import read_noise
 from curate.config import BuildConfig
+from curate.flags import command_line
 from curate.ledger.prices import Prices
 from curate.ledger.spend_cap import Budget
 from curate.models.call_options import generator_options, judge_options
@@ -21,12 +26,13 @@ from curate.models.resolve import resolve_generator, resolve_scorer
 from curate.pipeline.rounds import Wanted, build_until, rows_read
 from curate.pipeline.source import KINDS, flaw_counts, kind_of, most_prompts, requested_flaws, source_rows
 from curate.pipeline.stage import BuildState, Models
-from curate.pipeline.stages import make_tables, rules_config
-from curate.pipeline.summary import FlawCount, RowCounts, count_flaws, count_rows
+from curate.pipeline.stages import MAKING, make_tables, rules_config
+from curate.pipeline.summary import FlawCount, RowCounts, count_flaws, count_rows, largest_loss
+from curate.pipeline.thresholds import keep_thresholds
 from curate.pipeline.validate import refuse_scores, validate_build
-from curate.screen.summary import suggest_threshold
 from curate.store.session import Session, open_session
 from curate.store.store import Table
+from curate.store.unfinished import UnfinishedBuild, forget_unfinished, noted_when_stopped, save_unfinished
 from curate.store.workspace import BuildRecord, Workspace, check_name
 from schemas.errors import UserError
 from schemas.stages import StageName, pairs_stage
@@ -47,6 +53,8 @@ class Built:
     models: Models
     config: BuildConfig
     counts: RowCounts
+    hint: str | None
+    """The largest cause of lost rows and what to do, where no pair is kept or it cost more than half of the rows."""
     flaws: list[FlawCount] | None
     """How the flaws that were asked for came out; None where none was."""
     calls: int
@@ -79,17 +87,6 @@ class Built:
         """Pairs that `--num-pairs` asked for and that there are not."""
         return max(0, (self.config.num_pairs or 0) - self.counts.kept)
 
-    def hint(self) -> str | None:
-        """The flag that would keep some pairs of a build that keeps none."""
-        if found := suggest_threshold(self.tables, rules_config(self.config, self.models.noise)):
-            return found
-        if self.counts.kept or not self.counts.dropped:
-            return None
-        reason, rows = max(self.counts.dropped.items(), key=lambda item: item[1])
-        is_cut = reason in ("truncated", "truncated_reasoning")
-        raised = "; a larger --max-tokens lets responses end" if is_cut else ""
-        return f"no pair was kept; {reason} dropped {rows} of {self.counts.rows_in}{raised}"
-
     def summary(self) -> dict[str, Any]:
         """The JSON object of `curate build --json`; the names are a contract."""
         scorer = self.models.scorer
@@ -97,6 +94,7 @@ class Built:
             "name": self.name,
             **asdict(self.counts),
             "short": self.short,
+            "hint": self.hint,
             "flaws": None if self.flaws is None else [asdict(flaw) for flaw in self.flaws],
             "candidates": self.candidates,
             "calls": self.calls,
@@ -118,6 +116,7 @@ def build(cfg: BuildConfig) -> Built:
     Raises UserError for an invalid config, and CapReached where budget or time end first.
     """
     started = time.monotonic()
+    cfg = as_screened(cfg)
     validate_build(cfg)
     workspace = Workspace(cfg.data)
     name = build_name(cfg, workspace)
@@ -127,16 +126,21 @@ def build(cfg: BuildConfig) -> Built:
         models = resolve_models(cfg, endpoints, session)
 
         def make(num_rows: int | None) -> dict[StageName, Table]:
-            return make_tables(BuildState(cfg, models, session, replace(rows, num_rows=num_rows)))
+            state = BuildState(cfg, models, session, replace(rows, num_rows=num_rows))
+            session.store.begun = partial(note_begun, name, state)
+            return make_tables(state)
 
-        tables = build_until(wanted_config(cfg, cfg.num_pairs), make) if cfg.num_pairs else make(cfg.num_prompts)
+        with noted_when_stopped(workspace, name):
+            tables = build_until(wanted_config(cfg, cfg.num_pairs), make) if cfg.num_pairs else make(cfg.num_prompts)
         made = session.recorder.tally
+    counts = count_rows(tables)
     built = Built(
         name,
         tables,
         models,
         cfg,
-        count_rows(tables),
+        counts,
+        largest_loss(counts, tables, rules_config(cfg, models.noise)),
         count_flaws(tables, requested_flaws(cfg)),
         calls=made.calls,
         # A call that failed in one round and was made again in the next counts twice among those made.
@@ -145,7 +149,8 @@ def build(cfg: BuildConfig) -> Built:
         cost_usd=None if endpoints.budget.unpriced_calls else endpoints.budget.spent_usd,
         seconds=time.monotonic() - started,
     )
-    workspace.save_build(record_of(built))
+    workspace.save_build(record_of(built, last_screening(cfg, workspace) is not None))
+    forget_unfinished(workspace, name)
     if built.short:
         log.warning("%s", describe_shortage(built))
     elif short := [row for row in built.flaws or () if row.kept < dict(flaw_counts(cfg)).get(row.flaw, 0)]:
@@ -199,22 +204,23 @@ def describe_shortage(built: Built) -> str:
 
 def build_name(cfg: BuildConfig, workspace: Workspace) -> str:
     """The name given, else the source's. A source never takes the name of another one unasked."""
-    if cfg.name:
-        check_name("--name", cfg.name)
     own = (*KINDS, "samples")
     if cfg.name in own and cfg.name != cfg.source:
         raise UserError(f"--name {cfg.name} belongs to --source {cfg.name}; choose another")
-    if cfg.name or cfg.source in own:
-        return cfg.name or cfg.source
-    stem = Path(cfg.source.partition(":")[0]).name.partition(".")[0]
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:64] or "pairs"
-    if name in own:
-        return f"{name}-pairs"
-    if workspace.build(name).exists():
+    name = cfg.name or (cfg.source if cfg.source in own else name_of_file(cfg.source))
+    check_name("--name", name, (*own, *workspace.build_names(), *workspace.mix_names()))
+    if not cfg.name and name not in own and name in workspace.build_names():
         other = workspace.read_build(name).config["source"]
         if other != cfg.source:
             raise UserError(f"build '{name}' was made from {other}; give this one a --name")
     return name
+
+
+def name_of_file(source: str) -> str:
+    """The name of a build from the stem of a file, or the last part of the name of a dataset."""
+    stem = Path(source.partition(":")[0]).name.partition(".")[0]
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:64] or "pairs"
+    return f"{name}-pairs" if name in (*KINDS, "samples") else name
 
 
 def config_json(cfg: BuildConfig) -> dict[str, Any]:
@@ -237,14 +243,58 @@ def recorded_config(record: BuildRecord, data: Path) -> BuildConfig:
     return BuildConfig(**values)
 
 
-def record_of(built: Built) -> BuildRecord:
+def last_screening(cfg: BuildConfig, workspace: Workspace) -> BuildRecord | None:
+    """The record of the build, where it was made of the same source and screened again since."""
+    name = build_name(cfg, workspace)
+    record = workspace.read_build(name) if name in workspace.build_names() else None
+    return record if record and record.is_rescreened and record.config["source"] == cfg.source else None
+
+
+def as_screened(cfg: BuildConfig, given: Collection[str] | None = None) -> BuildConfig:
+    """The config with the thresholds of the build's last screening, where there was one.
+
+    `given` are the fields that were asked for by name. Raises UserError where one of them differs from the screening,
+    and for flags that contradict each other.
+    """
+    validate_build(cfg)
+    record = last_screening(cfg, Workspace(cfg.data))
+    if record is None:
+        return cfg
+    return replace(cfg, **keep_thresholds(record.name, config_json(cfg), record.config, given))
+
+
+def record_of(built: Built, is_rescreened: bool) -> BuildRecord:
     """The record of a build, written last: it points at tables that are whole."""
-    scorer = built.models.scorer
     return BuildRecord(
         name=built.name,
         config=config_json(built.config),
         tables={stage: table.manifest.key for stage, table in built.tables.items()},
         identities={stage: table.identity for stage, table in built.tables.items()},
-        scorer={name: getattr(scorer, name) for name in SCORER_FIELDS} if scorer else None,
+        scorer=scorer_json(built.models),
         summary=built.summary(),
+        is_rescreened=is_rescreened,
     )
+
+
+def scorer_json(models: Models) -> dict[str, Any] | None:
+    """How the scorer asks, as a build's record holds it."""
+    scorer = models.scorer
+    return {name: getattr(scorer, name) for name in SCORER_FIELDS} if scorer else None
+
+
+def note_begun(name: str, state: BuildState, stage: StageName, key: str) -> None:
+    """Write down where the build stands, which begins to make a table."""
+    whole = {made: table.manifest.key for made, table in state.tables.items()}
+    to_come = [each.name for each in MAKING if each.applies(state) and each.name not in (*whole, stage)]
+    unfinished = UnfinishedBuild(
+        name=name,
+        config=config_json(state.cfg),
+        scorer=scorer_json(state.models),
+        command=command_line("curate build", state.cfg),
+        process=f"{socket.gethostname()}:{os.getpid()}",
+        tables=whole,
+        stage=stage,
+        key=key,
+        to_come=tuple(to_come),
+    )
+    save_unfinished(state.session.workspace, unfinished)

@@ -61,8 +61,13 @@ def pair_responses(answered: list[Answered], cfg: ImportConfig) -> Part:
 def response_tables(answered: list[Answered]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """The prompts, responses and scores of rows, as the stages of a build make them."""
     prompts = [
-        {"prompt_id": prompt_id, "messages": found.messages, "prompt_group": prompt_group(found.messages)}
-        for prompt_id, found in answered
+        {
+            "prompt_id": prompt_id,
+            "place": place,
+            "messages": found.messages,
+            "prompt_group": prompt_group(found.messages),
+        }
+        for place, (prompt_id, found) in enumerate(answered)
     ]
     rows = [
         (f"{prompt_id}/{i}", prompt_id, i, response, score)
@@ -78,7 +83,8 @@ def response_tables(answered: list[Answered]) -> tuple[pl.DataFrame, pl.DataFram
     }
     table = pl.DataFrame(rows, schema=schema, orient="row")
     candidates = table.drop("score").with_columns(
-        finish_reason=pl.lit(None, dtype=pl.String), call_id=pl.lit("", dtype=pl.String)
+        **{name: pl.lit(None, dtype=pl.String) for name in ("finish_reason", "reasoning")},
+        call_id=pl.lit("", dtype=pl.String),
     )
     scores = table.select("candidate_id", "prompt_id", "score", scorer=pl.lit("imported"))
     return make_frame(Prompt, prompts), candidates, scores

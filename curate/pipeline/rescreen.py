@@ -16,7 +16,8 @@ from curate.pipeline.build import config_json, recorded_config
 from curate.pipeline.source import kind_of, requested_flaws
 from curate.pipeline.stage import BuildState, Models
 from curate.pipeline.stages import MAKING, make_tables, pair_config, rules_config
-from curate.pipeline.summary import RowCounts, count_flaws, count_rows
+from curate.pipeline.summary import RowCounts, count_flaws, count_rows, largest_loss
+from curate.pipeline.thresholds import format_threshold
 from curate.pipeline.validate import check_screening, refuse_scores
 from curate.screen.summary import RuleCount, suggest_threshold, summarize_rules
 from curate.store.session import open_session
@@ -112,6 +113,7 @@ def rescreen(cfg: ScreenConfig) -> Rescreened:
     summary = record.summary | asdict(counts)
     summary |= {
         "short": max(0, (built.num_pairs or 0) - counts.kept),
+        "hint": largest_loss(counts, tables, rules_config(changed, noise)),
         "flaws": None if flaws is None else [asdict(flaw) for flaw in flaws],
         "noise": noise,
         "table": tables[StageName.SCREEN_PAIRS].manifest.key,
@@ -122,6 +124,7 @@ def rescreen(cfg: ScreenConfig) -> Rescreened:
         tables={stage: table.manifest.key for stage, table in tables.items()},
         identities={stage: table.identity for stage, table in tables.items()},
         summary=summary,
+        is_rescreened=True,
     )
     workspace.save_build(screened)
     hint = suggest_threshold(tables, rules_config(changed, noise))
@@ -160,13 +163,3 @@ def last_thresholds(data: Path, name: str) -> dict[str, Any]:
     """The thresholds that a build was screened under last."""
     built = recorded_config(Workspace(data).read_build(name), data)
     return {field.name: getattr(built, field.name) for field in fields(Thresholds)}
-
-
-def format_threshold(name: str, value: Any) -> str:
-    """A threshold as its flag where it is not the default, else nothing."""
-    flag = f"--{name.replace('_', '-')}"
-    if value == getattr(Thresholds, name, None):
-        return ""
-    if isinstance(value, bool):
-        return flag
-    return " ".join(f"{flag} {item}" for item in (value if isinstance(value, list | tuple) else [value]))

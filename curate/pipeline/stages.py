@@ -28,6 +28,7 @@ from curate.score.score import (
     score_responses,
 )
 from curate.screen.contamination import ContaminationConfig, find_contamination
+from curate.screen.cures import cure
 from curate.screen.human import (
     collect_human_verdicts,
     human_verdicts_config,
@@ -51,6 +52,7 @@ from curate.sources.prompts import read_prompts
 from curate.sources.rows import RowsConfig
 from curate.store.store import NoTable, Table
 from schemas.calls import Request
+from schemas.errors import Hopeless
 from schemas.stages import StageName
 from schemas.tables import (
     Candidate,
@@ -80,7 +82,10 @@ def make_tables(state: BuildState) -> dict[StageName, Table]:
         if stage == SCREENING[0]:
             refuse_missing_scores(state.cfg, state.pairs)
         if stage.name not in state.tables and stage.applies(state):
-            state.tables[stage.name] = make_table(stage, state)
+            try:
+                state.tables[stage.name] = make_table(stage, state)
+            except Hopeless as stop:
+                raise Hopeless(f"{stop}; {cure(stop.reason)}", stop.reason) from stop
     return state.tables
 
 

@@ -1,13 +1,15 @@
 """Count the rows of a build over its tables: in, dropped by reason, kept, flagged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
-from curate.generate.flaws import flaw_summary
+from curate.generate.flaws import Shares, flaw_summary
+from curate.screen.rules import RulesConfig
+from curate.screen.summary import suggest_remedy
 from curate.store.store import Table
-from schemas.names import DROP_REASONS, FLAGS, WrittenFlaw
+from schemas.names import DROP_REASONS, FLAGS
 from schemas.stages import StageName, pairs_stage
 
 FLAW_COLUMNS = ("flaw", "severity", "asked", "check fired", "written", "kept", "wanted", "share")
@@ -70,6 +72,17 @@ def count_rows(tables: Mapping[StageName, Table]) -> RowCounts:
     return RowCounts(kept + sum(dropped.values()), kept, dropped, flag_counts(tables[StageName.SCREEN_PAIRS]))
 
 
+def largest_loss(counts: RowCounts, tables: Mapping[StageName, Table], cfg: RulesConfig) -> str | None:
+    """The largest cause of lost rows and its cure, where no pair is kept or it cost more than half of the rows."""
+    lost = {reason: rows for reason, rows in counts.dropped.items() if reason != "over_quota"}
+    reason = max(lost, key=lost.__getitem__, default=None)
+    if reason is None or (counts.kept and 2 * lost[reason] <= counts.rows_in):
+        return None
+    found = "most rows were lost to one cause" if counts.kept else "no pair was kept"
+    dropped = f"{reason} dropped {lost[reason]} of {counts.rows_in}"
+    return f"{found}; {dropped}: {suggest_remedy(reason, tables, cfg)}"
+
+
 def dropped_rows(tables: Mapping[StageName, Table]) -> dict[str, int]:
     """Reason -> rows dropped on the whole way, in the order the reasons are met."""
     found: dict[str, int] = {}
@@ -94,9 +107,7 @@ def flag_counts(screened: Table) -> dict[str, int]:
     return {flag: found[flag] for flag in FLAGS if flag in found}
 
 
-def count_flaws(
-    tables: Mapping[StageName, Table], shares: Sequence[tuple[WrittenFlaw, float]]
-) -> list[FlawCount] | None:
+def count_flaws(tables: Mapping[StageName, Table], shares: Shares) -> list[FlawCount] | None:
     """Counts of each flaw that was asked for, up to the pairs kept; None where none was."""
     if not shares:
         return None

@@ -47,8 +47,9 @@ def check_source(cfg: BuildConfig) -> None:
         raise UserError(f"--num-responses {cfg.num_responses} gives no pair; draw at least 2 responses a prompt")
     if cfg.source == "gpt" and not cfg.generator:
         raise UserError("--source gpt needs --generator, for example openai:gpt-4o-mini or http://HOST:PORT/v1#MODEL")
-    near = difflib.get_close_matches(cfg.source, KINDS, n=1)
-    if near and cfg.generator and not kind.is_generated and not Path(cfg.source).exists():
+    near = difflib.get_close_matches(cfg.source.lower(), (*KINDS, "samples"), n=1)
+    is_word = cfg.source.isidentifier() and cfg.source not in (*KINDS, "samples")
+    if near and is_word and not Path(cfg.source).exists():
         raise UserError(f"no source '{cfg.source}'; did you mean '{near[0]}'?")
     for name, (sources, does, differs) in OWN_FLAGS.items():
         if cfg.source not in sources and getattr(cfg, name) != getattr(BuildConfig, name):

@@ -128,7 +128,7 @@ def run_check(what: str, look: Callable[..., str], *where: object) -> Check:
 
 def check_ledger(workspace: Workspace) -> str:
     """Calls by state. Raises UserError for a damaged file."""
-    with open_session(workspace.data) as session:
+    with open_session(workspace.data, to_read=True) as session:
         if faults := session.ledger.faults():
             raise UserError("; ".join(faults))
         return ", ".join(f"{count} {state}" for state, count in session.ledger.counts().items()) or "no calls"

@@ -17,10 +17,11 @@ from curate.screen.explain import Screening, explain_screening
 from curate.screen.pii import mask_personal
 from curate.store.session import Session, open_session
 from curate.store.store import Table
+from curate.store.unfinished import Standing, find_standing, read_unfinished, unfinished_names
 from curate.store.workspace import BuildRecord, Workspace
 from schemas.calls import Backend
 from schemas.errors import UserError
-from schemas.stages import MADE_STAGES, StageName, newest_stage, pairs_stage
+from schemas.stages import MADE_STAGES, PAIRS_STAGES, StageName, newest_stage, pairs_stage
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Trace:
     mixes: list[dict[str, Any]]
     """The mixes it is in: `mix`, `sha256`, and `row`, `split` and `source` there."""
     tables: dict[StageName, str]
+    unfinished: Standing | None = None
+    """Where the build stands, if it was stopped or is being made."""
 
     def summary(self) -> dict[str, Any]:
         """The JSON object of `curate explain --json`; the names are a contract."""
@@ -53,6 +56,7 @@ class Trace:
             "rules": self.screening.thresholds if self.screening else None,
             "mixes": self.mixes,
             "tables": self.tables,
+            "unfinished": self.unfinished and self.unfinished.summary(),
         }
 
     def lines(self) -> list[str]:
@@ -81,7 +85,8 @@ class Trace:
             where = f"row {mix['row']}, {mix['split']}, from {mix['source']}"
             lines.append(f"mix {mix['mix']}: {where} (sha256 {mix['sha256'][:12]})")
         width = max(map(len, self.tables))
-        return [*lines, "", "tables", *(f"  {stage:{width}} {key}" for stage, key in self.tables.items())]
+        lines += ["", "tables", *(f"  {stage:{width}} {key}" for stage, key in self.tables.items())]
+        return [*lines, "", *self.unfinished.lines()] if self.unfinished else lines
 
     def _candidate(self, candidate: dict[str, Any]) -> str:
         failed = f"score failed: {candidate['reason']}"
@@ -97,16 +102,19 @@ def explain(cfg: ExplainConfig) -> Trace:
     Raises UserError for an id that no build of the data folder has.
     """
     workspace = Workspace(cfg.data)
-    names = workspace.build_names()
-    if not names:
+    records = [workspace.read_build(name) for name in workspace.build_names()]
+    stopped = [found for name in unfinished_names(workspace) if (found := read_unfinished(workspace, name))]
+    if not records and not stopped:
         raise UserError(f"there is no build in {cfg.data} yet, so no pair '{cfg.pair_id}'; make one with: curate build")
-    with open_session(cfg.data) as session:
-        for name in names:
-            record = workspace.read_build(name)
+    with open_session(cfg.data, to_read=True) as session:
+        for record in (*records, *(build.record for build in stopped if set(build.tables) & set(PAIRS_STAGES))):
             tables = workspace.open_tables(record)
             if pair := find_pair(tables[pairs_stage(tables)], cfg.pair_id):
                 return trace(session, record, tables, pair)
-    raise UserError(f"no build in {cfg.data} has a pair '{cfg.pair_id}'; `curate show NAME` lists the pairs of a build")
+    more = "".join(f"; build '{each.name}' is not finished, go on with: {each.command}" for each in stopped)
+    raise UserError(
+        f"no build in {cfg.data} has a pair '{cfg.pair_id}'; `curate show NAME` lists the pairs of a build{more}"
+    )
 
 
 def trace(session: Session, record: BuildRecord, tables: dict[StageName, Table], pair: dict[str, Any]) -> Trace:
@@ -134,6 +142,7 @@ def trace(session: Session, record: BuildRecord, tables: dict[StageName, Table],
         screening=explain_screening(tables, pair["pair_id"]),
         mixes=find_mixes(session.workspace, pair["pair_id"]),
         tables=record.tables,
+        unfinished=find_standing(session.workspace, record.name),
     )
 
 

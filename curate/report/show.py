@@ -12,6 +12,7 @@ from curate.config import ShowConfig
 from curate.files import nearest_hint
 from curate.screen.pii import redact_texts
 from curate.store.runs import all_runs
+from curate.store.unfinished import Standing, find_standing, unfinished_names
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
 from schemas.stages import StageName
@@ -30,19 +31,24 @@ class Listing:
     """The summary of each build."""
     mixes: list[dict[str, Any]]
     runs: list[dict[str, Any]]
+    unfinished: list[Standing]
+    """Builds that were stopped or are being made."""
 
     def summary(self) -> dict[str, Any]:
-        return asdict(self)
+        listed = {"builds": self.builds, "mixes": self.mixes, "runs": self.runs}
+        return listed | {"unfinished": [standing.summary() for standing in self.unfinished]}
 
     def lines(self) -> list[str]:
-        """One line each."""
+        """One line each; several of an unfinished build."""
         lines = []
-        for kind, rows in self.summary().items():
+        for kind, rows in (("builds", self.builds), ("mixes", self.mixes), ("runs", self.runs)):
             lines.append(kind)
             for row in rows:
                 facts = [f"{key} {format_value(row[key])}" for key in LISTED if row.get(key) is not None]
                 lines.append(f"  {row['name']:16} {'  '.join(facts)}".rstrip())
             lines += [] if rows else ["  none yet"]
+        for standing in self.unfinished:
+            lines += ["", *standing.lines()]
         return lines
 
 
@@ -54,9 +60,12 @@ class Shown:
     """Its counts, models and digests."""
     pairs: list[dict[str, Any]]
     """The first pairs, their texts shortened to a line, personal data as its kind."""
+    unfinished: Standing | None = None
+    """Where a later build of the name stands that was stopped or is being made."""
 
     def summary(self) -> dict[str, Any]:
-        return {**self.facts, "pairs": self.pairs}
+        unfinished = self.unfinished and self.unfinished.summary()
+        return {**self.facts, "pairs": self.pairs, "unfinished": unfinished}
 
     def lines(self) -> list[str]:
         """The facts in one line, then the pairs."""
@@ -67,10 +76,10 @@ class Shown:
             margin += "".join(f"  {flag}" for flag in pair.get("flags") or ())
             lines += ["", f"{pair['pair_id']}  {state}  {margin}"]
             lines += [f"  {text:8}  {pair[text]}" for text in ("prompt", "chosen", "rejected")]
-        return lines
+        return [*lines, "", *self.unfinished.lines()] if self.unfinished else lines
 
 
-def show(cfg: ShowConfig) -> Listing | Shown:
+def show(cfg: ShowConfig) -> Listing | Shown | Standing:
     """The contents of a data folder, or one build or mix of it. Raises UserError for an unknown name."""
     workspace = Workspace(cfg.data)
     if not cfg.name:
@@ -79,7 +88,9 @@ def show(cfg: ShowConfig) -> Listing | Shown:
         return show_build(workspace, cfg.name)
     if cfg.name in workspace.mix_names():
         return show_mix(workspace, cfg.name)
-    known = [*workspace.build_names(), *workspace.mix_names()]
+    if standing := find_standing(workspace, cfg.name):
+        return standing
+    known = [*workspace.build_names(), *workspace.mix_names(), *unfinished_names(workspace)]
     raise UserError(f"no build or mix '{cfg.name}'{nearest_hint(cfg.name, known)}")
 
 
@@ -92,6 +103,7 @@ def list_all(workspace: Workspace) -> Listing:
             for name, lock in locks.items()
         ],
         runs=[{"name": run.name, "kind": run.kind, "base": run.base} for run in all_runs(workspace.data)],
+        unfinished=[found for name in unfinished_names(workspace) if (found := find_standing(workspace, name))],
     )
 
 
@@ -102,7 +114,8 @@ def show_build(workspace: Workspace, name: str) -> Shown:
     pairs = workspace.open_pairs(record).scan().with_columns(margin=pl.col("score_chosen") - pl.col("score_rejected"))
     columns = ["pair_id", "dropped_by", "flags", "margin", "prompt", "chosen", "rejected"]
     rows = screened.head(PAIRS_SHOWN).join(pairs, on="pair_id", how="left", maintain_order="left")
-    return Shown({**record.summary, "tables": record.tables}, cut_pairs(rows, columns))
+    facts = {**record.summary, "tables": record.tables}
+    return Shown(facts, cut_pairs(rows, columns), find_standing(workspace, name))
 
 
 def show_mix(workspace: Workspace, name: str) -> Shown:

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from curate.screen.cures import cure
 from curate.screen.pii import mask_personal
 from curate.screen.rules import RULES, Rule, RulesConfig, row_rules, worst_value
 from curate.screen.screen import FEATURES, join_features
@@ -104,13 +105,13 @@ def suggest_threshold(tables: Mapping[StageName, Table], cfg: RulesConfig) -> st
     if not verdicts.len() or verdicts.null_count():
         return None
     name, dropped = verdicts.value_counts().sort("count", "dropped_by", descending=[True, False]).row(0)
-    rule = next(rule for rule in RULES if rule.name == name)
-    return f"no pair was kept; {name} dropped {dropped} of {verdicts.len()}: {suggest_remedy(rule, tables, cfg)}"
+    return f"no pair was kept; {name} dropped {dropped} of {verdicts.len()}: {suggest_remedy(name, tables, cfg)}"
 
 
-def suggest_remedy(rule: Rule, tables: Mapping[StageName, Table], cfg: RulesConfig) -> str:
-    """The flag that would let the first pairs pass a rule."""
-    if found := loosest_passing(rule, tables, cfg):
+def suggest_remedy(reason: str, tables: Mapping[StageName, Table], cfg: RulesConfig) -> str:
+    """The flag that would let the first of the pairs pass that were dropped for `reason`, else its cure."""
+    rule = next((rule for rule in RULES if rule.name == reason), None)
+    if rule and (found := loosest_passing(rule, tables, cfg)):
         first, quarter = found
         least = -math.inf if rule.name == "low_score" else 0.0
         if first < least:
@@ -118,9 +119,7 @@ def suggest_remedy(rule: Rule, tables: Mapping[StageName, Table], cfg: RulesConf
             return f"--skip-rule {rule.name} would let them pass"
         rest = f", {shortest(quarter)} a quarter of them" if least <= quarter != first else ""
         return f"{rule.flag} {shortest(first)} would keep the first{rest}"
-    if rule.threshold:
-        return f"another {rule.flag}, or --skip-rule {rule.name}, would let them pass"
-    return f"--skip-rule {rule.name} would let them pass" if rule.can_skip else "look at where the pairs come from"
+    return cure(reason)
 
 
 def shortest(number: float) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from curate.sources.fields import PROMPTS, Columns, Fields, prompt_turns
@@ -27,7 +28,7 @@ def read_prompts(cfg: RowsConfig) -> Iterator[Part]:
 
     Columns that are not used are named, and later turns that are left out are counted.
     """
-    ids = Occurrences()
+    ids, places = Occurrences(), count()
     columns = Columns()
     is_recognized = is_any_usable = False
     later_turns = 0
@@ -40,7 +41,7 @@ def read_prompts(cfg: RowsConfig) -> Iterator[Part]:
             messages = read_prompt(row, fields)
             if any(turn["role"] in ("tool_call", "tool") for turn in messages):
                 raise UnusableRow("tool_calls")
-            rows.append(prompt_row(messages, ids))
+            rows.append(prompt_row(messages, ids, places))
             later_turns += has_later_turns(fields)
         except UnusableRow as error:
             dropped.append(dropped_row(STAGE, error.reason, raw_text(row)))
@@ -89,6 +90,10 @@ def has_later_turns(fields: Fields) -> bool:
     return prompt_name(fields) == "turns" and isinstance(turns, list) and len(turns) > 1
 
 
-def prompt_row(messages: Messages, ids: Occurrences) -> dict[str, Any]:
-    prompt_id = ids.unique(prompt_key(messages))
-    return {"prompt_id": prompt_id, "messages": messages, "prompt_group": prompt_group(messages)}
+def prompt_row(messages: Messages, ids: Occurrences, places: Iterator[int]) -> dict[str, Any]:
+    return {
+        "prompt_id": ids.unique(prompt_key(messages)),
+        "place": next(places),
+        "messages": messages,
+        "prompt_group": prompt_group(messages),
+    }

@@ -9,9 +9,9 @@ import dataframely as dy
 import polars as pl
 from filelock import FileLock, Timeout
 
-from curate.files import damaged_file, read_record, write_atomically, write_record
+from curate.files import damaged_file, read_record, refuse_read_only, write_atomically, write_record
 from curate.store.store import parquet_bytes
-from curate.store.workspace import Workspace
+from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
 from schemas.tables import Annotation, ReviewRecord
 
@@ -56,9 +56,9 @@ def review_names(data: Path) -> list[str]:
 
 def read_review(data: Path, name: str) -> Review | None:
     """The record of a review; None before anything of it was chosen."""
-    path = review_folder(data, name) / "review.json"
-    if not path.exists():
+    if name not in review_names(data):
         return None
+    path = review_folder(data, name) / "review.json"
     value = read_record(path)
     try:
         return Review(**{**value, "strata": tuple(Stratum(**stratum) for stratum in value["strata"])})
@@ -115,8 +115,8 @@ def read_rows(path: Path, schema: type[dy.Schema]) -> pl.DataFrame:
 @contextmanager
 def lock_review(data: Path, name: str) -> Iterator[None]:
     """Lock a review: only one command changes it at a time, others wait."""
-    if not name or "/" in name or name.startswith("."):
-        raise UserError(f"'{name}' is no name of a build or mix; see: curate show")
+    check_name("review name", name, review_names(data))
+    refuse_read_only(data)
     folder = Workspace(data).reviews
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f".{name}.lock", timeout=LOCK_TIMEOUT_S)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from curate.files import refuse_read_only
 from curate.ledger.ledger import Ledger
 from curate.ledger.recorder import Recorder
 from curate.ledger.spend_cap import Budget
@@ -27,9 +28,16 @@ class Session:
 
 
 @contextmanager
-def open_session(data: Path, budget: Budget | None = None, max_failed_share: float = 0.5) -> Iterator[Session]:
-    """A session on the data folder; calls stop at the `budget`, and above the share of calls that may fail."""
+def open_session(
+    data: Path, budget: Budget | None = None, max_failed_share: float = 0.5, *, to_read: bool = False
+) -> Iterator[Session]:
+    """A session on the data folder; calls stop at the `budget`, and above the share of calls that may fail.
+
+    Raises UserError for a folder that is read-only, unless the session is only `to_read`.
+    """
     workspace = Workspace(data)
-    with Ledger(workspace.ledger) as ledger:
+    if not to_read:
+        refuse_read_only(data)
+    with Ledger(workspace.ledger, to_read=to_read) as ledger:
         recorder = Recorder(ledger, budget, max_failed_share)
         yield Session(workspace, ledger, recorder, Store(workspace.tables, recorder))

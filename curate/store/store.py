@@ -123,6 +123,8 @@ class Store:
 
     def __init__(self, tables: Path, recorder: Recorder) -> None:
         self.tables = tables
+        self.begun: Callable[[StageName, str], None] = lambda stage, key: None
+        """Called with stage and key of a table before it is made."""
         self._recorder = recorder
 
     def read(self, stage: StageName, run: Callable[..., Iterator[Part]], cfg: Any, writes: type[dy.Schema]) -> Table:
@@ -177,6 +179,7 @@ class Store:
             # A table with failed calls stays as it is, for a mix may be locked to it; the next attempt is another.
             if not any(part.failed_calls for part in saved.manifest.parts):
                 return saved
+        self.begun(stage, key)
         # Closed, so that parts under way are waited for where this one cannot be written.
         with closing(make_parts(folder)) as parts, self._recorder.stage(stage):
             records = [

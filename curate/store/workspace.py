@@ -1,7 +1,8 @@
 """Every path and saved name of a data folder."""
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from schemas.ids import short_id
 from schemas.stages import StageName, pairs_stage
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for devices, whatever ending they have."""
+NAME_RULE = "letters, digits, '.', '_' and '-' (at most 64)"
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class BuildRecord:
     """How its scorer asks, rubric included, since its file may change: every call can be found again."""
     summary: dict[str, Any]
     """The JSON of `curate build --json`, updated by each screening."""
+    is_rescreened: bool = False
+    """Its thresholds are those of a later screening."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,10 @@ class Workspace:
     def build(self, name: str) -> Path:
         return self.builds / f"{name}.json"
 
+    def unfinished(self, name: str) -> Path:
+        """The record of a build that was begun and not finished."""
+        return self.data / "unfinished" / f"{name}.json"
+
     def mix(self, name: str) -> Path:
         return self.mixes / f"{name}.parquet"
 
@@ -129,6 +139,16 @@ class Workspace:
         """The noise of a scorer; other weights are another scorer."""
         return self.data / "noise" / f"{short_id([scorer, digest])}.json"
 
+    def run_folders(self) -> list[str]:
+        """Names of runs, those among them that are not finished."""
+        return sorted(path.name for path in self.runs.glob("*"))
+
+    def eval_names(self) -> list[str]:
+        return sorted(path.name for path in self.eval("").glob("*"))
+
+    def head_names(self) -> list[str]:
+        return sorted(path.name for path in self.head("").glob("*"))
+
     def build_names(self) -> list[str]:
         return sorted(path.stem for path in self.builds.glob("*.json"))
 
@@ -144,10 +164,10 @@ class Workspace:
 
     def read_build(self, name: str) -> BuildRecord:
         """The record of a build. Raises UserError for an unknown one, with the nearest name."""
-        path = self.build(name)
-        if not path.exists():
-            raise UserError(f"no build '{name}' in {self.builds}{nearest_hint(name, self.build_names())}")
-        value = read_record(path, *BuildRecord.__dataclass_fields__)
+        path, known = self.build(name), self.build_names()
+        if name not in known:
+            raise UserError(f"no build '{name}' in {self.builds}{unknown_hint(name, known)}")
+        value = read_record(path, *(field.name for field in fields(BuildRecord) if field.default is MISSING))
         try:
             for field in ("tables", "identities"):
                 value[field] = {StageName(stage): found for stage, found in value[field].items()}
@@ -160,9 +180,9 @@ class Workspace:
 
     def read_lock(self, name: str) -> MixLock:
         """The lock of a published mix. Raises UserError for an unknown one, with the nearest name."""
-        path = self.lock(name)
-        if not path.exists():
-            raise UserError(f"no mix '{name}' in {self.mixes}{nearest_hint(name, self.mix_names())}")
+        path, known = self.lock(name), self.mix_names()
+        if name not in known:
+            raise UserError(f"no mix '{name}' in {self.mixes}{unknown_hint(name, known)}")
         value = read_record(path, *MixLock.__dataclass_fields__)
         try:
             sources = tuple(read_pinned(source) for source in value.pop("sources"))
@@ -209,7 +229,23 @@ def read_pinned(value: dict[str, Any]) -> PinnedSource:
     return PinnedSource(**{**value, **pins})
 
 
-def check_name(flag: str, name: str) -> None:
-    """Raises UserError for what is no name of a build, mix, run or evaluation."""
+def unknown_hint(name: str, known: Sequence[str]) -> str:
+    """The nearest of the `known` names, or that this can be no name, for the end of an error."""
+    return nearest_hint(name, known) if NAME.fullmatch(name) else f" (a name is {NAME_RULE}, no path)"
+
+
+def check_name(what: str, name: str, known: Iterable[str] = ()) -> None:
+    """Raises UserError for what is no name of a build, mix, run, review, evaluation or reward head on every system.
+
+    `known` are the names that are taken: some systems take a name in other letters for one of them.
+    """
     if not NAME.fullmatch(name):
-        raise UserError(f"{flag} '{name}' must be letters, digits, '.', '_' and '-' (at most 64)")
+        raise UserError(f"{what} '{name}' must be {NAME_RULE}, and begin with one of the first two")
+    if name.endswith("."):
+        raise UserError(f"{what} '{name}' ends with a dot, which Windows leaves out; choose another name")
+    if DEVICE.fullmatch(name):
+        raise UserError(f"{what} '{name}' is a device on Windows, not a file; choose another name")
+    if other := next((other for other in known if other != name and other.lower() == name.lower()), None):
+        raise UserError(
+            f"{what} '{name}' is '{other}' in other letters; some systems take both for one: choose another"
+        )

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from curate.files import refuse_read_only
 from curate.models.reward_features import Backbone, FeatureConfig
 from curate.models.reward_head import RewardHead
-from curate.store.workspace import Workspace
+from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
 from train.config import RewardConfig
 from train.reward.card import reward_card
@@ -84,8 +85,8 @@ def train_reward(config: RewardConfig) -> FittedHead:
     started = time.monotonic()
     if not config.pairs:
         raise UserError("--pairs must be given: a file of preference pairs")
-    if not config.name or config.name.startswith(".") or Path(config.name).name != config.name:
-        raise UserError(f"--name must be a plain folder name, found '{config.name}'")
+    check_name("--name", config.name, Workspace(config.data).head_names())
+    refuse_read_only(config.data)
     pairs = read_reward_pairs([Path(path) for path in config.pairs])
     train, heldout = split_pairs(pairs, config.share, config.seed)
     for part, rows, fewest in (("train on", train, MIN_GROUPS), ("hold out", heldout, 1)):

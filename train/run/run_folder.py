@@ -16,9 +16,9 @@ from filelock import FileLock, Timeout
 from peft import get_peft_model_state_dict
 from safetensors import torch as safetensors
 
-from curate.files import read_record, write_atomically
+from curate.files import read_record, refuse_read_only, write_atomically
 from curate.models.embedded import EMBEDDED
-from curate.store.workspace import NAME, Workspace
+from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
 from schemas.manifest import FORMAT
 from train.config import TrainingConfig
@@ -94,8 +94,10 @@ def open_run(data: Path, name: str, asked: dict[str, Any]) -> Iterator[RunFolder
 
     Raises UserError where the name belongs to a run that was asked for something else.
     """
-    if not NAME.fullmatch(name) or name in EMBEDDED:
-        raise UserError(f"run name '{name}' must be letters, digits, '.', '_' and '-' (at most 64), and not a model's")
+    check_name("run name", name, (*EMBEDDED, *Workspace(data).run_folders()))
+    if name in EMBEDDED:
+        raise UserError(f"run name '{name}' is the name of a model; choose another")
+    refuse_read_only(data)
     path = Workspace(data).run(name)
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock")

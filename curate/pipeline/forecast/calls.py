@@ -12,7 +12,7 @@ import polars as pl
 
 from curate.ledger.entries import call_key, request_rest
 from curate.ledger.ledger import Ledger
-from curate.ledger.recorder import Recorder
+from curate.ledger.recorder import Recorder, WhyLost, nothing_lost
 from curate.ledger.report import read_spent
 from curate.models.chat_api import CHARACTERS_PER_TOKEN, token_bounds
 from curate.models.judge_prompts import thinking_request
@@ -83,7 +83,7 @@ class DryRecorder(Recorder):
         super().__init__(ledger)
         self._counted = counted
 
-    def ask(self, backend: Backend, requests: Sequence[Request]) -> list[CallResult]:
+    def ask(self, backend: Backend, requests: Sequence[Request], why_lost: WhyLost = nothing_lost) -> list[CallResult]:
         """The recorded answers; the others are counted."""
         ids = [call_key(backend, request) for request in requests]
         first = dict(zip(ids, requests, strict=True))

@@ -15,7 +15,7 @@ from curate.config import BuildConfig
 from curate.ledger.ledger import Ledger
 from curate.ledger.prices import Price, Prices
 from curate.models.limits import EndpointConfig
-from curate.pipeline.build import endpoint_config, resolve_models, wanted_config
+from curate.pipeline.build import as_screened, endpoint_config, resolve_models, wanted_config
 from curate.pipeline.forecast.calls import Call, StageCalls, count_calls, expect_calls, read_made
 from curate.pipeline.forecast.intervals import at_least, sum_known, sum_range
 from curate.pipeline.rounds import accepted_pairs, rows_needed, rows_read
@@ -91,6 +91,7 @@ class Forecast:
 
 def forecast(cfg: BuildConfig) -> Forecast:
     """The estimate of the build `cfg`, after its pilot."""
+    cfg = as_screened(cfg)
     validate_build(cfg)
     rows = source_rows(cfg)
     wanted = wanted_config(cfg, cfg.num_pairs) if cfg.num_pairs else None

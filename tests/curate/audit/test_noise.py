@@ -37,7 +37,8 @@ def text(request):
 def equal_candidates(num_prompts, n):
     """Prompts and n candidates of each."""
     prompts = [
-        {"prompt_id": f"{i}", "messages": user(f"Prompt {i}"), "prompt_group": f"{i}"} for i in range(num_prompts)
+        {"prompt_id": f"{i}", "place": i, "messages": user(f"Prompt {i}"), "prompt_group": f"{i}"}
+        for i in range(num_prompts)
     ]
     candidates = [
         {

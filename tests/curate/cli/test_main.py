@@ -90,7 +90,7 @@ def test_when_a_threshold_drops_everything_those_that_keep_the_first_and_a_quart
 
     code, out, _ = run("build", "--source", "six.jsonl", "--min-margin", "9")
 
-    assert code == 0
+    assert code == 1
     said = "no pair was kept; low_margin dropped 5 of 6: --min-margin 5 would keep the first, 4 a quarter of them"
     assert said in out.splitlines()
 
@@ -101,7 +101,7 @@ def test_a_threshold_that_would_be_refused_is_not_advised(run, tmp_path):
 
     code, out, _ = run("build", "--source", "lower.jsonl")
 
-    assert code == 0
+    assert code == 1
     assert "no pair was kept; low_margin dropped 2 of 3: --skip-rule low_margin would let them pass" in out.splitlines()
     assert "--min-margin" not in out
 
@@ -189,7 +189,7 @@ def test_the_users_mistake_is_one_sentence_and_exit_code_2(run, monkeypatch, wor
     ("toml", "sentence"),
     [
         ("source = ", "is not TOML"),
-        ("sauce = 'sft'", "unknown field 'sauce'"),
+        ("sauce = 'sft'", "unknown field 'sauce' (did you mean 'source'?)"),
         ("source = 'sft'\nnum_responses = 'four'", "build.toml: field 'num_responses' must be int, found 'four'"),
         ("source = 'sft'\nnum_responses = true", "build.toml: field 'num_responses' must be int, found True"),
     ],
@@ -288,8 +288,30 @@ def test_the_doctor_finds_a_damaged_table_and_exits_1(run, pairs, tmp_path):
         (["build", "--source", "sft", "--num-prompts", "3.5"], "invalid int value: '3.5'; see curate build --help"),
         (
             ["build", "--source", "sft", "--num-promts", "3"],
-            "unrecognized arguments: --num-promts 3; see curate --help",
+            "unrecognized arguments: --num-promts 3; see curate --help (did you mean '--num-prompts'?)",
         ),
+        (["build", "--source", "sft", "--promts=p.jsonl"], "(did you mean '--prompts'?)"),
+        (["build", "--source", "sft", "--zzz", "--jsn"], "(did you mean '--json'?)"),
+        (["build", "--source", "sft", "--zzz"], "unrecognized arguments: --zzz; see curate --help"),
+        (["build", "--source", "sft", "more"], "unrecognized arguments: more; see curate --help"),
+        (["screen", "sft", "--min-magrin", "1"], "(did you mean '--min-margin'?)"),
+        (["review", "export", "sft", "--record", "1"], "(did you mean '--records'?)"),
+        (["biuld"], "(did you mean 'build'?)"),
+        (["build", "--source", "sft", "--pairing", "adjecent"], "(did you mean 'adjacent'?)"),
+        (["build", "--source", "stf"], "no source 'stf'; did you mean 'sft'?"),
+        (["build", "--source", "SFT"], "no source 'SFT'; did you mean 'sft'?"),
+        (["build", "--source", "sample"], "no source 'sample'; did you mean 'samples'?"),
+        (["build", "--source", "gpt", "--generator", "gpt-4o-mini"], "did you mean 'openai:gpt-4o-mini'?"),
+        (["build", "--source", "gpt", "--generator", "o4-mini"], "did you mean 'openai:o4-mini'?"),
+        (["build", "--source", "gpt", "--generator", "opanai:gpt-4o"], "did you mean 'openai:gpt-4o'?"),
+        (["build", "--source", "sft", "--scorer", "gpt-4.1"], "did you mean 'judge:openai:gpt-4.1'?"),
+        (["build", "--source", "sft", "--scorer", "judge:gpt-5"], "did you mean 'openai:gpt-5'?"),
+        (["build", "--source", "sft", "--scorer", "jugde:smollm2"], "did you mean 'judge:smollm2'?"),
+        (["mix", "v1", "--add", "sft:half"], "'half' is not a number; write BUILD:SHARE"),
+        (["mix", "v1", "--add", "sft:x%"], "'x%' is not a number"),
+        (["mix", "v1", "--add", "sft:%"], "'%' is not a number"),
+        (["mix", "v1", "--add", "sft:250%"], "the share of sft is 2.5; it lies above 0 and is at most 1"),
+        (["mix", "v1", "--add", "sft:0%"], "the share of sft is 0"),
         (["build", "--source", "gtp", "--generator", "smollm2"], "no source 'gtp'; did you mean 'gpt'?"),
     ],
 )

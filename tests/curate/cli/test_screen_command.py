@@ -8,6 +8,8 @@ import pytest
 from garden import PAIRS, write_rows
 from scripted import completion
 
+from curate.screen.cures import cure
+
 NO_VECTORS = (
     "--skip-rule",
     "off_topic",
@@ -41,8 +43,9 @@ def made(run, tmp_path):
         write_rows(tmp_path / "garden.jsonl", rows)
         skip = () if vectors else NO_VECTORS
         code, out, _ = run("build", "--source", "garden.jsonl", *skip, *words, "--json")
-        assert code == 0
-        return read_json(out)
+        found = read_json(out)
+        assert code == (0 if found["kept"] else 1)
+        return found
 
     return make
 
@@ -269,7 +272,8 @@ def test_a_margin_below_zero_is_never_advised(run, made):
 def test_where_a_rule_without_threshold_drops_all_skipping_it_is_named(run, made):
     made([row | {"score_chosen": 1.0, "score_rejected": 1.0} for row in PAIRS])
 
-    assert screen(run)["hint"] == "no pair was kept; tie dropped 10 of 10: --skip-rule tie would let them pass"
+    assert screen(run)["hint"] == "no pair was kept; tie dropped 10 of 10: " + cure("tie")
+    assert "--skip-rule tie would let them pass" in cure("tie")
 
 
 def test_the_build_that_keeps_nothing_says_so_as_well(run, tmp_path):
@@ -277,7 +281,7 @@ def test_the_build_that_keeps_nothing_says_so_as_well(run, tmp_path):
 
     code, out, _ = run("build", "--source", "garden.jsonl", *NO_VECTORS, "--min-margin", "99")
 
-    assert code == 0
+    assert code == 1
     # Margins are 1 to 10; the one at three quarters is the eighth (0.75 * 9 = 6.75, and the next higher).
     assert "no pair was kept; low_margin dropped 10 of 10: --min-margin 10 would keep the first, 8 a quarter" in out
 

@@ -24,7 +24,11 @@ CFG = ContrastConfig("scripted", "scripted-weights", 0.7, 0.95, 256, 30)
 def prompts(*texts: str) -> pl.DataFrame:
     conversations = [user(text) for text in texts]
     return make_frame(
-        Prompt, [{"prompt_id": prompt_key(c), "messages": c, "prompt_group": prompt_group(c)} for c in conversations]
+        Prompt,
+        [
+            {"prompt_id": prompt_key(c), "place": place, "messages": c, "prompt_group": prompt_group(c)}
+            for place, c in enumerate(conversations)
+        ],
     )
 
 
@@ -116,7 +120,7 @@ def written(**texts: str) -> str:
 def test_without_flaws_the_request_is_the_plain_one():
     plain = CFG.request(user("Hi"))
 
-    assert CFG.flaw("0" * 16) is None
+    assert CFG.flaw(0) is None
     assert plain.messages[0] == {"role": "system", "content": INSTRUCTION}
     assert plain.schema == PAIR_SCHEMA
     # The key under which calls made before flaws existed are recorded.
@@ -127,7 +131,7 @@ def test_without_flaws_the_request_is_the_plain_one():
 def test_with_flaws_the_request_asks_for_the_one_that_is_assigned(flaw):
     cfg = flawed(flaw)
 
-    asked = cfg.request(user("Hi"), cfg.flaw("0" * 16))
+    asked = cfg.request(user("Hi"), cfg.flaw(0))
 
     assert asked.messages[0]["content"] == flaw_instruction(flaw)
     assert asked.schema == FLAWED_PAIR_SCHEMA
@@ -186,7 +190,7 @@ def test_the_missing_constraint_of_an_endpoint_without_schemas_is_empty():
 def test_the_constraint_is_looked_for_in_every_turn(recorder):
     turns = [{"role": "system", "content": "Answer in one word."}, *user("What is the capital of France?")]
     table = make_frame(
-        Prompt, [{"prompt_id": prompt_key(turns), "messages": turns, "prompt_group": prompt_group(turns)}]
+        Prompt, [{"prompt_id": prompt_key(turns), "place": 0, "messages": turns, "prompt_group": prompt_group(turns)}]
     )
     answer = written(
         chosen="Paris", rejected="It is Paris.", flaw="broken_constraint", quote="It is", constraint="in one word"
@@ -211,8 +215,7 @@ def test_the_summary_reads_what_was_asked_from_the_saved_tables(recorder):
     found = {row["flaw"]: row for row in summary.to_dicts()}
 
     # The model truncates whatever it is asked for.
-    asked = [cfg.flaw(prompt_id) for prompt_id in prompts(*texts)["prompt_id"]]
-    assert {flaw: row["asked"] for flaw, row in found.items()} == {flaw: asked.count(flaw) for flaw, _ in cfg.flaws}
+    assert {flaw: row["asked"] for flaw, row in found.items()} == {"truncation": 20, "needless_refusal": 20}
     assert sum(row["checked"] for row in found.values()) == 39
     assert found["truncation"]["check_rate"] == 1.0
     assert found["needless_refusal"]["fired"] == found["needless_refusal"]["written"] == 0

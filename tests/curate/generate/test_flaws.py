@@ -1,5 +1,3 @@
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +5,7 @@ from hypothesis import strategies as st
 from curate.generate.flaw_checks import Written
 from curate.generate.flaws import (
     FLAW_KINDS,
-    assign_flaw,
+    deal_flaws,
     flaw_instruction,
     flaw_summary,
     parse_flaws,
@@ -86,32 +84,45 @@ def test_shares_sum_to_one_whatever_is_given(shares):
     assert set(found) == set(shares)
 
 
-@given(st.lists(st.text(max_size=20), unique=True, min_size=1), st.lists(st.text(max_size=20)), st.integers())
-def test_prompts_that_come_later_change_no_earlier_assignment(first, later, seed):
-    before = {prompt_id: assign_flaw(prompt_id, seed, UNIFORM) for prompt_id in first}
-
-    after = {prompt_id: assign_flaw(prompt_id, seed, UNIFORM) for prompt_id in [*later, *first]}
-
-    assert before.items() <= after.items()
+GIVEN_SHARES = st.dictionaries(st.sampled_from(WRITTEN_FLAWS), st.floats(0.001, 100), min_size=1).map(
+    lambda given: tuple(parse_flaws(",".join(f"{name}={share}" for name, share in given.items())).items())
+)
 
 
-def test_quotas_are_met_over_many_prompts():
-    shares = tuple(parse_flaws("factual=.5,truncation=.3,logic=.2").items())
-
-    counts = Counter(assign_flaw(f"{i:016x}", 30, shares) for i in range(10_000))
-
-    # The standard deviation of a share p over 10,000 is at most 0.005.
-    assert {flaw: counts[flaw] / 10_000 for flaw in counts} == {
-        "factual": pytest.approx(0.5, abs=0.02),
-        "truncation": pytest.approx(0.3, abs=0.02),
-        "logic": pytest.approx(0.2, abs=0.02),
-    }
+@given(GIVEN_SHARES, st.integers(0, 300), st.integers(0, 300))
+def test_prompts_that_come_later_change_no_earlier_flaw(shares, count, more):
+    assert deal_flaws(shares, count + more)[:count] == deal_flaws(shares, count)
 
 
-def test_another_seed_assigns_other_flaws():
-    ids = [f"{i:016x}" for i in range(100)]
+@given(GIVEN_SHARES, st.integers(1, 300))
+def test_no_flaw_is_ever_a_whole_prompt_away_from_its_share(shares, count):
+    dealt = deal_flaws(shares, count)
 
-    assert [assign_flaw(i, 30, UNIFORM) for i in ids] != [assign_flaw(i, 31, UNIFORM) for i in ids]
+    counts = dict.fromkeys(dict(shares), 0)
+    for place, flaw in enumerate(dealt, start=1):
+        counts[flaw] += 1
+        assert all(abs(counts[name] - share * place) < 1 + 1e-9 for name, share in shares)
+
+
+@pytest.mark.parametrize(
+    ("text", "dealt"),
+    [
+        ("logic=1", ["logic"] * 5),
+        ("factual=1,logic=1", ["factual", "logic", "factual", "logic", "factual"]),
+        ("factual=3,logic=2", ["factual", "logic", "factual", "logic", "factual"]),
+        ("factual=1,logic=4", ["logic", "logic", "logic", "factual", "logic"]),
+    ],
+)
+def test_flaws_are_dealt_by_whose_turn_is_due_first(text, dealt):
+    assert list(deal_flaws(tuple(parse_flaws(text).items()), 5)) == dealt
+
+
+def test_no_prompts_are_dealt_no_flaws():
+    assert deal_flaws(UNIFORM, 0) == ()
+
+
+def test_a_share_too_small_for_a_number_is_never_dealt():
+    assert set(deal_flaws((("factual", 1.0), ("logic", 0.0)), 50)) == {"factual"}
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,11 @@ def test_a_pair_of_the_wrong_schema_is_dropped_with_what_was_written(server, run
     }
     conversations = [user(text) for text in written]
     prompts = make_frame(
-        Prompt, [{"prompt_id": prompt_key(c), "messages": c, "prompt_group": prompt_group(c)} for c in conversations]
+        Prompt,
+        [
+            {"prompt_id": prompt_key(c), "place": place, "messages": c, "prompt_group": prompt_group(c)}
+            for place, c in enumerate(conversations)
+        ],
     )
     server.act = lambda call: says(written[call.text])
     api = ChatAPI("test", server.url, "tiny", "PAIRWRIGHT_API_KEY", EndpointConfig(longest_backoff_s=0.01))

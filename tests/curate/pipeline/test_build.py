@@ -33,8 +33,10 @@ def command(data: Path, *words: str) -> list[str]:
 
 
 def run(data: Path, *words: str) -> dict:
-    done = subprocess.run(command(data, *words), capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    done = subprocess.run(command(data, *words), capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert done.returncode == (0 if found["kept"] else 1), done.stderr
+    return found
 
 
 def kill_when(data: Path, calls: int) -> None:

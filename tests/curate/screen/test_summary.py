@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from curate.pipeline.stage import BuildState
 from curate.pipeline.stages import rules_config
+from curate.screen.cures import cure
 from curate.screen.summary import TEXT_SHOWN, one_line, shortest, suggest_threshold, summarize_rules
 
 NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair", "lexical_duplicate")
@@ -161,7 +162,7 @@ def test_where_a_rule_after_it_would_drop_all_no_number_is_promised(screened, ma
 def test_missing_scores_cannot_be_skipped(screened, make_pairs):
     state = screened(make_pairs(score_chosen=[None, None], failed_score=[True, True]))
 
-    assert suggestion(state) == "no pair was kept; failed_score dropped 2 of 2: look at where the pairs come from"
+    assert suggestion(state) == f"no pair was kept; failed_score dropped 2 of 2: {cure('failed_score')}"
 
 
 def test_quantiles_are_no_single_number(screened, make_pairs):

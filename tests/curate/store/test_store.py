@@ -31,7 +31,7 @@ class CountConfig:
 
 
 def rows(label: str, index: int) -> list[dict[str, object]]:
-    return [{"prompt_id": f"{label}{index}", "messages": user(label), "prompt_group": short_id(label)}]
+    return [{"prompt_id": f"{label}{index}", "place": index, "messages": user(label), "prompt_group": short_id(label)}]
 
 
 def count_up(cfg: CountConfig) -> Iterator[Part]:

@@ -93,8 +93,8 @@ def test_the_same_command_gives_the_same_bytes_and_one_json_object(fitted, capsy
     [
         ([], "--pairs must be given"),
         (["--pairs", "nowhere.jsonl"], "no file nowhere.jsonl"),
-        (["--pairs", "SET", "--name", "../up"], "--name must be a plain folder name"),
-        (["--pairs", "SET", "--name", ".."], "--name must be a plain folder name"),
+        (["--pairs", "SET", "--name", "../up"], "--name '../up' must be letters, digits"),
+        (["--pairs", "SET", "--name", ".."], "--name '..' must be letters, digits"),
     ],
 )
 def test_bad_flags_are_refused_in_one_sentence(flags, message, separable, tmp_path, capsys):
