@@ -514,7 +514,7 @@ def test_an_endpoint_that_only_streams_is_one_sentence(run, endpoint):
 
     code, _, told = write(run, server)
 
-    assert code == 2
+    assert code == 1
     assert f"failed, the last with: HTTP 400: {message}" in told.splitlines()[-1]
     assert len(server.bodies) <= 4
 
@@ -532,7 +532,7 @@ def test_what_an_endpoint_says_is_shown_without_hidden_signs(run, endpoint, caps
     main(["ledger", "--data", "data"])
     ledger = capsys.readouterr().out
 
-    assert code == 2
+    assert code == 1
     assert "no\ufffd[31m" in told
     assert "failed_call" in ledger
     assert not UNSEEN & set(told + summary["error"] + ledger)

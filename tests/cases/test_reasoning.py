@@ -193,7 +193,7 @@ def test_reasoning_that_takes_all_tokens_of_the_reported_models_is_the_reason_th
     built = sampled(f"{reported_endpoint}#{model}")
 
     assert built.counts.dropped == {"truncated_reasoning": 4}
-    assert "truncated_reasoning" in built.hint() and "--max-tokens" in built.hint()
+    assert "truncated_reasoning" in built.hint and "--max-tokens" in built.hint
     assert set(rows_of(built, StageName.SAMPLE_RESPONSES)["response"]) == {""}
 
 
