@@ -156,7 +156,7 @@ def parquet_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
     import polars as pl
 
     try:
-        frame = pl.read_parquet(cfg.path)
+        frame = pl.read_parquet(cfg.path, glob=False)
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{cfg.path} is not a whole parquet file: {first_line(error)}") from error
     yield from frame[shuffle_rows(cfg, frame.height)].iter_rows(named=True)
