@@ -168,8 +168,8 @@ class BuildConfig(Thresholds, JudgeConfig, DataConfig):
     source: str
     """`sft`: best and worst of several responses of one model; `gpt`: a chosen and a rejected response written by
     one model; `samples`: the pairs that come with pairwright; else preferences from a file (.jsonl, .json, .csv,
-    .tsv, .parquet or .arrow, also with .gz or .zst behind it), a folder that `save_to_disk` wrote (`FOLDER[:split]`), or
-    a hub dataset (`owner/name[/subset][@revision][:split]`)."""
+    .tsv, .parquet or .arrow, also with .gz or .zst behind it), a folder that `save_to_disk` wrote (`FOLDER[:split]`),
+    or a hub dataset (`owner/name[/subset][@revision][:split]`)."""
     name: str = ""
     """Name of the build; by default the source, or the stem of its file."""
     prompts: str = "samples"

@@ -20,7 +20,7 @@ class EvalConfig(JudgeConfig, DataConfig):
     """The model it is compared with: `smollm2`, a run, `hf:PATH`, a hub model (`owner/name`), `openai:MODEL` or
     `http://HOST/v1#MODEL`; by default the run's base model."""
     prompts: str = "samples"
-    """Prompts: `samples`, a .txt file with one a line, or a .jsonl, .json, .csv, .parquet or .arrow file (also with .gz or
+    """Prompts: `samples`, a .txt file with one a line, a .jsonl, .json, .csv, .parquet or .arrow file (also with .gz or
     .zst behind it), a folder that `save_to_disk` wrote, or a hub dataset (`owner/name[/subset][@revision][:split]`)."""
     num_prompts: Count | None = None
     """Prompts taken, at most, after a shuffle by `--seed`; 200 by default, all of them for `--responses-only`."""
