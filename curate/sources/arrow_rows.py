@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -48,9 +49,32 @@ def arrow_rows(stream: IO[bytes], path: str) -> Iterator[Row | BadRow]:
 def cut_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The same rows, a few at a time."""
     for batch in batches:
-        step = rows_at_once(batch.nbytes, batch.num_rows)
+        batch.validate()
+        step = rows_at_once(batch.get_total_buffer_size(), batch.num_rows)
         for start in range(0, batch.num_rows, step):
-            yield batch.slice(start, step)
+            few = batch.slice(start, step)
+            for column in few.columns:
+                check_values(column)
+            yield few
+
+
+def check_values(array: pa.Array) -> None:
+    """Raises an ArrowException where reading a value would read other memory, as in a damaged file.
+
+    `validate` would look at all items that the lists of a file hold, not only at those of these rows.
+    """
+    if isinstance(array, pa.ExtensionArray):
+        check_values(array.storage)
+    elif isinstance(array, pa.StructArray):
+        for field in array.flatten():
+            check_values(field)
+    elif isinstance(array, pa.ListArray | pa.LargeListArray):
+        ends = array.offsets.to_numpy()
+        if (np.diff(ends) < 0).any() or ends[0] < 0 or ends[-1] > len(array.values):
+            raise pa.ArrowInvalid("a list ends before it begins, or after all items")
+        check_values(array.values.slice(ends[0], ends[-1] - ends[0]))
+    else:
+        array.validate(full=True)
 
 
 def rows_at_once(size: int, rows: int) -> int:
@@ -125,6 +149,7 @@ def told_of_damage(path: str, kind: str) -> Iterator[None]:
     """Turn errors of reading a file into a UserError."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    # UnicodeDecodeError: the name of a column
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} is not a whole {kind} file: {reason}") from error

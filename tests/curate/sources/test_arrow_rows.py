@@ -1,12 +1,16 @@
 """Rows of Parquet and Arrow files are what was written, whatever the types, a few at a time."""
 
+import io
 import json
+from contextlib import suppress
 from decimal import Decimal
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from curate.sources import arrow_rows
 from curate.sources.row import BadRow
@@ -142,17 +146,48 @@ def test_json_of_other_writers_is_read_too(tmp_path):
 
 @every_kind
 def test_a_value_that_is_none_of_pythons_costs_only_its_row(write, kind):
-    broken = pa.array([b"ok", b"caf\xe9", b"ok"])
-    texts = pa.Array.from_buffers(pa.string(), 3, broken.buffers())
-    days = pa.array([0, 0, 2**31 - 1], pa.date32())
+    first, second = read(write({"prompt": ["a", "b"], "day": pa.array([0, 2**31 - 1], pa.date32())}, kind))
 
-    first, second, third = read(write({"prompt": texts, "day": days}, kind))
-
-    assert first["prompt"] == "ok"
+    assert first["prompt"] == "a"
     assert isinstance(second, BadRow)
-    assert json.loads(second.raw) == {"prompt": "caf\\xe9", "day": "1970-01-01"}
-    assert isinstance(third, BadRow)
-    assert json.loads(third.raw)["prompt"] == "ok"
+    assert json.loads(second.raw)["prompt"] == "b"
+
+
+def test_a_text_that_is_no_utf8_costs_only_its_row(write):
+    texts = pa.Array.from_buffers(pa.string(), 2, pa.array([b"ok", b"caf\xe9"]).buffers())
+
+    assert read(write({"prompt": texts, "n": [1, 2]}, "parquet")) == [
+        {"prompt": "ok", "n": 1},
+        BadRow('{"prompt": "caf\\\\xe9", "n": 2}'),
+    ]
+
+
+@given(data=st.data())
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_damaged_file_gives_rows_or_is_refused(tmp_path, data):
+    table = pa.table(
+        {
+            "prompt": [f"question {i}" for i in range(9)],
+            "turns": [TURNS * (i % 3) for i in range(9)],
+            "word": pa.array(["a", "b", None] * 3).dictionary_encode(),
+            "json": pa.array(['{"a": 1}'] * 9, pa.json_()),
+        }
+    )
+    file = io.BytesIO()
+    kind = data.draw(st.sampled_from(KINDS))
+    if kind == "parquet":
+        pq.write_table(table, file, row_group_size=4)
+    else:
+        with (pa.ipc.new_stream if kind == "stream" else pa.ipc.new_file)(file, table.schema) as writer:
+            writer.write_table(table, max_chunksize=4)
+    content = bytearray(file.getvalue())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[place] ^= 1 << data.draw(st.integers(0, 7))
+    path = tmp_path / ("rows.parquet" if kind == "parquet" else "rows.arrow")
+    path.write_bytes(content)
+
+    with suppress(UserError):
+        assert all(isinstance(row, dict | BadRow) for row in read(path, 3))
 
 
 def test_compressed_batches_are_read(tmp_path):
