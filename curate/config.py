@@ -167,13 +167,14 @@ class BuildConfig(Thresholds, JudgeConfig, DataConfig):
 
     source: str
     """`sft`: best and worst of several responses of one model; `gpt`: a chosen and a rejected response written by
-    one model; `samples`: the pairs that come with pairwright; else preferences from a file or a hub dataset
-    (`owner/name[:split]`)."""
+    one model; `samples`: the pairs that come with pairwright; else preferences from a file (.jsonl, .json, .csv,
+    .tsv, .parquet or .arrow, also with .gz or .zst behind it), a folder that `save_to_disk` wrote (`FOLDER[:split]`),
+    or a hub dataset (`owner/name[/subset][@revision][:split]`)."""
     name: str = ""
     """Name of the build; by default the source, or the stem of its file."""
     prompts: str = "samples"
-    """Prompts for `sft` and `gpt`: `samples`, a .jsonl, .json or .parquet file (.gz too), or a hub dataset
-    (`owner/name[:split]`)."""
+    """Prompts for `sft` and `gpt`: `samples`, a .txt file with one a line, or any file, folder or hub dataset that
+    `--source` may name."""
     num_prompts: Count | None = None
     """Rows taken from the source, after a shuffle by `--seed`; all by default."""
     generator: str = ""

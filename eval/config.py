@@ -20,7 +20,8 @@ class EvalConfig(JudgeConfig, DataConfig):
     """The model it is compared with: `smollm2`, a run, `hf:PATH`, a hub model (`owner/name`), `openai:MODEL` or
     `http://HOST/v1#MODEL`; by default the run's base model."""
     prompts: str = "samples"
-    """Prompts: `samples`, a .jsonl, .json or .parquet file (.gz too), or a hub dataset (`owner/name[:split]`)."""
+    """Prompts: `samples`, a .txt file with one a line, a .jsonl, .json, .csv, .parquet or .arrow file (also with .gz or
+    .zst behind it), a folder that `save_to_disk` wrote, or a hub dataset (`owner/name[/subset][@revision][:split]`)."""
     num_prompts: Count | None = None
     """Prompts taken, at most, after a shuffle by `--seed`; 200 by default, all of them for `--responses-only`."""
     temperature: Annotated[float, Interval(ge=0, le=2)] = 0.7

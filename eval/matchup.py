@@ -117,4 +117,5 @@ def selecting_scorers(mix: Path) -> set[str]:
     """Scorers that selected pairs of a mix."""
     import polars as pl
 
-    return set(pl.scan_parquet(mix).select(pl.col("scorer").drop_nulls().unique()).collect()["scorer"])
+    scorers = pl.scan_parquet(mix, glob=False).select(pl.col("scorer").drop_nulls().unique())
+    return set(scorers.collect()["scorer"])

@@ -46,9 +46,10 @@ class SFTConfig(DataConfig, TrainingConfig):
     """Teach a base model to answer as conversations do: LoRA, loss on the assistant's turns alone."""
 
     dataset: str = ""
-    """Conversations: a .jsonl, .json or .parquet file (.gz too), or a hub dataset (`owner/name[:split]`), with columns
-    messages, conversations, a prompt and a response or completion, or instruction and output; by default the chosen
-    side of a mix. A turn with `weight` 0 or `train` false is not learned."""
+    """Conversations: a .jsonl, .json, .csv, .parquet or .arrow file (also with .gz or .zst behind it), a folder that
+    `save_to_disk` wrote, or a hub dataset (`owner/name[/subset][@revision][:split]`), with columns messages,
+    conversations, a prompt and a response or completion, or instruction and output; by default the chosen side of a
+    mix. A turn with `weight` 0 or `train` false is not learned."""
     columns: str = ""
     """Columns of other names, as in `prompt=q,response=a`: what pairwright reads, then the column of `--dataset`."""
     mix: str = ""

@@ -12,6 +12,7 @@ random half of what screening kept, rounded to whole pairs.
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -226,7 +227,7 @@ def copy_rows(ordered: pl.DataFrame, tables: dict[str, list[str]], path: Path) -
     """Write the texts of the chosen pairs, in order; duckdb keeps to a memory bound while it sorts them."""
     texts = " UNION ALL ".join(
         f"SELECT {sql_text(name)} AS source, pair_id, prompt_id, messages, chosen, rejected, scorer, origin, flaw, "
-        f"tools FROM read_parquet([{', '.join(map(sql_text, files))}])"
+        f"tools FROM read_parquet([{', '.join(map(sql_path, files))}], hive_partitioning = false)"
         for name, files in tables.items()
     )
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
@@ -242,12 +243,17 @@ def copy_rows(ordered: pl.DataFrame, tables: dict[str, list[str]], path: Path) -
         except duckdb.IOException as error:
             scratch.unlink(missing_ok=True)
             raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
-    MixRow.validate(pl.read_parquet(scratch), cast=True)
+    MixRow.validate(pl.read_parquet(scratch, glob=False), cast=True)
     os.replace(scratch, path)
 
 
 def sql_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def sql_path(path: str) -> str:
+    """The name of one file: duckdb takes any path that it reads for a pattern."""
+    return sql_text(re.sub(r"[*?\[]", r"[\g<0>]", path))
 
 
 def republish(workspace: Workspace, recipe: Recipe) -> PublishedMix:

@@ -189,7 +189,8 @@ def find_mixes(workspace: Workspace, pair_id: str) -> list[dict[str, Any]]:
     for name in workspace.mix_names():
         path = workspace.mix(name)
         if path.exists():
-            rows = pl.scan_parquet(path).filter(pl.col("pair_id") == pair_id).select("row", "split", "source").collect()
+            found_in = pl.scan_parquet(path, glob=False).filter(pl.col("pair_id") == pair_id)
+            rows = found_in.select("row", "split", "source").collect()
             sha256 = workspace.read_lock(name).sha256
             found += [{"mix": name, "sha256": sha256, **row} for row in rows.to_dicts()]
     return found

@@ -124,7 +124,8 @@ def show_mix(workspace: Workspace, name: str) -> Shown:
     if not path.exists():
         raise UserError(f"{path} is missing; make it again with: curate mix {name}")
     columns = ["pair_id", "split", "source", "margin", "prompt", "chosen", "rejected"]
-    return Shown({"name": name, **asdict(lock)}, cut_pairs(pl.scan_parquet(path).head(PAIRS_SHOWN), columns))
+    rows = pl.scan_parquet(path, glob=False).head(PAIRS_SHOWN)
+    return Shown({"name": name, **asdict(lock)}, cut_pairs(rows, columns))
 
 
 def cut_pairs(rows: pl.LazyFrame, columns: list[str]) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ def mix_population(workspace: Workspace, name: str) -> Population:
     lock, path = workspace.read_lock(name), workspace.mix(name)
     if not path.exists():
         raise UserError(f"{path} is missing; make it again with: curate mix {name}")
-    mixed = pl.scan_parquet(path)
+    mixed = pl.scan_parquet(path, glob=False)
     of_sources = [read_source_rows(workspace, source) for source in lock.sources]
     facts = mixed.select("pair_id", "source", "prompt_group", "scorer", "margin")
     rows = facts.join(pl.concat(of_sources), on=["source", "pair_id"], how="left", maintain_order="left").collect()

@@ -42,7 +42,7 @@ def read_benchmarks(against: Iterable[str]) -> tuple[Benchmark, ...]:
 
 
 def read_benchmark(spec: str) -> Benchmark:
-    """The prompts of a .jsonl, .json or .parquet file (.gz too) or of a hub dataset, named after the file.
+    """The prompts of a file, a dataset folder or a hub dataset, named after the file.
 
     Prompts come in the order of the rows; rows without one are passed over. Raises UserError where there is none.
     """

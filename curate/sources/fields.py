@@ -266,4 +266,6 @@ def refuse_images(fields: Fields) -> None:
     for name in fields.layout.present(IMAGES):
         found = fields.get(name)
         if any(item is not None for item in found) if isinstance(found, list) else found:
-            raise UnusableRow("image")
+            # without a prompt there is no pair, pictures or not
+            has_prompt = "prompt" not in fields or fields.peek("prompt") is not None
+            raise UnusableRow("image" if has_prompt else "bad_prompt")

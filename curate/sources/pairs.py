@@ -12,7 +12,7 @@ from curate.sources.fields import Columns, Fields, number
 from curate.sources.formats import FORMATS, Format, Ready, Responses, find_format, read_row
 from curate.sources.messages import UnusableRow
 from curate.sources.preferences import describe_preference
-from curate.sources.rows import BadRow, Row, RowsConfig, none_usable, raw_rows, raw_text, shuffle_rows
+from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable, raw_rows, raw_text, shuffle_rows
 from curate.store.store import Part, dropped_row, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
@@ -175,7 +175,7 @@ def find_source_format(cfg: RowsConfig) -> Format:
 
     Raises UserError where they show none, and for a column asked for that none of them has.
     """
-    rows = list(raw_rows(replace(cfg, seed=None, num_rows=LOOK)))
+    rows = first_rows(cfg, LOOK)
     records = [row for row in rows if isinstance(row, dict)]
     columns = list(dict.fromkeys(column for row in records for column in row))
     if not columns:

@@ -1,27 +1,25 @@
-"""Read raw rows of a file or a hub dataset, shuffled by seed; a line that is not a row is kept as it came."""
+"""Read raw rows of a source, shuffled by seed, or the first ones of it as they lie."""
 
-import gzip
-import json
-import re
-import shutil
-import zlib
-from array import array
+import pickle
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from curate.files import file_sha256
+from curate.sources import hub
+from curate.sources.dataset_folder import find_folder, list_files
+from curate.sources.file_source import FileSource, Order, Rows, ending_of, expected_files
+from curate.sources.row import BadRow as BadRow
+from curate.sources.row import Row as Row
+from curate.sources.row import raw_text as raw_text
 from schemas.errors import UserError
 
-Row = dict[str, Any]
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:.+)?")
+FIRST_BYTES = 2**24
+"""Of the first rows of a source, no more than so many bytes are looked at."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,9 @@ class RowsConfig:
     """Rows of a source to read, and their order."""
 
     path: str = field(metadata={"key": False})
-    """A file, or a hub dataset as `owner/name:split`."""
+    """A file, a dataset folder as `FOLDER[:split]`, or a hub dataset with its split."""
     sha256: str
-    """Digest of the file's bytes, or the fingerprint of the hub dataset."""
+    """Digest of the file's bytes or of the folder's files, or the fingerprint of the hub dataset."""
     num_rows: int | None
     """Rows read, counted after the shuffle; all of them where not given."""
     seed: int | None
@@ -45,60 +43,90 @@ class RowsConfig:
     """Raised when the same file would give other rows."""
 
 
-@dataclass(frozen=True)
-class BadRow:
-    """A line that is not a row."""
+class Source(Protocol):
+    """What holds rows."""
 
-    raw: str
+    @property
+    def name(self) -> str:
+        """What finds it again."""
+
+    def digest(self) -> str:
+        """Another one wherever the rows are others."""
+
+    def rows(self) -> Rows:
+        """All rows as they lie, read as they are asked for."""
+
+    def shuffled(self, order: Order) -> Rows:
+        """The rows at the positions that `order` gives for their number."""
 
 
 def rows_config(spec: str, num_rows: int | None, seed: int | None) -> RowsConfig:
-    """The config of a file or of a hub dataset `owner/name[:split]`, digested.
-
-    A file that exists comes first, then what ends as a file does, then what looks like a hub dataset;
-    such a name may also be a dataset folder below the working directory.
-    """
+    """The config of a file, a dataset folder or a hub dataset, digested."""
     if num_rows is not None and num_rows < 1:
         raise UserError("--num-prompts must be at least 1")
     if seed is not None and seed < 0:
         raise UserError("--seed must be at least 0")
     if "://" in spec:
         # not repeated: an address may hold a password
-        raise UserError("a source is a local file or a hub dataset as owner/name[:split], not an address")
+        raise UserError(f"a source is a local file or a hub dataset as {hub.EXPECTED}, not an address")
     try:
-        return resolve_rows(spec, num_rows, seed)
+        source = find_source(spec)
+        return RowsConfig(source.name, source.digest(), num_rows, seed)
     except OSError as error:
         raise UserError(f"cannot read {spec[:200]}: {error.strerror}") from error
 
 
-def resolve_rows(spec: str, num_rows: int | None, seed: int | None) -> RowsConfig:
-    """The config of what lies at the path `spec`, else of the hub dataset."""
+def find_source(spec: str) -> Source:
+    """The source of a name: a file that exists, then what ends as a file does, then a dataset folder, then what looks
+    like a hub dataset; such a name may also be a folder of files below the working directory.
+    """
     path = Path(spec)
-    if not path.is_file() and not spec.endswith(tuple(READERS)) and HUB_ID.fullmatch(spec):
-        name, _, split = spec.partition(":")
-        source = f"{name}:{split or 'train'}"
-        return RowsConfig(source, hub_dataset(source)._fingerprint, num_rows, seed)
+    if path.is_file() or (ending_of(spec) and not path.is_dir()):
+        return find_file(spec)
+    if found := find_folder(spec) or hub.find_dataset(spec):
+        return found
     if path.is_dir():
-        raise UserError(f"{spec} is a folder; give one file, {expected_files()}")
+        raise UserError(f"{spec} is a folder that save_to_disk did not write; {list_files(path)}; give one file")
+    raise UserError(f"no file {spec}; give a file, {expected_files()}, or a hub dataset as {hub.EXPECTED}")
+
+
+def find_file(spec: str) -> FileSource:
+    path = Path(spec)
     if not path.exists():
-        raise UserError(f"no file {spec}; give a file, {expected_files()}, or a hub dataset as owner/name[:split]")
-    if not spec.endswith(tuple(READERS)):
+        raise UserError(f"no file {spec}; give a file, {expected_files()}, or a hub dataset as {hub.EXPECTED}")
+    if not ending_of(spec):
         raise UserError(f"cannot read {spec}: expected a file, {expected_files()}")
     if path.stat().st_size == 0:
         raise UserError(f"{spec} is empty")
-    return RowsConfig(spec, file_sha256(path), num_rows, seed)
+    return FileSource(spec)
 
 
 def raw_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
-    """The first `num_rows` rows in the order of the seeded shuffle, or of the file."""
-    reader = next((reader for suffix, reader in READERS.items() if cfg.path.endswith(suffix)), hub_rows)
-    return reader(cfg)
+    """The first `num_rows` rows in the order of the seeded shuffle, or of the source; never all in memory."""
+    source = find_source(cfg.path)
+    if cfg.seed is not None:
+        yield from source.shuffled(lambda count: shuffle_rows(cfg, count))
+        return
+    is_empty = True
+    for row in islice(source.rows(), cfg.num_rows):
+        is_empty = False
+        yield row
+    if is_empty:
+        raise UserError(f"{cfg.path} has no rows")
 
 
-def raw_text(row: Row | BadRow) -> str:
-    """A row as JSON, or the line in its place; always text that can be saved as UTF-8."""
-    text = row.raw if isinstance(row, BadRow) else json.dumps(row, ensure_ascii=False, default=str)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def first_rows(cfg: RowsConfig, count: int) -> list[Row | BadRow]:
+    """The first `count` rows as they lie in the source, or fewer where they are large; no more of it is read."""
+    found: list[Row | BadRow] = []
+    size = 0
+    for row in islice(find_source(cfg.path).rows(), count):
+        found.append(row)
+        size += len(pickle.dumps(row))
+        if size > FIRST_BYTES:
+            break
+    if not found:
+        raise UserError(f"{cfg.path} has no rows")
+    return found
 
 
 def shuffle_rows(cfg: RowsConfig, count: int) -> list[int]:
@@ -114,106 +142,6 @@ def shuffle_rows(cfg: RowsConfig, count: int) -> list[int]:
     return positions
 
 
-def line_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
-    """Rows of a file of one JSON object a line; only the positions of the lines are held in memory."""
-    with open_bytes(cfg.path) as stream:
-        starts = array("q")
-        position = 0
-        for line in stream:
-            if line.strip():
-                starts.append(position)
-            position += len(line)
-        for index in shuffle_rows(cfg, len(starts)):
-            stream.seek(starts[index])
-            yield line_row(stream.readline().rstrip(b"\r\n"))
-
-
-def line_row(line: bytes) -> Row | BadRow:
-    """One line as a row; a byte order mark at its start is ignored."""
-    try:
-        value = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return BadRow(line.decode("utf-8", "backslashreplace"))
-    return value if isinstance(value, dict) else BadRow(line.decode("utf-8"))
-
-
-def array_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
-    with open_bytes(cfg.path) as stream:
-        content = stream.read()
-    try:
-        rows = json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{cfg.path} is not a JSON array ({error}); one object a line is read from .jsonl") from error
-    if not isinstance(rows, list):
-        raise UserError(f"{cfg.path} holds one JSON {type(rows).__name__}, expected an array of objects")
-    for index in shuffle_rows(cfg, len(rows)):
-        row = rows[index]
-        yield row if isinstance(row, dict) else BadRow(json.dumps(row, ensure_ascii=False))
-
-
-def parquet_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
-    """Rows of a parquet file; structs come as dicts, nulls as None."""
-    import polars as pl
-
-    try:
-        frame = pl.read_parquet(cfg.path)
-    except pl.exceptions.PolarsError as error:
-        raise UserError(f"{cfg.path} is not a whole parquet file: {first_line(error)}") from error
-    yield from frame[shuffle_rows(cfg, frame.height)].iter_rows(named=True)
-
-
-def hub_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
-    dataset = hub_dataset(cfg.path)
-    for index in shuffle_rows(cfg, len(dataset)):
-        yield dataset[index]
-
-
-READERS: dict[str, Callable[[RowsConfig], Iterator[Row | BadRow]]] = {
-    ".jsonl": line_rows,
-    ".jsonl.gz": line_rows,
-    ".json": array_rows,
-    ".json.gz": array_rows,
-    ".parquet": parquet_rows,
-}
-
-
-def expected_files() -> str:
-    """The endings that can be read, in words."""
-    *most, last = READERS
-    return f"{', '.join(most)} or {last}"
-
-
-@contextmanager
-def open_bytes(path: str) -> Iterator[IO[bytes]]:
-    """A file to read and seek in; a .gz is unpacked to a temporary file, for its lines are read in any order."""
-    if not path.endswith(".gz"):
-        with open(path, "rb") as stream:
-            yield stream
-        return
-    with TemporaryFile() as unpacked:
-        try:
-            with gzip.open(path) as packed:
-                shutil.copyfileobj(packed, unpacked)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise UserError(f"{path} is not a whole gzip file: {error}") from error
-        unpacked.seek(0)
-        yield unpacked
-
-
-def hub_dataset(source: str) -> Any:
-    """One split of a hub dataset, named `owner/name:split`."""
-    import datasets
-
-    name, _, split = source.partition(":")
-    try:
-        return datasets.load_dataset(name, split=split)
-    # RuntimeError: a dataset that is a script, which the library no longer runs
-    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"no file {name}, and no dataset {name} with a split '{split}' could be loaded: {first_line(error)}"
-        ) from error
-
-
 def none_usable(cfg: RowsConfig, count: int, dropped: Sequence[Mapping[str, Any]], example: str) -> UserError:
     """The error for a source in which every row is bad; `dropped` are rows of `Dropped`."""
     reasons = Counter(row["reason"] for row in dropped if row.get("reason"))
@@ -222,9 +150,3 @@ def none_usable(cfg: RowsConfig, count: int, dropped: Sequence[Mapping[str, Any]
         f"none of the {count} rows read from {cfg.path} is usable{why}; the first is {dropped[0]['raw'][:200]!r}; "
         f"a row should look like {example}"
     )
-
-
-def first_line(error: Exception) -> str:
-    """The text of an error, in one line, without tokens or the user-info of an address."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r"hf_\w+", "hf_***", re.sub(r"//[^/@\s]+@", "//***@", text))

@@ -107,7 +107,7 @@ def read_rows(path: Path, schema: type[dy.Schema]) -> pl.DataFrame:
     if not path.exists():
         return schema.create_empty()
     try:
-        return schema.validate(pl.read_parquet(path), cast=True)
+        return schema.validate(pl.read_parquet(path, glob=False), cast=True)
     except (pl.exceptions.PolarsError, OSError, dy.exc.ValidationError) as error:
         raise damaged_file(path, error) from error
 

@@ -93,15 +93,16 @@ class Table:
         return [self.folder / part_name(i) for i in range(len(self.manifest.parts))]
 
     def part(self, index: int) -> pl.DataFrame:
-        return pl.read_parquet(self.folder / part_name(index))
+        return pl.read_parquet(self.folder / part_name(index), glob=False)
 
     def scan(self) -> pl.LazyFrame:
         """All rows, read as needed."""
-        return pl.scan_parquet(self.files())
+        return pl.scan_parquet(self.files(), glob=False)
 
     def scan_dropped(self) -> pl.LazyFrame:
         """All dropped rows, read as needed."""
-        return pl.scan_parquet([self.folder / dropped_name(i) for i in range(len(self.manifest.parts))])
+        files = [self.folder / dropped_name(i) for i in range(len(self.manifest.parts))]
+        return pl.scan_parquet(files, glob=False)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class MixRows:
     def _frames(self) -> Iterator[pl.DataFrame]:
         """All rows in order, a few at a time."""
         if not self.is_in_order:
-            yield from pl.read_parquet(self.path).sort("row").select(COLUMNS).iter_slices(ROWS_AT_ONCE)
+            yield from pl.read_parquet(self.path, glob=False).sort("row").select(COLUMNS).iter_slices(ROWS_AT_ONCE)
             return
         import pyarrow.parquet as pq
 
@@ -84,7 +84,7 @@ def read_mix(data: Path, name: str, max_rows: int | None) -> MixRows:
     path, lock = workspace.mix(name), workspace.read_lock(name)
     if not path.exists() or file_sha256(path) != lock.sha256:
         raise UserError(f"{path} is not what its lock says; make it again with: curate mix {name}")
-    rows = pl.read_parquet(path, columns=["row", "split"])
+    rows = pl.read_parquet(path, columns=["row", "split"], glob=False)
     train, heldout = (int((rows["split"].cast(pl.String) == split).sum()) for split in ("train", "heldout"))
     used = train if max_rows is None else min(max_rows, train)
     if not used:

@@ -72,9 +72,10 @@ def scan_weights(path: Path) -> pl.LazyFrame:
     """The file's rows, read as needed; a text's columns are texts, so that an id of digits keeps its zeros."""
     match path.suffix:
         case ".parquet":
-            return pl.scan_parquet(path)
+            return pl.scan_parquet(path, glob=False)
         case ".csv":
-            return pl.scan_csv(path, infer_schema=False)
+            return pl.scan_csv(path, infer_schema=False, glob=False)
         case ".jsonl":
-            return pl.scan_ndjson(path, schema=dict.fromkeys(COLUMNS, pl.String))
+            # its bytes, for a path is always a pattern to it
+            return pl.scan_ndjson(path.read_bytes(), schema=dict.fromkeys(COLUMNS, pl.String))
     raise UserError(f"{path} is no .parquet, .csv or .jsonl file with columns pair_id and weight; --weights needs one")

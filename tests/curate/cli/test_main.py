@@ -1,5 +1,6 @@
 """What a user meets at the shell: exit codes, one sentence, one JSON object."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -247,14 +248,16 @@ def test_a_damaged_record_is_one_sentence_and_the_doctor_names_it(run, pairs, tm
 def test_a_source_does_not_take_the_name_of_another_unasked(run, pairs, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "pairs.jsonl").write_text(pairs.read_text())
+    (tmp_path / "pairs.jsonl.gz").write_bytes(gzip.compress(pairs.read_bytes()))
     (tmp_path / "samples.jsonl").write_text(pairs.read_text())
     run("build", "--source", str(pairs))
 
-    code, _, err = run("build", "--source", "other/pairs.jsonl")
+    for other in ("other/pairs.jsonl", "pairs.jsonl.gz"):
+        code, _, err = run("build", "--source", other)
+        assert code == 2
+        assert "build 'pairs' was made from" in err and "give this one a --name" in err
     _, out, _ = run("build", "--source", "samples.jsonl", "--json")
 
-    assert code == 2
-    assert "give this one a --name" in err
     assert read_json(out)["name"] == "samples-pairs"
 
 
