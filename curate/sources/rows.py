@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from curate.files import file_sha256
+from curate.models.hub import asking_hub, check_endpoint
 from schemas.errors import UserError
 
 Row = dict[str, Any]
@@ -202,16 +203,13 @@ def open_bytes(path: str) -> Iterator[IO[bytes]]:
 
 def hub_dataset(source: str) -> Any:
     """One split of a hub dataset, named `owner/name:split`."""
+    check_endpoint()
     import datasets
 
     name, _, split = source.partition(":")
-    try:
+    missing = f"no file {name}, and no dataset {name} with a split '{split}' could be loaded"
+    with asking_hub(missing, datasets.exceptions.DatasetsError):
         return datasets.load_dataset(name, split=split)
-    # RuntimeError: a dataset that is a script, which the library no longer runs
-    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"no file {name}, and no dataset {name} with a split '{split}' could be loaded: {first_line(error)}"
-        ) from error
 
 
 def none_usable(cfg: RowsConfig, count: int, dropped: Sequence[Mapping[str, Any]], example: str) -> UserError:
