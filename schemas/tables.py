@@ -110,7 +110,8 @@ class Dropped(dy.Schema):
     prompt_id = dy.String(nullable=True)
     reason = dy.Enum(UNPAIRED_REASONS)
     raw = dy.String()
-    """The row, response or error as it came, at most 10,000 characters."""
+    """The row, response or error as JSON, at most 10,000 characters: what came as JSON stands as it came, other text as
+    a JSON string, and long texts in it are cut."""
 
 
 class Measured(dy.Schema):

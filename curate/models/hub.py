@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from curate.flags import without_secrets
 from schemas.errors import UserError
 
 
@@ -60,4 +61,4 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def one_line(error: BaseException) -> str:
-    return " ".join((str(error).strip() or type(error).__name__).split())[:300]
+    return without_secrets(" ".join((str(error).strip() or type(error).__name__).split()))[:300]

@@ -1,5 +1,6 @@
 """Pair scored candidates: choose the chosen and the rejected responses of each prompt."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
@@ -171,7 +172,7 @@ def unpaired_prompts(judged: pl.DataFrame, paired: set[str]) -> pl.DataFrame:
     return make_frame(
         Dropped,
         [
-            dropped_row(StageName.MAKE_PAIRS, unpaired_reason(failed, guards), repr(responses), prompt_id)
+            dropped_row(StageName.MAKE_PAIRS, unpaired_reason(failed, guards), json.dumps(responses), prompt_id)
             for prompt_id, failed, guards, responses in candidates.rows()
         ],
     )
