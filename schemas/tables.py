@@ -141,7 +141,7 @@ class Measured(dy.Schema):
     """Words and punctuation marks."""
     rejected_tokens = dy.UInt32()
     chosen_is_short_answer = dy.Bool()
-    """A few words, all of them numbers or words of the prompt: short, and yet an answer."""
+    """A few words: numbers, words of the prompt, or in a script without blanks. Short, and yet an answer."""
     rejected_is_short_answer = dy.Bool()
     chosen_cut = dy.Enum(["no", "maybe", "yes"])
     """Whether the response stops without an end."""

@@ -35,7 +35,7 @@ class PairConfig:
     """Guards that make a candidate degenerate: such a one is never chosen."""
     allow_degenerate_rejected: bool = False
     """Let a degenerate candidate be the rejected one."""
-    version: int = 5
+    version: int = 6
     """Raised when the same candidates would give other rows."""
 
 
