@@ -110,7 +110,8 @@ class Dropped(dy.Schema):
     prompt_id = dy.String(nullable=True)
     reason = dy.Enum(UNPAIRED_REASONS)
     raw = dy.String()
-    """The row, response or error as it came, at most 10,000 characters."""
+    """The row, response or error as JSON, at most 10,000 characters: what came as JSON stands as it came, other text as
+    a JSON string, and long texts in it are cut."""
 
 
 class Measured(dy.Schema):
@@ -140,7 +141,7 @@ class Measured(dy.Schema):
     """Words and punctuation marks."""
     rejected_tokens = dy.UInt32()
     chosen_is_short_answer = dy.Bool()
-    """A few words, all of them numbers or words of the prompt: short, and yet an answer."""
+    """A few words: numbers, words of the prompt, or in a script without blanks. Short, and yet an answer."""
     rejected_is_short_answer = dy.Bool()
     chosen_cut = dy.Enum(["no", "maybe", "yes"])
     """Whether the response stops without an end."""

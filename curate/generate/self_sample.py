@@ -7,7 +7,7 @@ import polars as pl
 
 from curate.ledger.entries import call_key
 from curate.ledger.recorder import Recorder
-from curate.models.reasoning import read_response
+from curate.models.reasoning import is_cut_reasoning, read_response
 from curate.store.store import Part, dropped_row, make_part
 from schemas.calls import Backend, CallResult, Request
 from schemas.ids import short_id
@@ -74,5 +74,8 @@ def sample_responses(prompts: pl.DataFrame, cfg: SampleConfig, *, generator: Bac
 
 
 def why_lost(_: int, answer: CallResult) -> str | None:
-    """Nothing comes of an answer without any text."""
-    return None if any(response.text.strip() for response in answer.responses) else "empty"
+    """Nothing comes of an answer without any text but reasoning."""
+    read = [(read_response(response)[1], response.finish_reason) for response in answer.responses]
+    if any(text.strip() for text, _ in read):
+        return None
+    return "truncated_reasoning" if any(is_cut_reasoning(*each) for each in read) else "empty"

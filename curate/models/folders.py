@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from curate.models.embedded import embedded_folder
+from curate.models.hub import asking_hub, check_endpoint
 from schemas.errors import UserError
 
 
@@ -15,12 +16,9 @@ def model_folder(name: str) -> Path:
         return Path(place)
     if place.startswith((".", "/", "~")) or place.count("/") != 1:
         raise UserError(f"no model folder {place}")
+    check_endpoint()
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
+    with asking_hub(f"no folder and no reachable hub model '{place}'"):
         patterns = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]
         return Path(snapshot_download(place, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"no folder and no reachable hub model '{place}' ({reason})") from error

@@ -1,5 +1,6 @@
 """Pair scored candidates: choose the chosen and the rejected responses of each prompt."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
@@ -34,7 +35,7 @@ class PairConfig:
     """Guards that make a candidate degenerate: such a one is never chosen."""
     allow_degenerate_rejected: bool = False
     """Let a degenerate candidate be the rejected one."""
-    version: int = 5
+    version: int = 6
     """Raised when the same candidates would give other rows."""
 
 
@@ -171,7 +172,7 @@ def unpaired_prompts(judged: pl.DataFrame, paired: set[str]) -> pl.DataFrame:
     return make_frame(
         Dropped,
         [
-            dropped_row(StageName.MAKE_PAIRS, unpaired_reason(failed, guards), repr(responses), prompt_id)
+            dropped_row(StageName.MAKE_PAIRS, unpaired_reason(failed, guards), json.dumps(responses), prompt_id)
             for prompt_id, failed, guards, responses in candidates.rows()
         ],
     )

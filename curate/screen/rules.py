@@ -149,7 +149,8 @@ RULES = (
     ),
     Rule(
         "too_short",
-        "fewer words and punctuation marks than this, unless they are numbers or words of the prompt",
+        "fewer words and punctuation marks than this, unless they are numbers, words of the prompt or in a script "
+        "without blanks",
         side=of_side("tokens"),
         threshold="min_tokens",
         is_least=True,

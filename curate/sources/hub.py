@@ -6,9 +6,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
 from curate.flags import without_secrets
+from curate.models.hub import asking_hub, check_endpoint, one_line
 from curate.sources.dataset_folder import choose_split
 from curate.sources.file_source import Order, Rows
 from schemas.errors import UserError
@@ -84,24 +83,23 @@ def find_builder(repo: str, subset: str | None, revision: str | None) -> Any:
 
 @contextmanager
 def told_of_hub(spec: str) -> Iterator[None]:
-    """Turn errors of the datasets library into a UserError."""
+    """Turn errors of the hub and of the datasets library into a UserError."""
+    check_endpoint()
     import datasets
 
-    try:
-        yield
-    # RuntimeError: a dataset that is a script, which the library no longer runs
-    except (datasets.exceptions.DatasetsError, httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
-        said = describe(error)
-        if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
-            said = f"its files cannot be read ({describe(error.__cause__)})"
-        elif said.startswith("Config name is missing"):
-            subsets = ", ".join(re.findall(r"'([^']+)'", said))
-            said = f"it has several subsets; name one of {subsets} as owner/name/SUBSET"
-        shown = without_secrets(spec)
-        raise UserError(f"no file {shown}, and no dataset {shown} could be loaded: {said}") from error
-
-
-def describe(error: BaseException) -> str:
-    """The text of an error, in one line, without an example of code."""
-    text = (str(error) or type(error).__name__).partition("\nExample")[0]
-    return without_secrets(" ".join(text.split()))[:300]
+    shown = without_secrets(spec)
+    missing = f"no file {shown}, and no dataset {shown} could be loaded"
+    with asking_hub(missing, datasets.exceptions.DatasetsError):
+        try:
+            yield
+        except datasets.exceptions.DatasetGenerationError as error:
+            if error.__cause__ is None:
+                raise
+            raise UserError(f"{missing}: its files cannot be read ({one_line(error.__cause__)})") from error
+        except ValueError as error:
+            said = str(error)
+            if not said.startswith("Config name is missing"):
+                raise
+            subsets = ", ".join(re.findall(r"'([^']+)'", said.partition("\nExample")[0]))
+            sentence = f"{missing}: it has several subsets; name one of {subsets} as owner/name/SUBSET"
+            raise UserError(sentence) from error

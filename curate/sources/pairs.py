@@ -13,7 +13,7 @@ from curate.sources.formats import FORMATS, Format, Ready, Responses, find_forma
 from curate.sources.messages import UnusableRow
 from curate.sources.preferences import describe_preference
 from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable, raw_rows, raw_text, shuffle_rows
-from curate.store.store import Part, dropped_row, make_part
+from curate.store.store import Part, dropped_row, json_of, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
 from schemas.names import FLAWS, UnpairedReason
@@ -179,7 +179,7 @@ def find_source_format(cfg: RowsConfig) -> Format:
     records = [row for row in rows if isinstance(row, dict)]
     columns = list(dict.fromkeys(column for row in records for column in row))
     if not columns:
-        raise none_usable(cfg, len(rows), [{"raw": raw_text(rows[0])}], EXAMPLE)
+        raise none_usable(cfg, len(rows), [{"raw": json_of(raw_text(rows[0]))}], EXAMPLE)
     check_asked(cfg, records, columns)
     for row in records:
         if form := find_format(Fields(row, cfg.columns), cfg.preference):

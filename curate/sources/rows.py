@@ -1,5 +1,6 @@
 """Read raw rows of a source, shuffled by seed, or the first ones of it as they lie."""
 
+import json
 import pickle
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -146,7 +147,9 @@ def none_usable(cfg: RowsConfig, count: int, dropped: Sequence[Mapping[str, Any]
     """The error for a source in which every row is bad; `dropped` are rows of `Dropped`."""
     reasons = Counter(row["reason"] for row in dropped if row.get("reason"))
     why = f" ({', '.join(f'{reason} {rows}' for reason, rows in sorted(reasons.items()))})" if reasons else ""
+    raw = dropped[0]["raw"]
+    first = json.loads(raw) if raw.startswith('"') else raw
     return UserError(
-        f"none of the {count} rows read from {cfg.path} is usable{why}; the first is {dropped[0]['raw'][:200]!r}; "
+        f"none of the {count} rows read from {cfg.path} is usable{why}; the first is {first[:200]!r}; "
         f"a row should look like {example}"
     )

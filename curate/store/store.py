@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from importlib.metadata import version
@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 PROMPTS_PER_PART = 256
 RAW_LIMIT = 10_000
+SHORTEST_TEXT = 16
+"""Texts in the raw of a dropped row are not shortened further: where that is too long still, its start is kept."""
+LONGEST_ESCAPE = 8
+"""More characters than any one takes in a JSON string."""
 
 PARTS_AT_ONCE = 4
 """Parts made at once where calls go to an endpoint: enough that some calls always wait for a slot."""
@@ -51,8 +55,48 @@ def make_frame(schema: type[dy.Schema], rows: Sequence[dict[str, Any]]) -> pl.Da
 
 
 def dropped_row(stage: str, reason: UnpairedReason, raw: str, prompt_id: str | None = None) -> dict[str, Any]:
-    """One row of `Dropped`; `raw` is truncated at `RAW_LIMIT` characters."""
-    return {"stage": stage, "prompt_id": prompt_id, "reason": reason, "raw": raw[:RAW_LIMIT]}
+    """One row of `Dropped`."""
+    return {"stage": stage, "prompt_id": prompt_id, "reason": reason, "raw": json_of(raw)}
+
+
+def json_of(text: str) -> str:
+    """A text that is JSON as it is, any other as a JSON string; of at most `RAW_LIMIT` characters, by shorter texts."""
+    odd: list[str] = []
+
+    def keep_word(word: str) -> str:
+        """NaN and the infinities, which are no JSON, as texts."""
+        odd.append(word)
+        return word
+
+    value: Any = text
+    with suppress(ValueError, RecursionError):
+        value = json.loads(text, parse_constant=keep_word)
+        if not odd and len(text) <= RAW_LIMIT:
+            return text
+    longest = RAW_LIMIT - 2
+    with suppress(RecursionError):
+        while longest > SHORTEST_TEXT:
+            found = dump_json(shorten_texts(value, longest))
+            if len(found) <= RAW_LIMIT:
+                return found
+            longest //= 2
+    return dump_json(text[: RAW_LIMIT // LONGEST_ESCAPE])
+
+
+def dump_json(value: Any) -> str:
+    """JSON that can be saved as UTF-8: half of a surrogate pair is written as its escape."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def shorten_texts(value: Any, longest: int) -> Any:
+    """A JSON value with texts of at most so many characters."""
+    if isinstance(value, str):
+        return value if len(value) <= longest else f"{value[: longest - 1]}…"
+    if isinstance(value, list):
+        return [shorten_texts(item, longest) for item in value]
+    if isinstance(value, dict):
+        return {name: shorten_texts(item, longest) for name, item in value.items()}
+    return value
 
 
 def make_part(schema: type[dy.Schema], rows: Sequence[dict[str, Any]], dropped: Sequence[dict[str, Any]] = ()) -> Part:

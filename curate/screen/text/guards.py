@@ -51,6 +51,8 @@ BROKEN_CHARS = 1000
 """At least one broken place in so many characters makes a text broken: a stray sign in a long one does not."""
 
 FEW_WORDS = 4
+UNSPACED_LETTER = r"[\p{L}&&[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]]"
+"""A letter of a script in which blanks do not tell how many words there are."""
 
 Shares = NDArray[np.float32]
 
@@ -112,12 +114,14 @@ def is_empty(column: str) -> pl.Expr:
 def are_short_answers(prompts: pl.Series, responses: Wording) -> pl.Series:
     """True for a response of at most `FEW_WORDS` words that are all numbers or words of the prompt.
 
-    Such a short response names what it was asked to choose, find or count, and is whole.
+    Such a short response names what it was asked to choose, find or count, and is whole. So is a word in a script
+    without blanks, of which nobody can say that a longer response was cut short.
     """
     rows = np.flatnonzero((responses.words.counts > 0) & (responses.words.counts <= FEW_WORDS))
     short = pl.DataFrame(
         {
             "row": rows,
+            "text": responses.texts.gather(rows),
             "word": responses.texts.gather(rows).str.to_lowercase().str.extract_all(r"\w+"),
             "prompt": prompts.gather(rows).str.to_lowercase().str.extract_all(r"\w+"),
         },
@@ -125,7 +129,8 @@ def are_short_answers(prompts: pl.Series, responses: Wording) -> pl.Series:
     )
     is_number = pl.col("word").list.eval(pl.element().str.contains(r"^\d+$")).list.all()
     is_inside = pl.col("word").list.set_difference("prompt").list.len() == 0
-    named = short.filter(is_number | is_inside)["row"].to_numpy()
+    is_unspaced = pl.col("text").str.contains(UNSPACED_LETTER)
+    named = short.filter(is_number | is_inside | is_unspaced)["row"].to_numpy()
     return pl.Series(np.isin(np.arange(len(responses.texts)), named))
 
 

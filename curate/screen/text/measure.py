@@ -30,7 +30,7 @@ MOST_ALIKE = 0.9
 class MeasureConfig:
     """Version of the measuring; nothing else decides the features."""
 
-    version: int = 2
+    version: int = 3
     """Raised when the same pairs would be measured otherwise."""
 
 

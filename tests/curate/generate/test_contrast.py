@@ -81,7 +81,7 @@ def test_malformed_json_is_a_dropped_row_with_its_raw_text_and_the_sums_agree(re
 
     assert Pair.validate(made.rows)["chosen"].to_list() == ["good"]
     assert made.dropped["reason"].to_list() == ["malformed_json"] * 2
-    assert made.dropped["raw"].to_list() == [raw["two"], raw["three"]]
+    assert [json.loads(kept) for kept in made.dropped["raw"]] == [raw["two"], raw["three"]]
 
 
 def test_a_refusal_of_the_endpoint_is_a_dropped_row_of_its_own_kind(recorder):
@@ -91,7 +91,7 @@ def test_a_refusal_of_the_endpoint_is_a_dropped_row_of_its_own_kind(recorder):
 
     made = write_pairs(prompts("bad", "fine"), CFG, generator=model, recorder=recorder)
 
-    assert made.dropped.select("reason", "raw").rows() == [("refused", "content filter")]
+    assert made.dropped.select("reason", "raw").rows() == [("refused", '"content filter"')]
 
 
 def test_a_conversation_is_put_to_the_model_with_its_roles():

@@ -36,7 +36,8 @@ def build(server: Misbehaving, data: Path, *words: str, prompts: list = PROMPTS,
     ("act", "reason", "change"),
     [
         (says("I would rather talk."), "malformed_json", "keeps to a JSON schema"),
-        (says('{"chosen": "a", "reject', finish_reason="length"), "malformed_json", "a larger --max-tokens"),
+        (says('{"chosen": "a", "reject', finish_reason="length"), "truncated_json", "a larger --max-tokens"),
+        (says("<think>Let me see", finish_reason="length"), "truncated_reasoning", "a larger --max-tokens"),
         (says("no", finish_reason="content_filter"), "refused", "give another model, or other prompts"),
         (fails(400, "maximum context length is 16 tokens"), "prompt_too_long", "a smaller --max-tokens"),
     ],
@@ -127,14 +128,16 @@ def test_failed_calls_of_one_kind_stop_a_build_that_lets_nearly_all_fail(server,
     assert "came to nothing (failed_call), the last with: HTTP 400: odd request" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["", " \n"])
-def test_responses_without_text_stop_the_sampling(server, tmp_path, capsys, text):
-    server.act = lambda call: says(*[text] * call.n)
+@pytest.mark.parametrize(
+    ("text", "reason"), [("", "empty"), (" \n", "empty"), ("<think>Let me see", "truncated_reasoning")]
+)
+def test_responses_without_text_stop_the_sampling(server, tmp_path, capsys, text, reason):
+    server.act = lambda call: says(*[text] * call.n, finish_reason="length" if "think" in text else "stop")
 
     code = build(server, tmp_path / "data", source="sft")
 
     assert code == 1
-    assert "came to nothing (empty)" in capsys.readouterr().err
+    assert f"came to nothing ({reason})" in capsys.readouterr().err
 
 
 def test_a_judge_that_gives_no_score_stops_the_build_and_names_the_scorer(server, tmp_path, capsys):

@@ -3,9 +3,12 @@ import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scripted import ScriptedModel, completion, responses, user
 
 from curate.files import write_atomically
@@ -14,7 +17,7 @@ from curate.ledger.recorder import Recorder
 from curate.ledger.spend_cap import Budget
 from curate.models.chat_api import ChatAPI
 from curate.models.limits import EndpointConfig
-from curate.store.store import Part, Store, damaged_files, dropped_row, make_frame, make_part
+from curate.store.store import RAW_LIMIT, Part, Store, damaged_files, dropped_row, make_frame, make_part
 from schemas.calls import CallResult, Request
 from schemas.errors import UserError
 from schemas.ids import short_id
@@ -92,7 +95,7 @@ def test_rows_and_dropped_rows_are_counted(store):
     table = store.read(StageName.READ_PROMPTS, count_up, CountConfig(), writes=Prompt)
 
     assert (table.rows, table.dropped) == (3, {"bad_prompt": 1})
-    assert table.scan_dropped().collect()["raw"].to_list() == ["?"]
+    assert table.scan_dropped().collect()["raw"].to_list() == ['"?"']
 
 
 def test_a_part_that_breaks_its_schema_is_not_written(store):
@@ -200,3 +203,60 @@ def test_paid_answers_are_recorded_where_the_part_before_them_cannot_be_written(
             )
 
         assert ledger.counts() == {"answered": len(server.bodies)} == {"answered": 12}
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.text(min_size=4000, max_size=4100),
+    lambda values: st.lists(values, max_size=4) | st.dictionaries(st.text(), values, max_size=4),
+)
+
+
+def strict(text: str) -> Any:
+    """JSON as other readers take it: without NaN."""
+    return json.loads(text, parse_constant=lambda word: pytest.fail(word))
+
+
+@given(st.text() | JSON_VALUES.map(json.dumps) | st.text(alphabet='"\\\n\x00\ud800', min_size=5000, max_size=12_000))
+def test_the_raw_of_a_dropped_row_is_short_json_that_can_be_saved(text):
+    raw = dropped_row("read_pairs", "bad_prompt", text)["raw"]
+
+    strict(raw)
+    assert len(raw) <= RAW_LIMIT
+    raw.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "raw"),
+    [
+        ("", '""'),
+        ("HTTP 500: no", '"HTTP 500: no"'),
+        ('{"a": 1}', '{"a": 1}'),
+        (" [1,2] ", " [1,2] "),
+        ("null", "null"),
+        ('{"a": NaN, "b": -Infinity}', '{"a": "NaN", "b": "-Infinity"}'),
+        ('{"a": "cut', '"{\\"a\\": \\"cut"'),
+        ("half \ud800", '"half \\ud800"'),
+        ('"half \\ud800"', '"half \\ud800"'),
+        ("9" * 5000, f'"{"9" * 5000}"'),
+    ],
+)
+def test_what_is_json_stands_as_it_came_and_other_text_is_a_string(text, raw):
+    assert dropped_row("read_pairs", "bad_prompt", text)["raw"] == raw
+
+
+def test_long_texts_are_cut_and_short_ones_are_kept():
+    row = {"flaw": "logic", "fired": True, "chosen": "c" * 20_000, "rejected": "short"}
+
+    found = strict(dropped_row("write_pairs", "length_ratio", json.dumps(row))["raw"])
+
+    assert found | {"chosen": ""} == row | {"chosen": ""}
+    assert found["chosen"].endswith("c…") and len(found["chosen"]) > 4000
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[" * 500 + "]" * 500, json.dumps(list(range(9999)))], ids=len)
+def test_what_cannot_be_shortened_within_is_kept_by_its_start(text):
+    raw = dropped_row("read_pairs", "unreadable_row", text)["raw"]
+
+    found = strict(raw)
+    assert len(raw) <= RAW_LIMIT
+    assert isinstance(found, list) or text.startswith(found.removesuffix("…"))

@@ -78,6 +78,30 @@ def test_words_and_runs_of_punctuation_are_tokens(text, tokens):
 
 
 @pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("法国的首都是哪里。", "巴黎"),
+        ("水在高山上沸点更低吗。", "是"),
+        ("水在高山上沸点更低吗。", "是。"),
+        ("フランスの首都はどこですか。", "パリ"),
+        ("水は山で低い温度で沸きますか。", "はい"),
+        ("น้ำเดือดที่อุณหภูมิต่ำกว่าบนภูเขาหรือไม่", "ใช่"),
+        ("ເມືອງຫຼວງຂອງຝຣັ່ງແມ່ນຫຍັງ", "ແມ່ນ"),
+        ("តើទឹកពុះនៅលើភ្នំឬទេ", "បាទ"),
+        ("ပြင်သစ်နိုင်ငံ၏ မြို့တော်ကား", "ဟုတ်"),
+        ("ཆུ་ཁོལ་གྱི་ཡོད་དམ།", "ཡིན"),
+    ],
+)
+def test_one_word_in_a_script_without_blanks_is_an_answer(prompt, text):
+    assert broken(prompt, text) == []
+
+
+@pytest.mark.parametrize("text", ["", "。", "。。", "・", "ー", "네", "Да", "Oui", "Yes."])
+def test_signs_and_words_of_scripts_with_blanks_are_still_too_short(text):
+    assert "too_short" in broken(ASKED, text)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "Itâ€™s the airâ€™s pressure.",
