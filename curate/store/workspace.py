@@ -129,6 +129,9 @@ class Workspace:
         """The noise of a scorer; other weights are another scorer."""
         return self.data / "noise" / f"{short_id([scorer, digest])}.json"
 
+    def evaluation_folders(self) -> list[Path]:
+        return sorted(path for path in (self.data / "evals").glob("[!.]*") if path.is_dir())
+
     def build_names(self) -> list[str]:
         return sorted(path.stem for path in self.builds.glob("*.json"))
 
