@@ -75,8 +75,6 @@ def check_checkpoint(path: Path, remedy: str) -> dict[str, Any]:
     Raises Damaged, with the `remedy`, for any other.
     """
     state = check_folder(path / STATE, checkpoint_name(path), remedy)
-    if "files" not in state:
-        raise Damaged(f"{path} is of a version that kept no digests", remedy)
     check_beginning(path.parents[1] / METRICS, state["metrics"], remedy)
     return state
 

@@ -38,7 +38,7 @@ from train.data.tokens import Preflight, Row, Tokens
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raised when the same texts would give other tokens, or other files."""
 MANIFEST = "manifest.json"
 FILES = {"tokens.bin": "<u4", "ends.bin": "<i8", "ids.bin": "u1", "id_ends.bin": "<i8"}
@@ -53,7 +53,7 @@ class Texts:
     identity: Mapping[str, Any]
     """Digest of the rows: equal ones hold the same rows in each split."""
     rows: Callable[[], Iterable[tuple[Any, ...]]]
-    """Id and messages and, of a pair, chosen and rejected; called only where the tokens are not there yet."""
+    """Id, messages, of a pair chosen and rejected, and tools; called only where the tokens are not there yet."""
     count: int | None = None
     """How many there are, for the progress bar."""
 
@@ -156,12 +156,10 @@ def tokenizer_digest(chat: Chat) -> str:
 
 def read_split(folder: Path) -> dict[str, Any] | Damaged:
     """The manifest of a split whose files are what was written, else what is wrong."""
-    remedy = "its tokens are made again"
     try:
-        manifest = check_folder(folder / MANIFEST, split_name(folder), remedy)
+        return check_folder(folder / MANIFEST, split_name(folder), "its tokens are made again")
     except Damaged as error:
         return error
-    return manifest if "files" in manifest else Damaged(f"{folder} is of a version that kept no digests", remedy)
 
 
 def split_name(folder: Path) -> str:

@@ -37,7 +37,7 @@ def chat(tokenizer):
 def numbered(count, answer="It is {}."):
     """Short pairs, each of its own prompt."""
     for row in range(count):
-        yield f"p{row}", [{"role": "user", "content": f"What is {row}?"}], answer.format(row), "No idea."
+        yield f"p{row}", [{"role": "user", "content": f"What is {row}?"}], answer.format(row), "No idea.", None
 
 
 def texts(count, kind="pair", rows=None):
@@ -79,7 +79,7 @@ def test_rows_are_those_of_the_encoder_and_are_made_once(chat, tmp_path):
     again = token_rows(tmp_path, chat, texts(5, rows=no_rows), "train", 64)
 
     count = Preflight()
-    expected = [pair_row(chat, *row, 64, count) for row in numbered(5)]
+    expected = [pair_row(chat, *row[:-1], 64, count) for row in numbered(5)]
     assert said(rows) == said(again) == said(expected)
     assert rows.preflight == again.preflight == count
     assert (rows[0].prompt.dtype, rows[0].responses[0].learned.dtype) == (np.uint32, np.bool_)
@@ -93,7 +93,7 @@ def test_conversations_keep_what_is_not_learned(chat, tmp_path):
     turns = [("user", "Hi?"), ("assistant", "Hello."), ("user", "Why?"), ("assistant", "Because.")]
     messages = [{"role": role, "content": content} for role, content in turns]
 
-    rows = token_rows(tmp_path, chat, texts(1, "conversation", lambda: [("c", messages)]), "train", 64)
+    rows = token_rows(tmp_path, chat, texts(1, "conversation", lambda: [("c", messages, None)]), "train", 64)
 
     (response,) = rows[0].responses
     assert chat.tokenizer.decode(response.ids[response.learned]) == "Hello.<|im_end|>Because.<|im_end|>"
@@ -278,7 +278,7 @@ def rows(count, pause_s):
         if row == count - 1 and pause_s:
             print("almost", flush=True)
             time.sleep(pause_s)
-        yield f"p{row}", [{"role": "user", "content": f"What is {row}?"}], f"It is {row}.", "No idea."
+        yield f"p{row}", [{"role": "user", "content": f"What is {row}?"}], f"It is {row}.", "No idea.", None
 
 if __name__ == "__main__":
     data, count, pause_s, workers = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
@@ -411,12 +411,12 @@ def test_a_row_costs_little_to_read(tmp_path):
 @needs_pairs
 def test_real_pairs_come_back_as_they_were_encoded(chat, tmp_path):
     pairs = pl.read_parquet(PAIRS).to_dicts()
-    rows = [(p["id"], [{"role": "user", "content": p["prompt"]}], p["chosen"], p["rejected"]) for p in pairs]
+    rows = [(p["id"], [{"role": "user", "content": p["prompt"]}], p["chosen"], p["rejected"], None) for p in pairs]
 
     read = token_rows(tmp_path, chat, texts(len(rows), rows=lambda: rows), "train", 512)
 
     count = Preflight()
-    expected = [row for row in (pair_row(chat, *row, 512, count) for row in rows) if row is not None]
+    expected = [row for row in (pair_row(chat, *row[:-1], 512, count) for row in rows) if row is not None]
     assert said(read) == said(expected)
     assert read.preflight == count
     assert count.rows == count.kept + count.dropped.total() == 614
