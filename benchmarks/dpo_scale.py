@@ -23,7 +23,7 @@ from torch import Tensor  # noqa: E402
 from train.data.packing import Batch, micro_batches  # noqa: E402
 from train.dpo import line_logps  # noqa: E402
 from train.loop.diagnostics import warnings_of  # noqa: E402
-from train.loop.metrics import METRICS, MetricsLog  # noqa: E402
+from train.loop.metrics import MetricsLog  # noqa: E402
 from train.loop.oom import MicroBatcher  # noqa: E402
 from train.loop.schedule import Schedule, check_steps  # noqa: E402
 from train.model.language_model import LanguageModel  # noqa: E402
@@ -95,7 +95,7 @@ def trained(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     computed = set(np.linspace(1, steps, STORE_STEPS).astype(int).tolist())
     # the rows of all other steps are read as a step reads them, and every step has its metrics
     checks = check_steps(steps, 1)
-    metrics = MetricsLog(folder / METRICS, checks)
+    metrics = MetricsLog(folder / "metrics.jsonl", checks)
     for step in range(1, steps + 1):
         chosen = schedule.rows(step)
         if step in computed:

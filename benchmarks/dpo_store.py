@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from dpo_pairs import Pair
 
-from train.data.token_store import MANIFEST, TokenRows, write_files
+from train.data.token_store import FILES, MANIFEST, TokenRows, write_files
 from train.data.tokenize import CHUNK, LEARNED, Encoded
 from train.data.tokens import Preflight, Row, Tokens
 
@@ -15,9 +15,9 @@ from train.data.tokens import Preflight, Row, Tokens
 def write_store(folder: Path, pairs: Sequence[Pair], count: int) -> dict[str, int]:
     """Write `count` rows, the pairs again and again; returns their tokens and the bytes of the files."""
     written = write_files(folder, repeated([row_of(pair, str(i)) for i, pair in enumerate(pairs)], count))
-    manifest = written | {"kind": "pair", "key": f"benchmark-{count}", "rows": count}
+    manifest = written | {"kind": "pair", "name": f"benchmark-{count}", "rows": count}
     (folder / MANIFEST).write_text(json.dumps(manifest))
-    return {"tokens": written["tokens"], "bytes": sum(written["bytes"].values())}
+    return {"tokens": written["tokens"], "bytes": sum((folder / name).stat().st_size for name in FILES)}
 
 
 def read_store(folder: Path) -> TokenRows:

@@ -1,6 +1,5 @@
 """Resolve run, baseline and judge, and warn of a judge that also selected training pairs."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +70,7 @@ def engine_model(name: str, cfg: EvalConfig) -> LazyModel:
     there = resolve_generator(f"{cfg.engine}#{name.removeprefix('hf:')}", cfg.data)
     if (run := find_run(cfg.data, name)) is None:
         return there
+    run.check()
     # A run may be trained again under its name: what the server said for the old weights must not be taken for it.
     together = digest([there.digest, file_digests(run.adapter)])
     return LazyModel(there.model, together, lambda: there, there.is_remote, there.price_name)
@@ -106,10 +106,9 @@ def training_mixes(name: str, data: Path) -> list[str]:
     # A run that was trained again may have started from a run that started from it.
     while name not in seen and (run := find_run(data, name)):
         seen.add(name)
-        manifest = json.loads((run.adapter.parent / "manifest.json").read_text())
-        mix = manifest.get("data", {}).get("mix")
+        mix = run.manifest.get("data", {}).get("mix")
         found += [mix] if mix else []
-        name = manifest.get("policy", {}).get("name", "")
+        name = run.manifest.get("policy", {}).get("name", "")
     return list(dict.fromkeys(found))
 
 

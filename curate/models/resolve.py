@@ -143,6 +143,7 @@ def find_model(name: str, data: Path) -> ModelRef:
         return local_model(name)
     if run := find_run(data, name):
         base = find_model(run.base, data)
+        run.check(base.digest)
         together = digest([base.digest, digest(file_digests(run.adapter))])
         return Local(name, model_folder(run.base), together, run.adapter)
     if HUB_ID.fullmatch(name):

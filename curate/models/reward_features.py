@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from curate.models.embedded import embedded_folder
+from curate.models.folders import check_weights
 from schemas.wire import replace_surrogates
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def load_smollm2() -> tuple[Any, Any]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    folder = embedded_folder("smollm2")
+    folder = check_weights(embedded_folder("smollm2"))
     model = AutoModel.from_pretrained(folder, dtype="float32").eval()
     return model, AutoTokenizer.from_pretrained(folder)
 
@@ -207,7 +208,7 @@ def load_minilm() -> Any:
     """The sentence encoder, on the processor: the same vectors on every machine."""
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(embedded_folder("minilm")), device="cpu")
+    return SentenceTransformer(str(check_weights(embedded_folder("minilm"))), device="cpu")
 
 
 def minilm_blocks(config: FeatureConfig, conversations: Sequence[Conversation], responses: Sequence[str]) -> Blocks:

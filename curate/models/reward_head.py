@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.files import asset
-from curate.models.digests import DIGESTS
+from curate.models.digests import read_digests
 from curate.models.embedded import embedded_folder
 from curate.models.reward_features import BACKBONES, SURFACE, Conversation, FeatureConfig, extract
 from schemas.calls import CallResult, Request
@@ -74,7 +74,7 @@ class RewardHead:
             raise UserError(f"no reward head at {path}; fit one with: train reward") from error
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is not a reward head of this version: {error}") from error
-        digests = json.loads((embedded_folder(config.features.backbone) / DIGESTS).read_text())
+        digests = read_digests(embedded_folder(config.features.backbone))
         digest = hashlib.sha256(path.read_bytes() + digests["model.safetensors"].encode()).hexdigest()
         return cls(config, weight, center, scale, digest)
 

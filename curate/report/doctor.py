@@ -16,7 +16,8 @@ from curate.models.call_options import judge_options
 from curate.models.embedded import EMBEDDED, changed_files, embedded_folder, embedded_graph
 from curate.models.resolve import resolve_scorer
 from curate.models.reward_head import HEADS, RewardHead, head_folder
-from curate.store.runs import run_names
+from curate.report.trained import check_evaluation, check_features, check_references, check_run, check_tokens
+from curate.store.runs import run_folders
 from curate.store.session import open_session
 from curate.store.store import damaged_files, library_versions
 from curate.store.workspace import Workspace
@@ -114,7 +115,20 @@ def check_store(workspace: Workspace) -> list[Check]:
     checks = [run_check("ledger", check_ledger, workspace)] if workspace.ledger.exists() else []
     checks += [run_check(f"build {name}", check_build_tables, workspace, name) for name in workspace.build_names()]
     checks += [run_check(f"mix {name}", check_mix_table, workspace, name) for name in workspace.mix_names()]
-    checks.append(run_check("runs", check_runs, workspace.data))
+    return [*checks, *check_trained(workspace)]
+
+
+def check_trained(workspace: Workspace) -> list[Check]:
+    """All that training and evaluation stored is what was written."""
+    checks = [run_check(f"run {folder.name}", check_run, folder) for folder in run_folders(workspace.data)]
+    evaluations = workspace.evaluation_folders()
+    checks += [run_check(f"evaluation {folder.name}", check_evaluation, folder) for folder in evaluations]
+    kinds = {
+        "tokens": (workspace.tokens, check_tokens),
+        "references": (workspace.references, check_references),
+        "reward features": (workspace.reward_features, check_features),
+    }
+    checks += [run_check(name, look, workspace) for name, (place, look) in kinds.items() if place.exists()]
     return checks
 
 
@@ -176,8 +190,3 @@ def check_noise(cfg: DoctorConfig, scorer: Backend) -> str:
     width = margin_width(measured.is_pairwise, candidates=2)
     found = f"a margin of {width * measured.noise:.4g} or less is a tie (largest {width * measured.max:.4g})"
     return f"{found}; {measured.rows} scored twice{failed}; kept in {path}"
-
-
-def check_runs(data: Path) -> str:
-    """Raises UserError for a damaged manifest."""
-    return ", ".join(run_names(data)) or "none yet"

@@ -243,18 +243,17 @@ def read_message(turn: Any) -> list[dict[str, Any]] | None:
         return None
     content = next((turn[name] for name in CONTENT if turn.get(name) is not None), None)
     text = read_content(content)
+    is_learned = not any(turn[name] in (0, False, "false") for name in NOT_LEARNED if name in turn)
+    mark: dict[str, Any] = {} if is_learned or role not in ("assistant", "tool_call") else {"learn": False}
     calls = turn.get("tool_calls") or turn.get("function_call")
     if calls and role == "assistant":
-        called = {"role": "tool_call", "content": json.dumps(calls, ensure_ascii=False)}
-        return [{"role": role, "content": text}, called] if text else [called]
+        called = {"role": "tool_call", "content": json.dumps(calls, ensure_ascii=False), **mark}
+        return [{"role": role, "content": text, **mark}, called] if text else [called]
     if text is None and role in ("tool", "tool_call") and content is not None:
         text = json.dumps(content, ensure_ascii=False, default=str)
     if text is None or not is_text(text):
         return None
-    message: dict[str, Any] = {"role": role, "content": text}
-    if role == "assistant" and any(turn.get(name) in (0, False, "false") for name in NOT_LEARNED if name in turn):
-        message["learn"] = False
-    return [message]
+    return [{"role": role, "content": text, **mark}]
 
 
 def speaker(turn: Mapping[str, Any]) -> Role | None:

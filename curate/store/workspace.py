@@ -149,6 +149,9 @@ class Workspace:
     def head_names(self) -> list[str]:
         return sorted(path.name for path in self.head("").glob("*"))
 
+    def evaluation_folders(self) -> list[Path]:
+        return sorted(path for path in (self.data / "evals").glob("[!.]*") if path.is_dir())
+
     def build_names(self) -> list[str]:
         return sorted(path.stem for path in self.builds.glob("*.json"))
 

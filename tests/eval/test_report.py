@@ -3,7 +3,10 @@
 import json
 
 import pytest
+from damaging import WAYS
 
+from curate.files import Damaged
+from curate.report.trained import check_evaluation
 from curate.store.workspace import NAME
 from eval.evaluate import evaluate
 from eval.report import default_name, describe_verdict
@@ -54,7 +57,7 @@ def test_results_and_table_agree(make_config, make_sides):
     saved = json.loads((folder / "results.json").read_text())
     table = (folder / "results.md").read_text()
     assert found.path == folder / "results.json"
-    assert saved == json.loads(json.dumps(found.results))
+    assert {name: saved[name] for name in found.results} == json.loads(json.dumps(found.results))
     assert "| wins, losses, ties | 0, 0, 4 of 4 judged |" in table
     assert "no difference shown" in table
     assert str(cfg.data) not in json.dumps(saved)
@@ -68,3 +71,31 @@ def test_a_partial_judge_is_the_first_line_of_the_table(make_config, make_sides,
 
     table = (cfg.data / "evals" / "policy-vs-base" / "results.md").read_text()
     assert table.startswith("careful: whether judge the-judge selected training pairs of 'policy' is unknown")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("file", ["results.json", "prompts.jsonl", "results.md"])
+def test_a_damaged_evaluation_is_found_and_given_again_without_a_call(make_config, make_sides, file, way):
+    configs = [make_config(name=name, seed=seed) for name, seed in (("mine", 0), ("other", 1))]
+    for cfg, number in zip(configs, (1, 2), strict=True):
+        evaluate(cfg, make_sides(run=lambda prompt, n=number: n * prompt, judge=lambda response: 1.0))
+    folders = [cfg.data / "evals" / cfg.name for cfg in configs]
+    whole = {path.name: path.read_bytes() for path in folders[0].iterdir()}
+    assert check_evaluation(folders[0]) == "whole"
+
+    way(*(folder / file for folder in folders))
+
+    with pytest.raises(Damaged, match="give its evaluate command again"):
+        check_evaluation(folders[0])
+    evaluate(configs[0], make_sides(run=unreachable))
+    assert {path.name: path.read_bytes() for path in folders[0].iterdir()} == whole
+
+
+def test_an_evaluation_of_a_version_without_digests_is_said_to_be_unchecked(tmp_path):
+    (tmp_path / "results.json").write_text('{"format": 2, "name": "early"}')
+
+    assert "nobody can tell" in check_evaluation(tmp_path)
+
+
+def unreachable(prompt):
+    raise AssertionError("asked again")

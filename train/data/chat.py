@@ -7,10 +7,12 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 
 from schemas.errors import UserError
-from schemas.ids import Message
+from train.data.tool_turns import PROBE, PROBE_TOOLS, PROBED, Message, template_form
 
 Reason = Literal[
     "template_refused",
+    "tool_calls",
+    "not_learned",
     "rewritten_by_template",
     "end_inside_response",
     "empty_response",
@@ -21,6 +23,8 @@ Reason = Literal[
 """Reasons a row cannot be trained on.
 
 template_refused       the chat template raises an error for the conversation
+tool_calls             the chat template has no place for tools, or not for the calls of the conversation
+not_learned            no response of the conversation is to be learned
 rewritten_by_template  the prompt is no prefix of the conversation once the response is there
 end_inside_response    a response holds the token that ends a turn before its own end
 empty_response         the template leaves nothing of a response
@@ -50,6 +54,8 @@ class Chat:
     pad: int
     suffix: str
     """Plain text that the template writes after a response, which is no part of the response."""
+    takes_tools: bool
+    """Whether the template writes calls of tools and what they gave."""
 
 
 def read_chat(name: str, tokenizer: Any, generation_config: Any) -> Chat:
@@ -65,7 +71,7 @@ def read_chat(name: str, tokenizer: Any, generation_config: Any) -> Chat:
     suffix, end = after_response(tokenizer)
     ends = frozenset([*end_tokens(tokenizer, generation_config), *([] if end is None else [end])])
     pad = eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-    return Chat(tokenizer, ends, eos, pad, suffix if end is None else "")
+    return Chat(tokenizer, ends, eos, pad, suffix if end is None else "", takes_tools(tokenizer))
 
 
 def after_response(tokenizer: Any) -> tuple[str, int | None]:
@@ -78,11 +84,26 @@ def after_response(tokenizer: Any) -> tuple[str, int | None]:
     return suffix, next((token for token in ids if token in special), None)
 
 
-def render(tokenizer: Any, messages: Sequence[Message], prompt: bool = False) -> str:
-    """The conversation as text; with `prompt`, up to where the next response begins."""
+def takes_tools(tokenizer: Any) -> bool:
+    """Whether the template writes the name, the argument and the result of a call."""
     try:
-        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt)
-    except TemplateError as error:
+        text = render(tokenizer, template_form(PROBE), tools=PROBE_TOOLS)
+    except Unfit:
+        return False
+    return all(word in text for word in PROBED)
+
+
+def render(
+    tokenizer: Any, messages: Sequence[Message], prompt: bool = False, tools: list[dict[str, Any]] | None = None
+) -> str:
+    """The conversation as text; with `prompt`, up to where the next response begins.
+
+    `learn`, which says of a turn whether it is learned, is not for the template.
+    """
+    turns = [{name: value for name, value in turn.items() if name != "learn"} for turn in messages]
+    try:
+        text: str = tokenizer.apply_chat_template(turns, tools=tools, tokenize=False, add_generation_prompt=prompt)
+    except (TemplateError, TypeError, ValueError) as error:
         raise Unfit("template_refused") from error
     return text
 

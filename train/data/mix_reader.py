@@ -15,7 +15,7 @@ from train.data.token_store import Texts
 from train.data.tokenize import Kind
 
 Split = Literal["train", "heldout"]
-COLUMNS = ["split", "pair_id", "messages", "chosen", "rejected"]
+COLUMNS = ["split", "pair_id", "messages", "chosen", "rejected", "tools"]
 ROWS_AT_ONCE = 1024
 
 
@@ -38,7 +38,7 @@ class MixRows:
         return {"mix": self.name, "lock_sha256": self.lock_sha256}
 
     def pairs(self, split: Split) -> Iterator[dict[str, Any]]:
-        """`pair_id`, `messages`, `chosen` and `rejected` of the rows of a split, in order."""
+        """`pair_id`, `messages`, `chosen`, `rejected` and `tools` of the rows of a split, in order."""
         left = self.counts[split]
         for some in self._frames():
             rows = some.filter(pl.col("split").cast(pl.String) == split).head(left).drop("split")
@@ -56,16 +56,16 @@ class MixRows:
 
     def _pair_texts(self, split: Split) -> Iterator[tuple[Any, ...]]:
         for row in self.pairs(split):
-            yield row["pair_id"], row["messages"], row["chosen"], row["rejected"]
+            yield row["pair_id"], row["messages"], row["chosen"], row["rejected"], row["tools"]
 
     def _conversations(self, split: Split) -> Iterator[tuple[Any, ...]]:
         for row in self.pairs(split):
-            yield row["pair_id"], [*row["messages"], {"role": "assistant", "content": row["chosen"]}]
+            yield row["pair_id"], [*row["messages"], {"role": "assistant", "content": row["chosen"]}], row["tools"]
 
     def _frames(self) -> Iterator[pl.DataFrame]:
         """All rows in order, a few at a time."""
         if not self.is_in_order:
-            yield from pl.read_parquet(self.path, glob=False).sort("row").select(COLUMNS).iter_slices(ROWS_AT_ONCE)
+            yield from select_columns(pl.read_parquet(self.path, glob=False).sort("row")).iter_slices(ROWS_AT_ONCE)
             return
         import pyarrow.parquet as pq
 
@@ -74,7 +74,13 @@ class MixRows:
             for batch in table.iter_batches(ROWS_AT_ONCE, columns=COLUMNS):
                 frame = pl.from_arrow(batch)
                 assert isinstance(frame, pl.DataFrame)
-                yield frame
+                yield select_columns(frame)
+
+
+def select_columns(rows: pl.DataFrame) -> pl.DataFrame:
+    """The columns that are read; a mix of an earlier version has no `tools`."""
+    found = rows if "tools" in rows.columns else rows.with_columns(tools=pl.lit(None, pl.String))
+    return found.select(COLUMNS)
 
 
 def read_mix(data: Path, name: str, max_rows: int | None) -> MixRows:

@@ -4,7 +4,7 @@ A split lies in `data/tokens/KEY/SPLIT/`, where the key covers everything that d
 - `tokens.bin`: uint32 of all rows, one after another; the top bit says that a token is learned
 - `ends.bin`: int64, 0 and then where each prompt and each response ends in `tokens.bin`
 - `ids.bin`, `id_ends.bin`: the rows' ids as UTF-8, and int64, 0 and then where each ends
-- `manifest.json`: the sizes of these files, and counts of rows kept, truncated and dropped
+- `manifest.json`: the digests of these files, and counts of rows kept, truncated and dropped
 Numbers are little endian. The folder gets its name when all of it is written.
 """
 
@@ -25,7 +25,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from curate.files import Damaged
 from curate.models.digests import file_digests
+from curate.store.folders import check_folder, write_folder
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
 from schemas.ids import digest
@@ -36,7 +38,7 @@ from train.data.tokens import Preflight, Row, Tokens
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raised when the same texts would give other tokens, or other files."""
 MANIFEST = "manifest.json"
 FILES = {"tokens.bin": "<u4", "ends.bin": "<i8", "ids.bin": "u1", "id_ends.bin": "<i8"}
@@ -51,7 +53,7 @@ class Texts:
     identity: Mapping[str, Any]
     """Digest of the rows: equal ones hold the same rows in each split."""
     rows: Callable[[], Iterable[tuple[Any, ...]]]
-    """Id and messages and, of a pair, chosen and rejected; called only where the tokens are not there yet."""
+    """Id, messages, of a pair chosen and rejected, and tools; called only where the tokens are not there yet."""
     count: int | None = None
     """How many there are, for the progress bar."""
 
@@ -60,7 +62,7 @@ class TokenRows(Sequence[Row]):
     """The rows of one split in files, of which only the rows that are read come into memory."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        self.key: str = manifest["key"]
+        self.key: str = manifest["name"]
         """Of everything that decides the tokens, the split with it."""
         self.largest_id: int = manifest["largest_id"]
         """The largest token id of any row; -1 without rows."""
@@ -124,14 +126,16 @@ def token_rows(
         "max_length": max_length,
     }
     folder = Workspace(data).tokens / digest(about)[:16] / split
-    if not (manifest := whole_manifest(folder)):
+    manifest = read_split(folder)
+    if isinstance(manifest, Damaged):
         with report_disk_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{split}.lock")):
             # Another process may have written it meanwhile.
-            if not (manifest := whole_manifest(folder)):
+            manifest = read_split(folder)
+            if isinstance(manifest, Damaged):
                 if folder.exists():
-                    log.warning("%s is damaged; its tokens are made again", folder)
+                    log.warning("warning: %s", manifest)
                 manifest = write_split(folder, chat, texts, about, workers)
     return TokenRows(folder, manifest)
 
@@ -150,14 +154,16 @@ def tokenizer_digest(chat: Chat) -> str:
     return digest([content, tokenizer.chat_template, tokenizer.special_tokens_map, ends])
 
 
-def whole_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a split whose files are as long as it says."""
+def read_split(folder: Path) -> dict[str, Any] | Damaged:
+    """The manifest of a split whose files are what was written, else what is wrong."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-        is_whole = manifest["bytes"] == {name: (folder / name).stat().st_size for name in FILES}
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return manifest if is_whole else None
+        return check_folder(folder / MANIFEST, split_name(folder), "its tokens are made again")
+    except Damaged as error:
+        return error
+
+
+def split_name(folder: Path) -> str:
+    return f"{folder.parent.name}-{folder.name}"
 
 
 def write_split(folder: Path, chat: Chat, texts: Texts, about: dict[str, Any], workers: int | None) -> dict[str, Any]:
@@ -170,12 +176,12 @@ def write_split(folder: Path, chat: Chat, texts: Texts, about: dict[str, Any], w
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir()
         with closing(encode_all(chat, texts.kind, texts.rows(), about["max_length"], texts.count, workers)) as chunks:
-            manifest = {"key": f"{folder.parent.name}-{folder.name}"} | about | write_files(scratch, chunks)
+            written = about | write_files(scratch, chunks)
         with report_disk_errors(folder):
-            (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-            for name in (*FILES, MANIFEST):
+            for name in FILES:
                 with (scratch / name).open("rb") as stream:
                     os.fsync(stream.fileno())
+            manifest = write_folder(scratch / MANIFEST, split_name(folder), written, FILES, folder / MANIFEST)
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(scratch, folder)
     finally:
@@ -203,8 +209,7 @@ def write_files(folder: Path, chunks: Iterable[Encoded]) -> dict[str, Any]:
         id_total += sum(map(len, ids))
         largest_id = max(largest_id, int((chunk.tokens & ~LEARNED).max(initial=0)) if len(chunk.tokens) else -1)
         preflight.add(chunk.preflight)
-    sizes = {name: (folder / name).stat().st_size for name in FILES}
-    return {"tokens": total, "largest_id": largest_id, "preflight": preflight.to_json(), "bytes": sizes}
+    return {"tokens": total, "largest_id": largest_id, "preflight": preflight.to_json()}
 
 
 def append(folder: Path, *numbers: NDArray[Any]) -> None:

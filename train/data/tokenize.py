@@ -56,7 +56,7 @@ def encode_all(
 ) -> Generator[Encoded, None, None]:
     """The tokens of all rows, some at a time; `count` is how many there are, where that is known.
 
-    Each row is what the encoder of its kind takes: id, messages and, of a pair, chosen and rejected. Few rows
+    Each row is what the encoder of its kind takes: id, messages, of a pair chosen and rejected, and tools. Few rows
     are encoded in this process, more of them in `workers` others, by default one a core where there
     are enough rows for all.
     """
@@ -88,7 +88,7 @@ def chunks_of(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]
 def encode_rows(chat: Chat, kind: Kind, max_length: int, rows: Sequence[tuple[Any, ...]]) -> Encoded:
     """The rows that fit."""
     preflight = Preflight()
-    made = [ENCODERS[kind](chat, *row, max_length, preflight) for row in rows]
+    made = [ENCODERS[kind](chat, *row[:-1], max_length, preflight, row[-1]) for row in rows]
     return pack_rows([row for row in made if row is not None], preflight)
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.ids import Message
-from train.data.chat import Chat, Unfit, encode, end_once, render
+from train.data.chat import Chat, Reason, Unfit, encode, end_once, render
+from train.data.tool_turns import Message, has_tool_turns, read_tools, template_form
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ class Preflight:
         self.cut.update(other.cut)
         self.dropped.update(other.dropped)
 
+    def drop(self, reason: Reason, messages: Sequence[Message]) -> None:
+        """Count a row that does not fit; what a template refuses of a conversation with tools are its tool turns."""
+        has_tools = reason == "template_refused" and has_tool_turns(messages)
+        self.dropped["tool_calls" if has_tools else reason] += 1
+
     def summary(self) -> str:
         """One line for the log."""
         sides = {"prompt": "start of {} prompts", "response": "end of {} responses"}
@@ -95,12 +100,17 @@ def pair_row(
     rejected: str,
     max_length: int,
     preflight: Preflight,
+    tools: str | None = None,
 ) -> Row | None:
-    """A pair as a prompt and two responses to it, or None, counted, where it does not fit."""
+    """A pair as a prompt and two responses to it, or None, counted, where it does not fit.
+
+    `tools` is a JSON list of those that the prompt may call.
+    """
     preflight.rows += 1
     try:
-        for kept in shorten_conversation(messages):
-            prompt, responses = encode_continuations(chat, kept, (chosen, rejected))
+        turns, offered = template_turns(chat, messages, tools)
+        for kept in shorten_conversation(turns):
+            prompt, responses = encode_continuations(chat, kept, (chosen, rejected), offered)
             if len(prompt) + max(map(len, responses)) <= max_length:
                 break
         if not prompt:
@@ -112,10 +122,10 @@ def pair_row(
         if fitted[0] == fitted[1]:
             raise Unfit("same_when_cut")
     except Unfit as error:
-        preflight.dropped[error.reason] += 1
+        preflight.drop(error.reason, messages)
         return None
     preflight.kept += 1
-    preflight.cut["prompt"] += len(kept) < len(messages)
+    preflight.cut["prompt"] += len(kept) < len(turns)
     for name, response, short in zip(("chosen", "rejected"), responses, fitted, strict=True):
         preflight.cut[name] += len(short) < len(response)
     learned = (Tokens(np.array(ids, dtype=np.uint32), np.ones(len(ids), dtype=np.bool_)) for ids in fitted)
@@ -123,13 +133,26 @@ def pair_row(
 
 
 def conversation_row(
-    chat: Chat, row_id: str, messages: Sequence[Message], max_length: int, preflight: Preflight
+    chat: Chat,
+    row_id: str,
+    messages: Sequence[Message],
+    max_length: int,
+    preflight: Preflight,
+    tools: str | None = None,
 ) -> Row | None:
-    """A conversation whose responses are all learned, the last turn being one; None, counted, where it does not fit."""
+    """A conversation up to its last learned response; None, counted, where it does not fit.
+
+    Responses and calls of tools are learned, but for those with a `learn` that is false. `tools` is a JSON list of
+    those that may be called.
+    """
     preflight.rows += 1
     try:
-        for kept in shorten_conversation(messages):
-            whole = encode_conversation(chat, kept, [i for i, turn in enumerate(kept) if turn["role"] == "assistant"])
+        turns, offered = template_turns(chat, messages, tools)
+        if not (learned_turns := [i for i, turn in enumerate(turns) if is_learned(turn)]):
+            raise Unfit("not_learned")
+        turns = turns[: learned_turns[-1] + 1]
+        for kept in shorten_conversation(turns):
+            whole = encode_conversation(chat, kept, [i for i, turn in enumerate(kept) if is_learned(turn)], offered)
             if len(whole) <= max_length:
                 break
         # The first token has none before it to predict it from.
@@ -139,13 +162,29 @@ def conversation_row(
         if not learned[1:].any():
             raise Unfit("prompt_too_long")
     except Unfit as error:
-        preflight.dropped[error.reason] += 1
+        preflight.drop(error.reason, messages)
         return None
     preflight.kept += 1
-    preflight.cut["prompt"] += len(kept) < len(messages)
+    preflight.cut["prompt"] += len(kept) < len(turns)
     preflight.cut["response"] += len(ids) < len(whole)
     start = 1 + int(learned[1:].argmax())
     return Row(row_id, ids[:start], (Tokens(ids[start:], learned[start:]),))
+
+
+def is_learned(turn: Message) -> bool:
+    return turn["role"] == "assistant" and turn.get("learn") is not False
+
+
+def template_turns(
+    chat: Chat, messages: Sequence[Message], tools: str | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+    """Messages and tools as the template takes them, where it has a place for such turns."""
+    if has_tool_turns(messages) and not chat.takes_tools:
+        raise Unfit("tool_calls")
+    try:
+        return template_form(messages), read_tools(tools)
+    except (ValueError, RecursionError) as error:
+        raise Unfit("tool_calls") from error
 
 
 def shorten_conversation(messages: Sequence[Message]) -> Iterator[list[Message]]:
@@ -160,13 +199,13 @@ def shorten_conversation(messages: Sequence[Message]) -> Iterator[list[Message]]
 
 
 def encode_continuations(
-    chat: Chat, messages: Sequence[Message], responses: Sequence[str]
+    chat: Chat, messages: Sequence[Message], responses: Sequence[str], tools: list[dict[str, Any]] | None
 ) -> tuple[list[int], list[list[int]]]:
     """Tokens of a prompt and of each response to it; the prompt's are those of the prompt by itself."""
-    before = render(chat.tokenizer, messages, prompt=True)
+    before = render(chat.tokenizer, messages, prompt=True, tools=tools)
     texts = []
     for response in responses:
-        full = render(chat.tokenizer, [*messages, {"role": "assistant", "content": response}])
+        full = render(chat.tokenizer, [*messages, {"role": "assistant", "content": response}], tools=tools)
         if not full.startswith(before):
             raise Unfit("rewritten_by_template")
         texts.append(full.removesuffix(chat.suffix))
@@ -182,13 +221,15 @@ def tokens_after(tokenizer: Any, head: list[int], head_text: str, whole: list[in
     return encode(tokenizer, [whole_text[len(head_text) :]])[0]
 
 
-def encode_conversation(chat: Chat, messages: Sequence[Message], turns: Sequence[int]) -> Tokens:
+def encode_conversation(
+    chat: Chat, messages: Sequence[Message], turns: Sequence[int], tools: list[dict[str, Any]] | None
+) -> Tokens:
     """A conversation up to the end of its last response; the responses at `turns` are learned.
 
     An earlier response that the template writes otherwise once turns follow it is read and not learned.
     """
-    full = render(chat.tokenizer, messages)
-    spans = [response_span(chat, messages, turn, full) for turn in turns]
+    full = render(chat.tokenizer, messages, tools=tools)
+    spans = [response_span(chat, messages, turn, full, tools) for turn in turns]
     if spans[-1] is None:
         raise Unfit("rewritten_by_template")
     cuts = [0, *(cut for span in spans if span for cut in span)]
@@ -205,12 +246,14 @@ def encode_conversation(chat: Chat, messages: Sequence[Message], turns: Sequence
     return Tokens(np.array(ids, dtype=np.uint32), np.array(learned, dtype=np.bool_))
 
 
-def response_span(chat: Chat, messages: Sequence[Message], turn: int, full: str) -> tuple[int, int] | None:
+def response_span(
+    chat: Chat, messages: Sequence[Message], turn: int, full: str, tools: list[dict[str, Any]] | None
+) -> tuple[int, int] | None:
     """Span of the response at `turn`, its end token included, in the rendered conversation."""
     if not turn:
         return None
-    before = render(chat.tokenizer, messages[:turn], prompt=True)
-    through = render(chat.tokenizer, messages[: turn + 1])
+    before = render(chat.tokenizer, messages[:turn], prompt=True, tools=tools)
+    through = render(chat.tokenizer, messages[: turn + 1], tools=tools)
     if not (full.startswith(through) and through.startswith(before)):
         return None
     return len(before), len(through.removesuffix(chat.suffix))

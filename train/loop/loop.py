@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from curate.store.runs import CHECKPOINTS, METRICS
 from schemas.errors import UserError
 from train.config import TrainingConfig
 from train.data.mix_reader import Split
@@ -23,7 +24,7 @@ from train.data.token_store import TokenRows
 from train.loop.checkpoints import newest_checkpoint, restore_moments, save_checkpoint
 from train.loop.diagnostics import Metrics, warnings_of
 from train.loop.memory import lower_plan
-from train.loop.metrics import METRICS, MetricsLog
+from train.loop.metrics import MetricsLog
 from train.loop.oom import MicroBatcher
 from train.loop.schedule import Schedule, check_steps
 from train.model.language_model import LanguageModel, base_of
@@ -85,12 +86,14 @@ def train(
     cfg: TrainingConfig,
     tokens: int,
     folder: Path,
+    asked: str,
     start_loss: float | None = None,
 ) -> Trained:
     """Train the adapter of a PEFT model, from the last checkpoint in `folder` if there is one.
 
-    Places of the training rows to learn are in `learned`, and a micro-batch has at most `tokens` tokens: the gradient
-    of a step is the sum over its parts. Where `start_loss` is given, the loss before the first step must be that.
+    `asked` is the digest of what the run was asked for. Places of the training rows to learn are in `learned`, and a
+    micro-batch has at most `tokens` tokens: the gradient of a step is the sum over its parts. Where `start_loss` is
+    given, the loss before the first step must be that.
     """
     if cfg.gradient_checkpointing:
         base_of(language.model).activation_checkpointing_enable({"use_reentrant": False})
@@ -103,7 +106,7 @@ def train(
     schedule = Schedule(len(learned), cfg.batch_size, cfg.epochs, cfg.seed)
     steps = schedule.steps()
     checks = check_steps(steps, cfg.epochs)
-    saved = newest_checkpoint(folder / "checkpoints")
+    saved = newest_checkpoint(folder / CHECKPOINTS, asked)
     done, spent = (saved.step, saved.seconds) if saved else (0, 0.0)
     metrics = MetricsLog(folder / METRICS, checks, done)
     if saved:
@@ -130,7 +133,8 @@ def train(
                 if len(rows["heldout"]):
                     metrics.add({"step": step, "epoch": row["epoch"], **trainer.check()})
                 metrics.write()
-                save_checkpoint(folder / "checkpoints", step, time.monotonic() - begun, weights, adam)
+                spent = time.monotonic() - begun
+                save_checkpoint(folder / CHECKPOINTS, asked, step, spent, weights, adam, metrics)
                 for kind, text in warnings_of(metrics.rows).items():
                     if kind not in warned:
                         bar.clear()

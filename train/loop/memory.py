@@ -1,6 +1,5 @@
 """Predict memory, and choose the micro-batch from the free memory unless it is given."""
 
-import json
 import logging
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,9 @@ import psutil
 import torch
 from torch import Tensor
 
-from curate.files import write_atomically
+from curate.files import Damaged
+from curate.store.folders import read_folder, write_folder
+from curate.store.runs import PLAN
 from schemas.errors import UserError
 from train.config import TrainingConfig
 from train.data.token_store import TokenRows
@@ -26,8 +27,6 @@ SHARE = 0.7
 """Of the free memory that is planned for."""
 SPARE = {"cpu": 1.5, "cuda": 1.1}
 """What an allocator holds, over what is in use: blocks of a heap that fit nothing, and what passes by in a layer."""
-
-PLAN = "plan.json"
 
 
 class MemoryPlan(NamedTuple):
@@ -60,13 +59,20 @@ def plan_memory(language: LanguageModel, rows: TokenRows, cfg: TrainingConfig) -
 
 
 def read_plan(folder: Path) -> MemoryPlan | None:
-    """The plan that a run was begun with, since another one rounds otherwise."""
+    """The plan that a run was begun with, since another one rounds otherwise; a damaged one is none, with a warning."""
     path = folder / PLAN
-    return MemoryPlan(**json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        plan = read_folder(path, folder.name, "another one is made")
+    except Damaged as error:
+        log.warning("warning: %s", error)
+        return None
+    return MemoryPlan(**{field: plan[field] for field in MemoryPlan._fields})
 
 
 def save_plan(folder: Path, plan: MemoryPlan) -> None:
-    write_atomically(folder / PLAN, json.dumps(plan._asdict()).encode())
+    write_folder(folder / PLAN, folder.name, plan._asdict())
 
 
 def lower_plan(folder: Path, tokens: int) -> None:

@@ -1,15 +1,16 @@
 """Metrics of a run: every step in a file, and a bounded number of rows in memory for curves and warnings."""
 
+import hashlib
 import json
 import os
 from bisect import bisect_left
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from curate.files import full_disk
 from train.loop.diagnostics import Metrics
 
-METRICS = "metrics.jsonl"
 POINTS = 64
 """Rows of training kept in memory between two checks: where there are more steps, means of neighboring ones."""
 LINES_AT_ONCE = 1024
@@ -33,19 +34,20 @@ class MetricsLog:
         self._checks = [0, *sorted(checks)]
         self._group: list[Metrics] = []
         self._lines: list[str] = []
-        whole = 0
+        self._hash = hashlib.sha256()
+        self._size = 0
         if last_step:
             with path.open("rb") as stream:
                 for line in stream:
                     row = json.loads(line)
                     if row["step"] > last_step:
                         break
-                    whole += len(line)
+                    self._count(line)
                     self._take(row)
         with full_disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as stream:
-                stream.truncate(whole)
+                stream.truncate(self._size)
 
     def add(self, row: Metrics) -> None:
         """The next row: of a step, or of the check after one."""
@@ -72,11 +74,21 @@ class MetricsLog:
 
     def write(self) -> None:
         """Bring what was added to the disk. Raises UserError where there is no room."""
-        with full_disk(self.path), self.path.open("a") as stream:
-            stream.write("".join(self._lines))
+        content = "".join(self._lines).encode()
+        with full_disk(self.path), self.path.open("ab") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
+        self._count(content)
         self._lines = []
+
+    def _count(self, content: bytes) -> None:
+        self._hash.update(content)
+        self._size += len(content)
+
+    def written(self) -> dict[str, Any]:
+        """Size and digest of all that was written, as `check_beginning` takes them."""
+        return {"bytes": self._size, "sha256": self._hash.hexdigest()}
 
 
 def mean(rows: list[Metrics]) -> Metrics:

@@ -1,6 +1,5 @@
 """Load policy and reference: a base model with LoRA, new or from a run's adapter."""
 
-import json
 import logging
 import os
 import warnings
@@ -15,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from curate.files import nearest_hint
 from curate.models.digests import file_digests, folder_digest
-from curate.models.folders import model_folder
+from curate.models.folders import check_weights, model_folder
 from curate.store.runs import Run, all_runs, find_run, run_names
 from schemas.errors import UserError
 from schemas.ids import digest
@@ -56,7 +55,7 @@ def choose_sides(data: Path, base: str, policy: str, reference: str) -> tuple[Mo
     """Policy and reference of DPO; by default both are the newest SFT run on the base, else the base."""
     if not policy:
         asked = base_name(base) if base else None
-        runs = [run for run in all_runs(data) if run.kind == "sft" and asked in (None, run.base)]
+        runs = [run for run in all_runs(data, "sft") if asked in (None, run.base)]
         policy = runs[-1].name if runs else base or "smollm2"
     start = resolve_weights(policy, data)
     if base and start.base != base_name(base):
@@ -88,20 +87,14 @@ def base_name(name: str) -> str:
 
 
 def run_weights(run: Run) -> ModelWeights:
-    """A run's adapter on the base model it was trained on, which must still be the same."""
+    """A run's adapter on the base model it was trained on, both as they were."""
     folder = model_folder(run.base)
     base = folder_digest(folder)
-    trained_on = json.loads((run.adapter.parent / "manifest.json").read_text()).get("base_digest", base)
-    if trained_on != base:
-        raise UserError(
-            f"run '{run.name}' was trained on other weights of {run.base} ({trained_on[:12]}) than are there now "
-            f"({base[:12]}); restore them, or train the run again"
-        )
+    run.check(base)
     if not (run.adapter / "adapter_config.json").is_file():
         raise UserError(f"run '{run.name}' has no adapter in {run.adapter}; restore it, or train the run again")
-    return ModelWeights(
-        run.name, run.base, folder, run.adapter, base, digest([base, digest(file_digests(run.adapter))])
-    )
+    together = digest([base, digest(file_digests(run.adapter))])
+    return ModelWeights(run.name, run.base, folder, run.adapter, base, together)
 
 
 def choose_device(asked: Device) -> torch.device:
@@ -118,6 +111,7 @@ def choose_device(asked: Device) -> torch.device:
 
 def load_chat(weights: ModelWeights) -> Chat:
     """The tokenizer of a base model, with what ends its turns."""
+    check_weights(weights.folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(weights.folder)
     except (OSError, ValueError) as error:
@@ -134,7 +128,9 @@ def check_same_tokens(first: ModelWeights, second: ModelWeights) -> None:
     """Refuse two models whose token ids mean different texts."""
     if first.folder == second.folder:
         return
-    vocabularies = [AutoTokenizer.from_pretrained(weights.folder).get_vocab() for weights in (first, second)]
+    vocabularies = [
+        AutoTokenizer.from_pretrained(check_weights(weights.folder)).get_vocab() for weights in (first, second)
+    ]
     if vocabularies[0] != vocabularies[1]:
         raise UserError(
             f"{first.name} and {second.name} have different tokenizers, so one cannot be measured by the other"
@@ -144,6 +140,7 @@ def check_same_tokens(first: ModelWeights, second: ModelWeights) -> None:
 def load_base(weights: ModelWeights, max_length: int, device: torch.device) -> Any:
     """A base model, frozen: bf16 on a GPU, where trained weights stay fp32; fp32 on a CPU."""
     precision = torch.bfloat16 if device.type == "cuda" else torch.float32
+    check_weights(weights.folder)
     try:
         model = AutoModelForCausalLM.from_pretrained(weights.folder, dtype=precision, use_safetensors=True)
     except (OSError, ValueError) as error:

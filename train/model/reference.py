@@ -2,9 +2,9 @@
 
 They lie in `data/references/KEY/`, longest rows first, in parts of some tens of thousands of tokens. A part is written
 once it is whole, so a run that was killed loses the part it was measuring, and a damaged part alone is measured again.
+`manifest.json` is written when all are there.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -15,20 +15,21 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors import torch as safetensors
 from torch import Tensor
 from tqdm import tqdm
 
-from curate.files import write_atomically
+from curate.files import Damaged
+from curate.store.folders import check_folder, write_folder
+from curate.store.tensor_files import read_tensors, write_tensors
 from schemas.errors import UserError
 from schemas.ids import short_id
 from train.data.token_store import TokenRows
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
-"""Of how log-probabilities are measured: those of another version are measured again."""
+VERSION = 2
+"""Of how log-probabilities are measured and kept: those of another version are measured again."""
+MANIFEST = "manifest.json"
 TELL_EVERY_S = 60.0
 PART_TOKENS = 65_536
 """Tokens of a part, but for its last row: minutes on a CPU, well under a second on a GPU."""
@@ -53,9 +54,11 @@ def reference_logps(folder: Path, rows: TokenRows, measure: Callable[[list[int]]
     if not len(rows):
         return found
     with lock_folder(folder, name):
+        parts = {
+            folder / f"part-{index:05d}.safetensors": places for index, places in enumerate(split_parts(rows.sizes))
+        }
         missing = {}
-        for index, places in enumerate(split_parts(rows.sizes)):
-            path = folder / f"part-{index:05d}.safetensors"
+        for path, places in parts.items():
             saved = read_part(path, places)
             if saved is None:
                 missing[path] = places
@@ -63,16 +66,23 @@ def reference_logps(folder: Path, rows: TokenRows, measure: Callable[[list[int]]
                 found[places] = saved
         if not missing:
             log.info("reference %s: all %d rows were measured before, see %s", name, len(rows), folder)
-            return found
-        for path, places in log_progress(missing, rows, name):
+        for path, places in log_progress(missing, rows, name) if missing else ():
             logps = measure(places.tolist()).detach().double().cpu()
             assert logps.shape == (len(places), 2)
             refuse_not_finite(logps, rows, places, name)
-            content = safetensors.save({"logps": logps.contiguous()}, {"sha256": hash_part(logps, places)})
-            write_atomically(path, content)
+            write_tensors(path, {"logps": logps.contiguous().numpy()})
             found[places] = logps
             rows.release()
+        write_manifest(folder, [path.name for path in parts])
     return found
+
+
+def write_manifest(folder: Path, parts: list[str]) -> None:
+    """Record that all parts are there, unless that is recorded."""
+    try:
+        check_folder(folder / MANIFEST, folder.name, "")
+    except UserError:
+        write_folder(folder / MANIFEST, folder.name, {}, parts)
 
 
 def split_parts(sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -102,24 +112,15 @@ def lock_folder(folder: Path, name: str) -> Iterator[None]:
 
 def read_part(path: Path, places: NDArray[np.int64]) -> Tensor | None:
     """(places, 2) as it was written; None, with a warning, for a file that is anything else."""
-    if not path.exists():
-        return None
     try:
-        with safe_open(path, "pt") as file:
-            logps: Tensor = file.get_tensor("logps")
-            checksum = (file.metadata() or {}).get("sha256")
-    except (SafetensorError, OSError) as error:
-        log.warning("warning: %s is not whole (%s), so its rows are measured again", path, error)
+        logps = torch.from_numpy(read_tensors(path, "its rows are measured again")["logps"])
+    except FileNotFoundError:
         return None
-    if logps.shape != (len(places), 2) or logps.dtype != torch.float64 or checksum != hash_part(logps, places):
-        log.warning("warning: %s is not what was written for these rows, so they are measured again", path)
+    except Damaged as error:
+        log.warning("warning: %s", error)
         return None
+    assert logps.shape == (len(places), 2)
     return logps
-
-
-def hash_part(logps: Tensor, places: NDArray[np.int64]) -> str:
-    """Of the rows' places and values."""
-    return hashlib.sha256(places.tobytes() + logps.contiguous().numpy().tobytes()).hexdigest()
 
 
 def refuse_not_finite(logps: Tensor, rows: TokenRows, places: NDArray[np.int64], name: str) -> None:

@@ -1,15 +1,15 @@
 """Compute features of many responses once: blocks of rows are kept on disk under the hash of their text."""
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
+from curate.files import Damaged
 from curate.models.embedded import EMBEDDED
 from curate.models.reward_features import Blocks, Conversation, FeatureConfig, backbone_blocks, text_blocks
+from curate.store.tensor_files import read_tensors, write_tensors
 from schemas.ids import digest, prompt_key
 from train.reward.pairs import TextPair
 
@@ -42,16 +42,17 @@ def cached_features(config: FeatureConfig, rows: Sequence[tuple[Conversation, st
 
 
 def cached_block(config: FeatureConfig, rows: Sequence[tuple[Conversation, str]], folder: Path) -> Blocks:
-    """The features of one block of rows, read from `folder`, else computed and saved there."""
+    """The features of one block of rows, read from `folder`; missing or damaged ones are computed and saved there."""
     texts = [[[[turn["role"], turn["content"]] for turn in turns], response] for turns, response in rows]
     settings = [config.backbone, config.layers, config.max_prompt_tokens, config.max_response_tokens]
     path = folder / f"{digest([settings, EMBEDDED[config.backbone].weights_sha256, texts])[:32]}.safetensors"
-    if not path.exists():
-        blocks = backbone_blocks(config, [turns for turns, _ in rows], [response for _, response in rows])
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        save_file(blocks, unfinished)
-        os.replace(unfinished, path)
-        log.info("features of %d responses, %s", len(rows), config.backbone)
-    found: dict[str, np.ndarray] = load_file(path)
-    return found
+    try:
+        return read_tensors(path, "its features are computed again")
+    except FileNotFoundError:
+        pass
+    except Damaged as error:
+        log.warning("warning: %s", error)
+    blocks = backbone_blocks(config, [turns for turns, _ in rows], [response for _, response in rows])
+    write_tensors(path, blocks)
+    log.info("features of %d responses, %s", len(rows), config.backbone)
+    return blocks

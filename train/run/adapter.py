@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from schemas.errors import UserError
+from schemas.ids import short_id
 from train.config import DPOConfig, SFTConfig
 from train.data.chat import Chat
 from train.data.mix_reader import Split
@@ -53,5 +54,6 @@ def train_adapter(
     language = prepare_model(model, weights.name, chat.pad)
     check_vocabulary(language, *rows.values())
     plan = plan_run(run, cfg.micro_batch_tokens, lambda: plan_memory(language, rows["train"], cfg))
-    trained = train(language, rows, learned, objective, cfg, plan.micro_batch_tokens, run.path, start_loss)
+    asked = short_id(run.asked)
+    trained = train(language, rows, learned, objective, cfg, plan.micro_batch_tokens, run.path, asked, start_loss)
     return TrainedRun.of(run, finish_run(run, model, trained, rows))

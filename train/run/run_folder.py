@@ -1,4 +1,4 @@
-"""Run folder: the settings are written first, then adapter, metrics and card, the manifest last."""
+"""Run folder: the settings are written first, then adapter, metrics and card, last the manifest with their digests."""
 
 import json
 import logging
@@ -16,23 +16,28 @@ from filelock import FileLock, Timeout
 from peft import get_peft_model_state_dict
 from safetensors import torch as safetensors
 
-from curate.files import read_record, refuse_read_only, write_atomically
+from curate.files import Damaged, refuse_read_only, write_atomically
 from curate.models.embedded import EMBEDDED
+from curate.store.folders import read_folder, write_folder
+from curate.store.runs import ADAPTER, ASKED, CHECKPOINTS, MANIFEST, METRICS, PLAN, read_run
 from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
-from schemas.manifest import FORMAT
 from train.config import TrainingConfig
 from train.data.mix_reader import Split
 from train.data.token_store import TokenRows
 from train.loop.loop import Trained
-from train.loop.memory import PLAN, MemoryPlan, read_plan, save_plan
+from train.loop.memory import MemoryPlan, read_plan, save_plan
 from train.model.load import ModelWeights
 from train.run.card import run_card
 from train.run.curves import draw_curves
 
 log = logging.getLogger(__name__)
 
-ASKED, MANIFEST = "asked.json", "manifest.json"
+ASKED_FIELDS = ("kind", "base", "base_digest", "policy", "reference", "data", "config")
+"""Of the manifest: what `run_request` gives."""
+WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+FILES = (f"{ADAPTER}/{WEIGHTS}", f"{ADAPTER}/{SETTINGS}", METRICS)
+"""Files that the manifest has digests of; card and curves are drawn from them, and a card may be edited."""
 LIBRARIES = ("accelerate", "peft", "pairwright", "tokenizers", "torch", "transformers")
 NOT_ASKED = {"data", "name", "device", "dataset", "mix", "base", "policy", "reference", "weights", "micro_batch_tokens"}
 """Fields that change no weight, or that the run records in full instead."""
@@ -68,7 +73,7 @@ class TrainedRun:
     def of(cls, run: RunFolder, manifest: dict[str, Any]) -> "TrainedRun":
         """The run as its manifest says."""
         names = ("steps", "first_loss", "last_loss", "tokens", "seconds", "peak_rss_mb")
-        return cls(run=run.name, **{name: manifest[name] for name in names}, adapter=run.path / "adapter")
+        return cls(run=run.name, **{name: manifest[name] for name in names}, adapter=run.path / ADAPTER)
 
     def summary(self) -> dict[str, Any]:
         """What `--json` prints; the names are a contract."""
@@ -103,27 +108,56 @@ def open_run(data: Path, name: str, asked: dict[str, Any]) -> Iterator[RunFolder
     lock = FileLock(path / ".lock")
     try:
         with lock.acquire(timeout=0):
-            take_name(path, asked)
-            manifest = read_record(path / MANIFEST) if (path / MANIFEST).exists() else None
-            yield RunFolder(name, path, asked, manifest)
+            yield RunFolder(name, path, asked, take_name(path, asked))
     except Timeout as error:
         raise UserError(
             f"run '{name}' is being trained by another process; wait for it, or choose another --name"
         ) from error
 
 
-def take_name(path: Path, asked: dict[str, Any]) -> None:
-    """Write the settings of the run; earlier settings stay once any of it is trained."""
-    written = json.loads((path / ASKED).read_text()) if (path / ASKED).exists() else None
-    if written == asked:
-        return
-    if (path / MANIFEST).exists() or list((path / "checkpoints").glob("step-*")):
+def take_name(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of the run where it is finished; a damaged run is removed, with a warning, to be trained again.
+
+    The settings of the run are written; earlier ones stay once any of it is trained.
+    """
+    finished, damage = None, None
+    try:
+        if finished := read_run(path):
+            finished.check()
+    except Damaged as error:
+        damage = error
+    written = asked_of(finished.manifest) if finished else read_asked(path)
+    is_begun = finished or damage or list((path / CHECKPOINTS).glob("step-*"))
+    if written not in (None, asked) and is_begun:
         changes = "; ".join(describe_change(written, asked))
         raise UserError(
             f"run '{path.name}' was asked for otherwise ({changes}); choose another --name, or remove {path}"
         )
-    (path / PLAN).unlink(missing_ok=True)
-    write_atomically(path / ASKED, json.dumps(asked, indent=1).encode())
+    if damage:
+        log.warning("warning: %s; the run is trained again", damage.found)
+        (path / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(path / ADAPTER, ignore_errors=True)
+    elif finished:
+        return finished.manifest
+    if written != asked:
+        (path / PLAN).unlink(missing_ok=True)
+        write_folder(path / ASKED, path.name, asked)
+    return None
+
+
+def asked_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: record[field] for field in ASKED_FIELDS if field in record}
+
+
+def read_asked(path: Path) -> dict[str, Any] | None:
+    """The settings that a run was begun with; None for a damaged file, with a warning, and where there is none."""
+    if not (path / ASKED).exists():
+        return None
+    try:
+        return asked_of(read_folder(path / ASKED, path.name, "it is written again"))
+    except Damaged as error:
+        log.warning("warning: %s", error)
+        return None
 
 
 def describe_change(written: Any, asked: Any, where: str = "") -> list[str]:
@@ -148,13 +182,11 @@ def plan_run(run: RunFolder, asked: int | None, make: Callable[[], MemoryPlan]) 
 
 def finish_run(run: RunFolder, model: Any, trained: Trained, rows: Mapping[Split, TokenRows]) -> dict[str, Any]:
     """Write adapter, curves and card, then the manifest; the checkpoints go. Returns the manifest."""
-    save_adapter(model, run.path / "adapter", run.asked["base"])
+    save_adapter(model, run.path / ADAPTER, run.asked["base"])
     plan = read_plan(run.path)
     assert plan is not None
     checks = [row for row in trained.rows if "eval_loss" in row]
-    manifest = {
-        "format": FORMAT,
-        "name": run.name,
+    written = {
         **run.asked,
         "seed": run.asked["config"]["seed"],
         "preflight": {split: part.preflight.to_json() for split, part in rows.items()},
@@ -171,9 +203,9 @@ def finish_run(run: RunFolder, model: Any, trained: Trained, rows: Mapping[Split
         "finished_at": datetime.now(UTC).isoformat(timespec="microseconds"),
     }
     write_atomically(run.path / "curves.png", draw_curves(trained.rows, run.name))
-    write_atomically(run.path / "README.md", run_card(manifest).encode())
-    write_atomically(run.path / MANIFEST, json.dumps(manifest, indent=1).encode())
-    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+    write_atomically(run.path / "README.md", run_card({"name": run.name, **written}).encode())
+    manifest = write_folder(run.path / MANIFEST, run.name, written, FILES)
+    shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
     (run.path / PLAN).unlink(missing_ok=True)
     return manifest
 
@@ -190,8 +222,8 @@ def save_adapter(model: Any, folder: Path, base: str) -> None:
     lora = get_peft_model_state_dict(model, save_embedding_layers=False)
     weights = {name: value.detach().cpu().contiguous() for name, value in lora.items()}
     try:
-        write_atomically(scratch / "adapter_model.safetensors", safetensors.save(weights, {"format": "pt"}))
-        write_atomically(scratch / "adapter_config.json", json.dumps(settings, indent=2, sort_keys=True).encode())
+        write_atomically(scratch / WEIGHTS, safetensors.save(weights, {"format": "pt"}))
+        write_atomically(scratch / SETTINGS, json.dumps(settings, indent=2, sort_keys=True).encode())
         shutil.rmtree(folder, ignore_errors=True)
         scratch.rename(folder)
     finally:

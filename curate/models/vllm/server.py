@@ -19,7 +19,7 @@ import httpx
 
 from curate.models.chat_api import ChatAPI
 from curate.models.classify_api import ClassifyAPI
-from curate.models.folders import model_folder
+from curate.models.folders import check_weights, model_folder
 from curate.models.limits import EndpointConfig
 from curate.models.vllm.command import (
     ServedWeights,
@@ -242,8 +242,9 @@ def stop_servers() -> None:
 def find_weights(model: str, data: Path) -> ServedWeights:
     """The folders behind the name of a model, fetched from the hub if need be."""
     if not Path(model).is_dir() and (run := find_run(data, model)):
-        return ServedWeights(run.name, model_folder(run.base).absolute(), run.adapter.absolute(), run.base)
-    return ServedWeights(model, model_folder(model).absolute())
+        base = check_weights(model_folder(run.base))
+        return ServedWeights(run.name, base.absolute(), run.adapter.absolute(), run.base)
+    return ServedWeights(model, check_weights(model_folder(model)).absolute())
 
 
 def is_untrained(adapter: Path) -> bool:

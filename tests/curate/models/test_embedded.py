@@ -1,12 +1,16 @@
 import hashlib
+import json
 import multiprocessing
 from dataclasses import replace
 
 import pytest
+from damaging import WAYS, flip_bit
 
+from curate.files import Damaged
 from curate.models import embedded as models
-from curate.models.digests import DIGESTS, folder_digest
+from curate.models.digests import DIGESTS, file_digests, folder_digest
 from curate.models.embedded import EMBEDDED, EmbeddedModel, changed_files, copy_folder, embedded_folder, embedded_graph
+from curate.models.folders import check_weights
 from schemas.errors import UserError
 
 WEIGHTS = b"weights of a very small model"
@@ -73,6 +77,70 @@ def test_a_changed_file_is_found(tiny):
     (folder / "new.json").touch()
 
     assert changed_files("tiny") == ["model.safetensors", "new.json"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", DIGESTS])
+def test_a_damaged_model_is_unpacked_again_before_it_is_loaded(tiny, tmp_path, file, way):
+    (tmp_path / "site" / "tiny_model" / "model" / "config.json").write_text('{"hidden_size": 8}')
+    whole = {path.name: path.read_bytes() for path in embedded_folder("tiny").iterdir()}
+    other = "config.json" if file == "model.safetensors" else "model.safetensors"
+
+    way(embedded_folder("tiny") / file, embedded_folder("tiny") / other)
+
+    folder = check_weights(embedded_folder("tiny"))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
+def test_a_damaged_model_that_is_unpacked_otherwise_now_is_not_used_unasked(tiny, tmp_path):
+    folder = embedded_folder("tiny")
+    (tmp_path / "site" / "tiny_model" / "model" / "tokenizer.json").write_text("{}")
+    flip_bit(folder / "model.safetensors", folder)
+
+    with pytest.raises(UserError, match="is now as other libraries unpack it; give the command again"):
+        check_weights(folder)
+
+    assert check_weights(folder) == folder
+
+
+def test_a_list_of_an_earlier_version_has_no_digest_of_itself(tiny):
+    folder = embedded_folder("tiny")
+    found = folder_digest(folder)
+    (folder / DIGESTS).write_text(json.dumps(file_digests(folder)))
+
+    assert folder_digest(check_weights(folder)) == found
+    assert changed_files("tiny") == []
+
+
+@pytest.fixture
+def snapshot(tmp_path):
+    """A model as the hub's cache holds it: links to files that are named by their content."""
+    folder = tmp_path / "models--a--b" / "snapshots" / ("0" * 40)
+    blobs = tmp_path / "models--a--b" / "blobs"
+    folder.mkdir(parents=True)
+    blobs.mkdir()
+    small = b'{"hidden_size": 8}'
+    names = {"model.safetensors": hashlib.sha256(WEIGHTS).hexdigest(), "config.json": git_name(small)}
+    for name, content in (("model.safetensors", WEIGHTS), ("config.json", small)):
+        (blobs / names[name]).write_bytes(content)
+        (folder / name).symlink_to(blobs / names[name])
+    return folder
+
+
+def git_name(content):
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_a_damaged_snapshot_of_the_hub_is_refused(snapshot, file, way):
+    assert check_weights(snapshot) == snapshot
+
+    other = "config.json" if file == "model.safetensors" else "model.safetensors"
+    way((snapshot / file).resolve(), (snapshot / other).resolve())
+
+    with pytest.raises(Damaged, match="then fetch the model again"):
+        check_weights(snapshot)
 
 
 def test_the_digest_of_a_model_is_not_about_who_wrote_its_folder(tiny):

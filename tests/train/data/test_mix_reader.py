@@ -40,7 +40,7 @@ def test_rows_are_read_a_few_at_a_time(make_mix, few_pairs, monkeypatch):
     monkeypatch.setattr(mix_rows, "ROWS_AT_ONCE", 2)
 
     assert list(mix.pairs("train")) == whole
-    assert whole[0].keys() == {"pair_id", "messages", "chosen", "rejected"}
+    assert whole[0].keys() == {"pair_id", "messages", "chosen", "rejected", "tools"}
     assert whole[0]["messages"] == [{"role": "user", "content": "What is tea?"}]
 
 
@@ -54,6 +54,20 @@ def test_a_table_that_lies_in_another_order_is_read_by_row_number(make_mix, few_
     mix = read_mix(data, "v1", 3)
 
     assert chosen(mix) == [pair[1] for pair in few_pairs[:3]]
+
+
+@pytest.mark.parametrize("is_in_order", [True, False])
+def test_a_mix_of_an_earlier_version_offers_no_tools(make_mix, few_pairs, is_in_order):
+    data = make_mix(few_pairs)
+    path = data / "mixes" / "v1.parquet"
+    rows = pl.read_parquet(path).drop("tools")
+    (rows if is_in_order else rows.reverse()).write_parquet(path)
+    lock = path.with_name("v1.lock.json")
+    lock.write_text(json.dumps(json.loads(lock.read_text()) | {"sha256": file_sha256(path)}))
+
+    rows = list(read_mix(data, "v1", None).pairs("train"))
+
+    assert [row["tools"] for row in rows] == [None] * len(few_pairs)
 
 
 def test_a_limit_beyond_the_mix_is_no_limit(make_mix, few_pairs):
@@ -70,9 +84,10 @@ def test_the_texts_of_a_pair_and_of_a_conversation_are_the_same_row(make_mix, fe
     (pair,) = mix.texts("pair")["train"].rows()
     (conversation,) = mix.texts("conversation")["train"].rows()
 
-    row_id, messages, first, second = pair
+    row_id, messages, first, second, tools = pair
     assert (first, second) == few_pairs[0][1:]
-    assert conversation == (row_id, [*messages, {"role": "assistant", "content": first}])
+    assert conversation == (row_id, [*messages, {"role": "assistant", "content": first}], None)
+    assert tools is None
     assert mix.texts("pair")["train"].count == 1
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,16 +12,20 @@ import time
 import numpy as np
 import pytest
 import torch
+from damaging import WAYS
 from rounding import difference
 from safetensors.torch import load_file
 from tiny_models import Listed
 
+from curate.files import Damaged
+from curate.report.trained import check_run
 from schemas.errors import UserError
 from train.config import DPOConfig, TrainingConfig
 from train.data.tokens import Preflight, conversation_row, pair_row
 from train.dpo import PairObjective, train_dpo
-from train.loop.checkpoints import newest_checkpoint, save_checkpoint
+from train.loop.checkpoints import newest_checkpoint, read_checkpoint, save_checkpoint
 from train.loop.loop import Trainer, new_accelerator, train
+from train.loop.metrics import MetricsLog
 from train.loop.oom import MicroBatcher
 from train.loop.schedule import Schedule
 from train.losses import LossConfig
@@ -82,7 +87,7 @@ def trained(weights, rows, folder, epochs=2, dropout=0.05, stop_after=float("inf
     objective = Interrupted(**vars(against(reference)))
     object.__setattr__(objective, "calls", stop_after)
     cfg = told(epochs=epochs, gradient_checkpointing=checkpointing)
-    result = train(language, rows, np.arange(7), objective, cfg, 4096, folder)
+    result = train(language, rows, np.arange(7), objective, cfg, 4096, folder, "asked")
     return result, {name: value.detach() for name, value in language.model.named_parameters() if value.requires_grad}
 
 
@@ -109,8 +114,51 @@ def test_a_checkpoint_cut_in_half_is_passed_over(weights, rows, tmp_path, caplog
 
     _, found = trained(weights, rows, tmp_path / "parts")
 
-    assert f"checkpoint {newest.name} is not whole" in caplog.text
+    assert f"{half} is damaged" in caplog.text
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A folder for two trainings that were interrupted, `parts` and `other`, and the weights of one that was not."""
+    return tmp_path_factory.mktemp("begun"), {}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("file", ["adapter.safetensors", "optimizer.safetensors", "state.json", "../../metrics.jsonl"])
+def test_a_checkpoint_that_is_not_what_was_written_is_passed_over(weights, rows, begun, tmp_path, caplog, file, way):
+    folder, expected = begun
+    if not expected:
+        expected |= trained(weights, rows, folder / "whole")[1]
+        for name, dropout in (("parts", 0.05), ("other", 0.5)):
+            with pytest.raises(KeyboardInterrupt):
+                trained(weights, rows, folder / name, stop_after=3, dropout=dropout)
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    newest = max((tmp_path / "parts" / "checkpoints").iterdir())
+    way((newest / file).resolve(), (tmp_path / "other" / "checkpoints" / newest.name / file).resolve())
+
+    with pytest.raises(Damaged, match="training goes on from the checkpoint before, or begins anew"):
+        read_checkpoint(newest, "asked")
+    with pytest.raises(Damaged):
+        check_run(tmp_path / "parts")
+    _, found = trained(weights, rows, tmp_path / "parts")
+
+    assert "training goes on from the checkpoint before, or begins anew" in caplog.text
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_checkpoint_in_the_place_of_a_later_one_or_of_other_settings_is_passed_over(weights, rows, tmp_path, caplog):
+    with pytest.raises(KeyboardInterrupt):
+        trained(weights, rows, tmp_path / "run", stop_after=3)
+    folder = tmp_path / "run" / "checkpoints"
+    first, second = sorted(folder.iterdir())
+    step = read_checkpoint(first, "asked").step
+    shutil.rmtree(second)
+    shutil.copytree(first, second)
+
+    assert newest_checkpoint(folder, "asked").step == step
+    assert newest_checkpoint(folder, "asked otherwise") is None
+    assert f"{first} is of other settings" in caplog.text
 
 
 def test_a_killed_command_ends_in_the_same_weights(make_mix, few_pairs, tiny_llama, tmp_path):
@@ -177,7 +225,7 @@ def test_a_wrong_start_loss_is_our_mistake(weights, rows, tmp_path):
     objective = against(heldout=[[5.0, -90.0]] * 2)
 
     with pytest.raises(RuntimeError, match=r"must be 0\.6931"):
-        train(adapted(weights, 0.0), rows, np.arange(7), objective, told(), 4096, tmp_path, start_loss=0.6931)
+        train(adapted(weights, 0.0), rows, np.arange(7), objective, told(), 4096, tmp_path, "asked", start_loss=0.6931)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_path):
@@ -185,19 +233,20 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_pat
     adam = torch.optim.AdamW(weights.values())
     weights["w"].sum().backward()
     adam.step()
-    save_checkpoint(tmp_path, 1, 0.0, weights, adam)
+    folder, metrics = tmp_path / "checkpoints", MetricsLog(tmp_path / "metrics.jsonl", {2})
+    save_checkpoint(folder, "asked", 1, 0.0, weights, adam, metrics)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     # A limit on the size of files stops a write as a full disk does.
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(UserError, match="no room to write"):
-            save_checkpoint(tmp_path, 2, 0.0, weights, adam)
+            save_checkpoint(folder, "asked", 2, 0.0, weights, adam, metrics)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
-    assert newest_checkpoint(tmp_path).step == 1
+    assert [path.name for path in folder.iterdir()] == ["step-00000001"]
+    assert newest_checkpoint(folder, "asked").step == 1
 
 
 def test_sft_of_a_conversation_learns_it(weights, tmp_path):
@@ -207,7 +256,7 @@ def test_sft_of_a_conversation_learns_it(weights, tmp_path):
     rows = {"train": Listed([row]), "heldout": Listed()}
 
     cfg = told(epochs=20, lr=2e-2)
-    result = train(adapted(weights, 0.0), rows, np.arange(1), SFTObjective(), cfg, 4096, tmp_path)
+    result = train(adapted(weights, 0.0), rows, np.arange(1), SFTObjective(), cfg, 4096, tmp_path, "asked")
 
     assert result.last_loss < result.first_loss - 0.3
     assert result.tokens == 20 * len(row)

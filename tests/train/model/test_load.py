@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from curate.store.folders import read_folder, write_folder
 from curate.store.runs import find_run
 from schemas.errors import UserError
 from train.config import DPOConfig, SFTConfig
@@ -116,8 +117,8 @@ def test_what_cannot_be_policy_or_reference_is_refused(data, tiny_llama, tiny_qw
 
 def test_an_adapter_on_other_weights_than_it_was_trained_on_is_refused(data, tiny_qwen):
     path = data / "runs" / "sft-v1" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    path.write_text(json.dumps(manifest | {"base": f"hf:{tiny_qwen}"}))
+    manifest = read_folder(path, "sft-v1", "")
+    write_folder(path, "sft-v1", manifest | {"base": f"hf:{tiny_qwen}"}, manifest["files"])
 
     with pytest.raises(UserError, match="was trained on other weights of hf:"):
         resolve_weights("sft-v1", data)
@@ -133,11 +134,9 @@ def test_an_adapter_that_does_not_fit_its_base_is_refused(data, tokenizer, tmp_p
     )
     LlamaForCausalLM(wide).save_pretrained(tmp_path / "wide")
     tokenizer.save_pretrained(tmp_path / "wide")
-    path.write_text(
-        json.dumps(
-            {name: value for name, value in manifest.items() if name != "base_digest"} | {"base": f"hf:{tmp_path}/wide"}
-        )
-    )
+    unknown = ("base_digest", "files", "sha256")
+    early = {name: value for name, value in manifest.items() if name not in unknown}
+    path.write_text(json.dumps(early | {"base": f"hf:{tmp_path}/wide"}))
 
     with pytest.raises(UserError, match="it is of another base"):
         load_frozen(resolve_weights("sft-v1", data), 64, CPU)

@@ -1,0 +1,101 @@
+"""Calls of tools as chat templates take them: a field of the assistant's message, with the results behind it.
+
+In a row a `tool_call` turn has the JSON of what is called, and a `tool` turn what that gave.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Message = Mapping[str, Any]
+
+PROBE_TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "another_tool",
+            "description": "Look up a word.",
+            "parameters": {"type": "object", "properties": {"word": {"type": "string", "description": "A word."}}},
+        },
+    }
+]
+PROBE = [
+    {"role": "user", "content": "a"},
+    {"role": "tool_call", "content": '[{"name": "probe_tool", "arguments": {"word": "probe_word"}}]'},
+    {"role": "tool", "content": "probe_result"},
+    {"role": "assistant", "content": "b"},
+]
+PROBED = ("probe_tool", "probe_word", "probe_result")
+"""What a template that has a place for tools writes of the probe."""
+
+
+def has_tool_turns(messages: Sequence[Message]) -> bool:
+    return any(turn["role"] in ("tool_call", "tool") for turn in messages)
+
+
+def template_form(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The turns with each call in the message of the assistant that it ends, and each result under its call's id.
+
+    Such a message is learned where none of its turns says otherwise. Raises ValueError for a call that cannot be read.
+    """
+    found: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
+    count = 0
+    for turn in messages:
+        if turn["role"] == "tool_call":
+            calls = read_calls(turn["content"], count)
+            count += len(calls)
+            waiting += calls
+            if not found or found[-1]["role"] != "assistant":
+                found.append({"role": "assistant", "content": ""})
+            found[-1]["tool_calls"] = [*found[-1].get("tool_calls", ()), *calls]
+            if turn.get("learn") is False:
+                found[-1]["learn"] = False
+        elif turn["role"] == "tool" and waiting:
+            call = waiting.pop(0)
+            found.append({**turn, "tool_call_id": call["id"], "name": call["function"]["name"]})
+        else:
+            found.append(dict(turn))
+    return found
+
+
+def read_calls(text: str, count: int) -> list[dict[str, Any]]:
+    """What a turn calls, in the form of OpenAI with the arguments as an object. Raises ValueError for anything else.
+
+    Ids are numbers after `count`, of the nine signs that the strictest templates ask for.
+    """
+    try:
+        value = json.loads(text)
+        functions = [call.get("function", call) for call in (value if isinstance(value, list) else [value])]
+        return [
+            {
+                "id": f"call{number:05d}",
+                "type": "function",
+                "function": {"name": str(function["name"]), "arguments": read_arguments(function)},
+            }
+            for number, function in enumerate(functions, count + 1)
+        ]
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"no call of a tool: {text[:80]!r}") from error
+
+
+def read_arguments(function: Mapping[str, Any]) -> Any:
+    """The arguments of a call: the object where they are its JSON, else as they came."""
+    arguments = function.get("arguments", function.get("parameters")) or {}
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
+
+
+def read_tools(text: str | None) -> list[dict[str, Any]] | None:
+    """Tools as templates take them, from a JSON list. Raises ValueError for anything else."""
+    if not text:
+        return None
+    tools = json.loads(text)
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise ValueError("tools are no list of objects")
+    is_bare = ["name" in tool and "function" not in tool for tool in tools]
+    return [{"type": "function", "function": tool} if bare else tool for tool, bare in zip(tools, is_bare, strict=True)]
