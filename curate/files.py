@@ -15,8 +15,13 @@ from typing import Any
 from schemas.errors import UserError
 from schemas.manifest import FORMAT, refuse_other_format
 
-_checked: dict[Path, str] = {}
-"""Files that this process has read and found to be what was written, with their digests."""
+_checked: dict[Path, tuple[str, os.stat_result]] = {}
+"""Files that this process has read and found to be what was written, with their digests and states then."""
+
+HEAD = b'{\n "record_sha256": "'
+"""Begin of a JSON file with a digest of its own: before all else, so that only a file that begins with its format has
+none."""
+RESTORE = "restore it, or remove it and give the command that made it again"
 
 
 def asset(*parts: str) -> Path:
@@ -55,45 +60,87 @@ def file_sha256(path: Path) -> str:
 class Damaged(UserError):
     """A stored file that is missing, or is not what was written."""
 
+    def __init__(self, found: str, remedy: str = RESTORE) -> None:
+        super().__init__(f"{found}; {remedy}")
+        self.found = found
+
 
 def check_file(path: Path, sha256: str, remedy: str) -> None:
     """Raises Damaged, with the `remedy`, unless the file is what was written; a process reads each file once."""
-    if _checked.get(path) == sha256:
-        return
     try:
+        state = path.stat()
+        known = _checked.get(path)
+        if known and known[0] == sha256 and is_unchanged(known[1], state):
+            return
         found = file_sha256(path)
     except OSError as error:
-        raise Damaged(f"{path} is missing or cannot be read ({error.strerror}); {remedy}") from error
+        raise Damaged(f"{path} is missing or cannot be read ({error.strerror})", remedy) from error
     if found != sha256:
-        raise Damaged(f"{path} is damaged: it is not what was written; {remedy}")
-    _checked[path] = sha256
+        raise Damaged(f"{path} is damaged: it is not what was written", remedy)
+    _checked[path] = sha256, state
 
 
-def read_record(path: Path, *fields: str) -> dict[str, Any]:
+def is_unchanged(before: os.stat_result, now: os.stat_result) -> bool:
+    """Whether nothing wrote to a file in between; a time that was set back shows in the time of the change."""
+    return all(
+        getattr(before, field) == getattr(now, field) for field in ("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+    )
+
+
+def read_record(path: Path, *fields: str, remedy: str = RESTORE) -> dict[str, Any]:
     """A JSON file that pairwright wrote, with at least these fields; `format` is checked and left out.
 
-    Raises UserError for a damaged one and for one of another format.
+    Raises Damaged, with the `remedy`, for one that is not what was written under this name, and UserError for one of
+    another format. What earlier versions wrote begins with its format and has no digest.
     """
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        value: dict[str, Any] = json.loads(content)
+        is_sealed = next(iter(value), "") != "format"
+        if is_sealed and content.startswith(HEAD):
+            check_seal(path, content)
         found = int(value.pop("format"))
+        refuse_other_format(found, str(path))
+        if is_sealed:
+            check_seal(path, content)
+            del value["record_sha256"]
+        if missing := [field for field in fields if field not in value]:
+            raise KeyError(missing[0])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged_file(path, error) from error
-    refuse_other_format(found, str(path))
-    if missing := [field for field in fields if field not in value]:
-        raise damaged_file(path, KeyError(missing[0]))
+        raise damaged_file(path, error, remedy) from error
     return value
+
+
+def check_seal(path: Path, content: bytes) -> None:
+    """Raises ValueError for a JSON file that is not what was written under this name."""
+    if content != seal(path, b"," + content.partition(b",")[2]):
+        raise ValueError("it is not what was written")
+
+
+def seal(path: Path, body: bytes) -> bytes:
+    """A JSON object without its opening bracket as a file, with the digest of its name and content in front.
+
+    The name goes in with its folder, so that a file in the place of another is found.
+    """
+    name = "/".join(path.parts[-2:]).encode()
+    return HEAD + hashlib.sha256(name + body).hexdigest().encode() + b'"' + body
+
+
+def record_bytes(path: Path, value: Mapping[str, Any]) -> bytes:
+    """The content of a JSON file that `read_record` reads."""
+    text = json.dumps({"format": FORMAT, **value}, indent=1, ensure_ascii=False)
+    return seal(path, b"," + text.encode().removeprefix(b"{"))
 
 
 def write_record(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file that `read_record` reads."""
-    write_atomically(path, json.dumps({"format": FORMAT, **value}, indent=1, ensure_ascii=False).encode())
+    write_atomically(path, record_bytes(path, value))
 
 
-def damaged_file(path: Path, error: Exception) -> UserError:
+def damaged_file(path: Path, error: Exception, remedy: str = RESTORE) -> Damaged:
     """The error for a file of ours that cannot be read."""
     what = f"no field {error}" if isinstance(error, KeyError) else str(error)
-    return UserError(f"{path} is damaged ({what}); restore it, or remove it and give the command that made it again")
+    return Damaged(f"{path} is damaged ({what})", remedy)
 
 
 def nearest_hint(name: str, known: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ with open_session(Path("data")) as session:
     session.workspace.build_names()
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from curate.ledger.recorder import Recorder
 from curate.ledger.spend_cap import Budget
 from curate.store.store import Store
 from curate.store.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,19 @@ class Session:
     store: Store
 
 
+def is_begun(workspace: Workspace) -> bool:
+    """Whether something was ever made in the data folder: then there is a ledger, if nobody took it away."""
+    return workspace.ledger.exists() or any(workspace.tables.glob("*/*/manifest.json"))
+
+
 @contextmanager
 def open_session(data: Path, budget: Budget | None = None, max_failed_share: float = 0.5) -> Iterator[Session]:
     """A session on the data folder; calls stop at the `budget`, and above the share of calls that may fail."""
     workspace = Workspace(data)
+    if is_begun(workspace) and (not workspace.ledger.exists() or not workspace.ledger.stat().st_size):
+        log.warning(
+            "%s is gone, with the recorded answers: restore it, or what a build needs is asked again", workspace.ledger
+        )
     with Ledger(workspace.ledger) as ledger:
         recorder = Recorder(ledger, budget, max_failed_share)
         yield Session(workspace, ledger, recorder, Store(workspace.tables, recorder))
