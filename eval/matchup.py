@@ -85,13 +85,15 @@ def selection_notes(sides: Matchup, data: Path) -> list[str]:
     found = []
     for name in dict.fromkeys((sides.run, sides.baseline)):
         for mix in training_mixes(name, data):
-            path = Workspace(data).mix(mix)
-            if not path.exists():
+            try:
+                path, _ = Workspace(data).open_mix(mix)
+            except UserError as error:
                 found.append(
                     f"careful: whether judge {sides.judge.model} selected training pairs of '{name}' is unknown, "
-                    f"for mix {mix} is gone"
+                    f"for mix {mix} is gone or damaged ({error})"
                 )
-            elif sides.judge.model in selecting_scorers(path):
+                continue
+            if sides.judge.model in selecting_scorers(path):
                 found.append(
                     f"careful: judge {sides.judge.model} also selected training pairs of '{name}' (mix {mix}), "
                     "so it favors that side; name another with --judge"

@@ -16,17 +16,18 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.files import asset, read_record, write_record
+from curate.files import Damaged, asset, read_record, write_record
 from curate.ledger.recorder import Recorder
 from curate.score.score import Messages, both_orders, is_pairwise, read_score, side_requests
 from curate.sources.pairs import read_pairs
 from curate.sources.rows import rows_config
-from curate.store.workspace import Workspace
+from curate.store.workspace import BuildRecord, Workspace
 from schemas.calls import Backend, CallResult
 from schemas.errors import UserError
 
@@ -109,5 +110,23 @@ def read_noise(workspace: Workspace, scorer: str, digest: str, candidates: int =
     path = workspace.noise(scorer, digest)
     if not path.exists():
         return None
-    record = read_record(path, "noise", "is_pairwise")
+    record = read_noise_record(path)
     return margin_width(record["is_pairwise"], candidates) * float(record["noise"])
+
+
+def read_noise_record(path: Path) -> dict[str, Any]:
+    """The fields of `Noise` as they were written."""
+    remedy = "remove it and measure again with: curate doctor --scorer NAME"
+    return read_record(path, "scorer", "noise", "is_pairwise", remedy=remedy)
+
+
+def refuse_lost_noise(workspace: Workspace, record: BuildRecord) -> None:
+    """Raises Damaged where the noise that a build was screened by is gone: without it ties would be pairs."""
+    if record.summary.get("noise") is None or record.scorer is None:
+        return
+    path = workspace.noise(record.scorer["model"], record.scorer["digest"])
+    if not path.exists():
+        raise Damaged(
+            f"{path} is missing, the noise of the scorer of build '{record.name}'",
+            f"measure it again with: curate doctor --scorer {record.scorer['model']}",
+        )

@@ -32,7 +32,8 @@ def ledger_command(cfg: LedgerConfig, as_json: bool) -> int:
     elif cfg.compact:
         found = compacted = compact_ledger(path)
         sizes = f"{compacted.bytes_before / 1e6:,.1f} MB before, {compacted.bytes_after / 1e6:,.1f} MB after"
-        lines = [f"dropped {compacted.failed:,} failed and {compacted.abandoned:,} abandoned calls; {sizes}"]
+        dropped = f"{compacted.failed:,} failed, {compacted.abandoned:,} abandoned and {compacted.damaged:,} damaged"
+        lines = [f"dropped {dropped} calls; {sizes}"]
     elif cfg.check:
         found = checked = check_ledger(path)
         lines = checked.faults or ["whole"]

@@ -1,5 +1,6 @@
 """Ledger entries: calls as they are written and read back, whole answers and those with responses missing."""
 
+import hashlib
 import json
 from array import array
 from dataclasses import dataclass, replace
@@ -10,6 +11,22 @@ from schemas.ids import digest
 
 State = Literal["asked", "partial", "answered", "failed"]
 """asked: claimed, nothing recorded yet; partial: fewer responses than asked for; failed: to be asked again."""
+
+TEXTS = (
+    "call_id",
+    "identity",
+    "kind",
+    "model",
+    "digest",
+    "request",
+    "sampling",
+    "state",
+    "answer",
+    "failure",
+    "reused_from",
+)
+FIGURES = ("answered_at", "numbers", "input_tokens", "output_tokens", "seconds", "cost_usd")
+"""With `TEXTS` the columns of a call that nothing but a further answer changes."""
 
 NUMBERS = {"score": "d", "embed": "f"}
 """Packing of the numbers of a call: scores as doubles, vectors as floats."""
@@ -101,6 +118,15 @@ def read_answer(kind: str, text: str, numbers: bytes | None, input_tokens: int, 
         input_tokens=input_tokens,
         output_tokens=output_tokens,
     )
+
+
+def call_sha256(*kept: bytes | float | None) -> str:
+    """Digest of a call: of its `TEXTS`, as bytes, and its `FIGURES`."""
+    whole = hashlib.sha256()
+    for value in kept:
+        part = value if isinstance(value, bytes) else repr(value).encode()
+        whole.update(b"%s %d " % (type(value).__name__.encode(), len(part)) + part)
+    return whole.hexdigest()
 
 
 def request_content(request: Request) -> dict[str, Any]:

@@ -18,12 +18,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from curate.files import can_write
+from curate.files import Damaged, can_write
 from curate.ledger.entries import (
+    FIGURES,
+    TEXTS,
     Entry,
     PartialResponses,
     PendingCall,
     call_identity,
+    call_sha256,
     find_cut_slots,
     other_sampling,
     read_answer,
@@ -60,10 +63,17 @@ CREATE TABLE IF NOT EXISTS calls (
     failure TEXT,
     seconds REAL NOT NULL DEFAULT 0,
     cost_usd REAL DEFAULT 0,
-    reused_from TEXT
+    reused_from TEXT,
+    sha256 TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS calls_identity ON calls (identity);
 """
+
+# As bytes, since a damaged text may be no text at all.
+DIGEST = f"call_sha256({', '.join([*(f'CAST({column} AS BLOB)' for column in TEXTS), *FIGURES])})"
+ADD_DIGEST = f"UPDATE calls SET sha256 = {DIGEST}"
+IS_DAMAGED = f"(sha256 IS NOT NULL AND sha256 <> {DIGEST})"
+"""Of a call that is not what was recorded; one that an earlier version wrote has no digest."""
 
 
 @dataclass
@@ -92,10 +102,11 @@ class Ledger:
         try:
             if to_read and not can_write(path.parent):
                 self._scratch = TemporaryDirectory(prefix="pairwright-ledger-")
-                self._db = connect_read_only(path, self._scratch) if path.exists() else sqlite3.connect(":memory:")
+                db = connect_read_only(path, self._scratch) if path.exists() else sqlite3.connect(":memory:")
+                self._db = with_digests(db)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+                self._db = connect(path)
             self._make_tables()
         except (sqlite3.DatabaseError, OSError) as error:
             raise ledger_error(path, error) from error
@@ -107,7 +118,12 @@ class Ledger:
                 f"{self.path} was written by another pairwright (version {found}, this one reads {VERSION}); "
                 + ("upgrade" if found > VERSION else "give another --data folder")
             )
+        has_digests = any(column == "sha256" for _, column, *_ in self._db.execute("PRAGMA table_info(calls)"))
         if found and self._scratch:
+            if not has_digests:
+                raise UserError(
+                    f"{self.path} is of an earlier pairwright and cannot be changed here; read it once where it can be"
+                )
             return
         self._db.execute("PRAGMA journal_mode = WAL")
         # An answer that was paid for must outlive a power cut, not only a killed process.
@@ -118,6 +134,8 @@ class Ledger:
                 for statement in TABLES.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
+        elif not has_digests:
+            self._db.execute("ALTER TABLE calls ADD COLUMN sha256 TEXT")
 
     def __enter__(self) -> "Ledger":
         return self
@@ -167,7 +185,8 @@ class Ledger:
                     "(call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?) ON CONFLICT (call_id) DO UPDATE SET "
                     "owner = excluded.owner, asked_at = excluded.asked_at, "
-                    "state = CASE state WHEN 'failed' THEN 'asked' ELSE state END WHERE state <> 'answered'",
+                    "state = CASE state WHEN 'failed' THEN 'asked' ELSE state END, "
+                    "sha256 = CASE state WHEN 'failed' THEN NULL ELSE sha256 END WHERE state <> 'answered'",
                     (
                         (
                             call_id,
@@ -228,7 +247,9 @@ class Ledger:
                     "WHERE call_id = ? AND state <> 'answered'",
                     (*values, answer.seconds, answer.cost_usd, entry.reused_from, entry.call_id),
                 )
-                if not changed.rowcount:
+                if changed.rowcount:
+                    self._db.execute(f"{ADD_DIGEST} WHERE call_id = ?", [entry.call_id])
+                else:
                     late.append(entry.call_id)
 
         with self._lock:
@@ -257,7 +278,20 @@ class Ledger:
         columns = ("call_id", "kind", "model", "digest", "sampling", "state", *spent)
         marks = ",".join("?" * len(call_ids))
         query = f"SELECT {', '.join(columns)} FROM calls WHERE call_id IN ({marks}) ORDER BY asked_at, call_id"
+        self.refuse_damaged(call_ids)
         return [dict(zip(columns, row, strict=True)) for row in self.read(query, list(call_ids))]
+
+    def refuse_damaged(self, call_ids: Sequence[str]) -> None:
+        """Raises Damaged where one of the calls is not what was recorded."""
+        for some, marks in chunks(call_ids):
+            for (call_id,) in self.read(f"SELECT call_id FROM calls WHERE call_id IN ({marks}) AND {IS_DAMAGED}", some):
+                raise damaged_call(self.path, call_id)
+
+    def add_digests(self, call_ids: Sequence[str]) -> None:
+        """Give digests to calls that have none yet."""
+        for some, marks in chunks(call_ids):
+            with self._writing():
+                self._db.execute(f"{ADD_DIGEST} WHERE sha256 IS NULL AND call_id IN ({marks})", some)
 
     def counts(self) -> dict[str, int]:
         """State -> calls."""
@@ -310,10 +344,12 @@ class Ledger:
         others: dict[str, tuple[str, PartialResponses | None]] = {}
         for some, marks in chunks(call_ids):
             query = (
-                "SELECT call_id, state, owner, kind, answer, numbers, input_tokens, output_tokens FROM calls "
-                f"WHERE call_id IN ({marks})"
+                f"SELECT call_id, {IS_DAMAGED}, state, owner, kind, answer, numbers, input_tokens, output_tokens "
+                f"FROM calls WHERE call_id IN ({marks})"
             )
-            for call_id, state, owner, kind, text, *rest in self.read(query, some):
+            for call_id, is_damaged, state, owner, kind, text, *rest in self.read(query, some):
+                if is_damaged:
+                    raise damaged_call(self.path, call_id)
                 if state == "answered":
                     claim.answers[call_id] = read_answer(kind, text, *rest)
                 else:
@@ -331,10 +367,12 @@ class Ledger:
         best: dict[tuple[str, str], tuple[int, str, str]] = {}
         for some, marks in chunks(list(dict.fromkeys(identity for identity, _ in limits))):
             query = (
-                "SELECT call_id, identity, sampling, answer FROM calls "
+                f"SELECT call_id, {IS_DAMAGED}, identity, sampling, answer FROM calls "
                 f"WHERE identity IN ({marks}) AND state = 'answered'"
             )
-            for call_id, identity, sampling, text in self.read(query, some):
+            for call_id, is_damaged, identity, sampling, text in self.read(query, some):
+                if is_damaged:
+                    raise damaged_call(self.path, call_id)
                 told = json.loads(sampling)
                 limit = told.pop("max_tokens", None)
                 key = (identity, json.dumps(told, sort_keys=True))
@@ -353,11 +391,32 @@ class Ledger:
             raise ledger_error(self.path, error) from error
 
 
+def connect(path: Path) -> sqlite3.Connection:
+    """The file, to read and write."""
+    return with_digests(sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False))
+
+
+def with_digests(db: sqlite3.Connection) -> sqlite3.Connection:
+    """The connection with the function that makes digests of calls."""
+    # A text that is damaged can be read, and is found by its digest.
+    db.text_factory = lambda content: content.decode(errors="replace")
+    db.create_function("call_sha256", len(TEXTS) + len(FIGURES), call_sha256, deterministic=True)
+    return db
+
+
 def chunks(values: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
     """`values` in pieces that fit one query, each with its question marks."""
     for start in range(0, len(values), IDS_PER_QUERY):
         some = values[start : start + IDS_PER_QUERY]
         yield some, ",".join("?" * len(some))
+
+
+def damaged_call(path: Path, call_id: str) -> Damaged:
+    """The error for a call that is not what was recorded."""
+    return Damaged(
+        f"call {call_id} in {path} is damaged: it is not what was recorded",
+        "forget its answer with curate ledger --compact, then give the build command again, which asks once more",
+    )
 
 
 def is_full(error: Exception) -> bool:

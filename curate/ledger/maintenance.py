@@ -3,12 +3,13 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from curate.files import refuse_read_only
-from curate.ledger.ledger import Ledger, ledger_error
+from curate.ledger.ledger import ADD_DIGEST, IS_DAMAGED, Ledger, connect, ledger_error
 from curate.ledger.report import ledger_bytes, open_ledger, read_numbers, read_pages
 from schemas.calls import Failure
 from schemas.errors import UserError
@@ -16,6 +17,14 @@ from schemas.ids import digest
 
 IS_FREE = "input_tokens + output_tokens = 0 AND cost_usd = 0"
 """A call that was charged, or may have been, stays: it is part of what was spent."""
+
+FORGET = """
+UPDATE calls SET state = 'failed', answer = ?, numbers = NULL, failure = 'failed_call',
+input_tokens = max(0, CAST(input_tokens AS INTEGER)), output_tokens = max(0, CAST(output_tokens AS INTEGER)),
+seconds = max(0.0, CAST(seconds AS REAL)), cost_usd = CASE WHEN cost_usd >= 0.0 THEN cost_usd END
+"""
+"""What the call took stays, as far as it is known."""
+FORGOTTEN = json.dumps({"responses": [], "failure": "failed_call", "error": "the recorded answer was damaged"})
 
 ORPHANS = """
 SELECT call_id, reused_from FROM calls
@@ -29,6 +38,8 @@ class CompactedLedger:
 
     failed: int
     abandoned: int
+    damaged: int
+    """Calls that were not what was recorded: they are asked again when they are needed."""
     bytes_before: int
     bytes_after: int
 
@@ -48,7 +59,9 @@ class CheckedLedger:
 
 
 def compact_ledger(path: Path) -> CompactedLedger:
-    """Drop calls that failed or were never answered, and free their disk space; answered calls stay.
+    """Drop calls that failed or were never answered, forget damaged answers, and free their disk space.
+
+    All other answered calls stay, and get digests where an earlier version wrote them.
 
     Raises UserError while another process is at work: it would find its calls gone.
     """
@@ -56,15 +69,16 @@ def compact_ledger(path: Path) -> CompactedLedger:
     with open_ledger(path) as ledger:
         before = ledger_bytes(path)
         try:
-            failed, abandoned = drop_unanswered(ledger)
+            dropped = drop_unanswered(ledger)
         except sqlite3.DatabaseError as error:
             raise ledger_error(ledger.path, error) from error
-        return CompactedLedger(failed, abandoned, before, ledger_bytes(path))
+        add_digests(ledger)
+        return CompactedLedger(*dropped, before, ledger_bytes(path))
 
 
-def drop_unanswered(ledger: Ledger) -> tuple[int, int]:
-    """The calls that were dropped: failed ones, abandoned ones."""
-    db = sqlite3.connect(ledger.path, timeout=60, isolation_level=None)
+def drop_unanswered(ledger: Ledger) -> tuple[int, int, int]:
+    """The calls that were dropped: failed ones, abandoned ones, damaged ones."""
+    db = connect(ledger.path)
     try:
         # A claim is written down in such a transaction too, so nobody begins between the look and the deletion.
         db.execute("BEGIN IMMEDIATE")
@@ -73,11 +87,15 @@ def drop_unanswered(ledger: Ledger) -> tuple[int, int]:
                 raise UserError(f"process {owner} is making calls; wait until it has ended, then compact")
         failed = db.execute(f"DELETE FROM calls WHERE state = 'failed' AND {IS_FREE}").rowcount
         abandoned = db.execute(f"DELETE FROM calls WHERE state = 'asked' AND {IS_FREE}").rowcount
+        damaged = [call_id for (call_id,) in db.execute(f"SELECT call_id FROM calls WHERE {IS_DAMAGED}").fetchall()]
+        for call_id in damaged:
+            db.execute(f"{FORGET} WHERE call_id = ?", [FORGOTTEN, call_id])
+            db.execute(f"{ADD_DIGEST} WHERE call_id = ?", [call_id])
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         db.execute("VACUUM")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return failed, abandoned
+        return failed, abandoned, len(damaged)
     finally:
         db.close()
 
@@ -85,13 +103,20 @@ def drop_unanswered(ledger: Ledger) -> tuple[int, int]:
 def check_ledger(path: Path) -> CheckedLedger:
     """Check the file and every call in it against their digests."""
     faults: list[str] = []
+    damaged: set[str] = set()
     try:
         with open_ledger(path) as ledger:
             faults += ledger.faults()
             for page in read_pages(ledger):
-                faults += [f"call {call['call_id']}: {fault}" for call in page for fault in call_faults(call)]
+                damaged.update(call["call_id"] for call in page if call["is_damaged"])
+                for call in page:
+                    faults += [f"call {call['call_id']}: {fault}" for fault in call_faults(call)]
+            add_digests(ledger)
             for call_id, donor in ledger.read(ORPHANS):
                 faults.append(f"call {call_id}: took over responses of {donor}, which is not there")
+        # Where more is known of what is wrong, that is said.
+        damaged.difference_update(fault.split(":")[0].removeprefix("call ") for fault in list(faults))
+        faults += [f"call {call_id}: not what was recorded" for call_id in sorted(damaged)]
     except UserError as error:
         # Damage is a finding; a file that is locked or not readable is for the user to fix.
         cause = error.__cause__
@@ -101,8 +126,17 @@ def check_ledger(path: Path) -> CheckedLedger:
     return CheckedLedger(faults)
 
 
+def add_digests(ledger: Ledger) -> None:
+    """Give digests to the calls that an earlier version wrote, where nothing is wrong with them."""
+    for page in read_pages(ledger):
+        old = [call for call in page if call["sha256"] is None and call["state"] != "asked"]
+        # A folder that can only be read is as good as it was.
+        with suppress(UserError):
+            ledger.add_digests([call["call_id"] for call in old if not any(call_faults(call))])
+
+
 def call_faults(call: dict[str, Any]) -> Iterator[str]:
-    """Faults of one call."""
+    """Faults of one call, but that it is not what was recorded."""
     try:
         request, sampling = json.loads(call["request"]), json.loads(call["sampling"])
     except ValueError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.ledger.entries import NUMBERS, PendingCall, find_cut_slots
-from curate.ledger.ledger import Ledger, chunks
+from curate.ledger.ledger import IS_DAMAGED, Ledger, chunks, damaged_call
 from schemas.calls import Request
 from schemas.errors import UserError
 
@@ -182,6 +182,8 @@ def export_calls(path: Path, target: Path) -> ExportedCalls:
             with scratch.open("wb") as stream:
                 with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
                     for page in read_pages(ledger):
+                        if bad := next((call for call in page if call["is_damaged"]), None):
+                            raise damaged_call(path, bad["call_id"])
                         writer.write_table(pa.Table.from_pylist([export_row(call) for call in page], schema))
                         calls += len(page)
                 stream.flush()
@@ -216,15 +218,17 @@ def read_numbers(call: dict[str, Any]) -> list[float] | None:
 
 def read_pages(ledger: Ledger) -> Iterator[list[dict[str, Any]]]:
     """All calls by id, a page at a time, so that memory does not grow with the ledger."""
-    query = f"SELECT {', '.join(COLUMNS)} FROM calls WHERE call_id > ? ORDER BY call_id LIMIT {CALLS_PER_PAGE}"
+    columns = (*COLUMNS, "sha256", f"{IS_DAMAGED} AS is_damaged")
+    query = f"SELECT {', '.join(columns)} FROM calls WHERE call_id > ? ORDER BY call_id LIMIT {CALLS_PER_PAGE}"
     last = ""
     while rows := ledger.read(query, [last]):
-        yield [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+        yield [dict(zip((*COLUMNS, "sha256", "is_damaged"), row, strict=True)) for row in rows]
         last = rows[-1][0]
 
 
 def read_spent(ledger: Ledger, call_ids: Sequence[str]) -> list[SpentCall]:
     """Of the calls, those that were made and answered; one that found all it needed in another was not made."""
+    ledger.refuse_damaged(call_ids)
     rows = [row for some, marks in chunks(call_ids) for row in ledger.read(f"{SPENT} ({marks})", some)]
     cut: dict[str, PendingCall] = {}
     for some, marks in chunks([row[3] for row in rows if row[3]]):
@@ -233,7 +237,7 @@ def read_spent(ledger: Ledger, call_ids: Sequence[str]) -> list[SpentCall]:
     return [
         SpentCall(Request(kind, **json.loads(request), sampling=json.loads(sampling)), donor is not None, *took)
         for kind, request, sampling, donor, *took in rows
-        if not donor or None in cut[donor].slots
+        if donor not in cut or None in cut[donor].slots
     ]
 
 

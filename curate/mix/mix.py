@@ -22,11 +22,12 @@ import duckdb
 import polars as pl
 
 from curate.config import BuildConfig, MixConfig
-from curate.files import file_sha256, refuse_read_only, write_atomically
+from curate.files import Damaged, check_file, file_sha256, refuse_read_only, write_atomically
 from curate.mix.leakage import Similarities, duplicates_between, find_similar, similar_to_heldout
-from curate.mix.recipe import Recipe, Source, format_sources, resolve_recipe
+from curate.mix.recipe import Recipe, Source, format_sources, read_recipe, resolve_recipe
 from curate.models.encoder import minilm_encoder
 from curate.pipeline.build import build
+from curate.pipeline.mend import mended
 from curate.screen.human import all_verdicts, are_applied, text_key, verdicts_on
 from curate.screen.similar.embeddings import make_embed
 from curate.store.workspace import MixLock, PinnedSource, PinnedTable, Workspace, check_name
@@ -81,17 +82,61 @@ def mix(cfg: MixConfig) -> PublishedMix:
     """Publish a mix, or make a published one again from the tables its lock pins."""
     workspace = Workspace(cfg.data)
     check_name("mix name", cfg.name, (*workspace.mix_names(), *workspace.build_names()))
+    lock = find_lock(workspace, cfg.name)
+    if lock:
+        check_recipe_file(workspace, cfg.name, lock, is_told=bool(cfg.add))
     recipe = resolve_recipe(cfg, workspace.recipe(cfg.name))
-    if workspace.lock(cfg.name).exists():
-        return republish(workspace, recipe)
+    builds = [source.build for source in recipe.sources]
+    if lock:
+        return mended(workspace, builds, lambda: republish(workspace, recipe, lock))
     if workspace.build(cfg.name).exists():
         raise UserError(f"'{cfg.name}' is the name of a build; choose another for the mix")
+    return mended(workspace, builds, lambda: publish(workspace, recipe))
+
+
+def find_lock(workspace: Workspace, name: str) -> MixLock | None:
+    """The lock of a published mix; None where there is none, or a damaged one that is to be made again."""
+    try:
+        return workspace.read_lock(name) if workspace.lock(name).exists() else None
+    except Damaged as error:
+        log.warning("%s", error.found)
+        return None
+
+
+def check_recipe_file(workspace: Workspace, name: str, lock: MixLock, is_told: bool = False) -> None:
+    """Raises Damaged where the recipe of a published mix is another one now; it may be gone where the flags tell it."""
+    path, again = workspace.recipe(name), f"give curate mix {name} with its --add again"
+    if not path.exists():
+        if is_told:
+            return
+        raise Damaged(f"{path} is missing", again)
+    try:
+        written = read_recipe(path)
+    except UserError as error:
+        raise Damaged(str(error), f"remove it, and {again}") from error
+    if written.name != name:
+        raise Damaged(f"{path} is the recipe of mix '{written.name}'", f"remove it, and {again}")
+    if written.sha256() != lock.recipe_sha256:
+        other = f"{workspace.lock(name)} belongs to another recipe than {path}"
+        raise Damaged(other, f"choose a new name, or remove {path.name} and {again}")
+
+
+def publish(workspace: Workspace, recipe: Recipe) -> PublishedMix:
+    """A new mix; one that lost its lock gets it back where its table comes out as it lies there."""
+    path, name = workspace.mix(recipe.name), recipe.name
     sources = [pin_build(workspace, source) for source in recipe.sources]
     refuse_unapplied(workspace, sources)
-    lock = write_mix(recipe, sources, workspace, workspace.mix(cfg.name))
-    write_atomically(workspace.recipe(cfg.name), recipe.to_toml().encode())
-    workspace.save_lock(cfg.name, lock)
-    return PublishedMix(recipe, lock, workspace.mix(cfg.name))
+    made = path.with_name(f".{path.name}.made")
+    lock = write_mix(recipe, sources, workspace, made)
+    if was_published := path.exists():
+        lost = f"{workspace.lock(name)} is lost, and the table it stood for is not what its builds give now: "
+        check_file(path, lock.sha256, f"{lost}restore it, or publish a mix under a new name")
+        log.warning("%s is lost; made again", workspace.lock(name))
+    write_atomically(workspace.recipe(name), recipe.to_toml().encode())
+    workspace.save_lock(name, lock)
+    # Last, for with its lock a table can be made again.
+    made.unlink() if was_published else os.replace(made, path)
+    return PublishedMix(recipe, lock, path)
 
 
 def pin_build(workspace: Workspace, source: Source) -> PinnedSource:
@@ -118,8 +163,9 @@ def refuse_unapplied(workspace: Workspace, sources: list[PinnedSource]) -> None:
     """Stop where reviewers judged pairs of a build after it was screened: the mix would hold pairs they rejected."""
     verdicts = all_verdicts(workspace.data)
     for source in sources:
-        on_pairs = verdicts_on(workspace.open_pinned(source.pairs).scan(), verdicts) if verdicts.height else verdicts
-        if not are_applied(on_pairs, workspace.open_pinned(source.judged) if source.judged else None):
+        pairs = workspace.open_pinned(source.pairs, source.build)
+        on_pairs = verdicts_on(pairs.scan(), verdicts) if verdicts.height else verdicts
+        if not are_applied(on_pairs, workspace.open_pinned(source.judged, source.build) if source.judged else None):
             raise UserError(
                 f"people judged pairs of build '{source.build}' since it was screened; apply what they said first: "
                 f"curate screen {source.build}"
@@ -133,8 +179,8 @@ def write_mix(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Workspa
     sources = []
     tables: dict[str, list[str]] = {}
     for source in pinned:
-        pairs = workspace.open_pinned(source.pairs)
-        screened = workspace.open_pinned(source.screened)
+        pairs = workspace.open_pinned(source.pairs, source.build)
+        screened = workspace.open_pinned(source.screened, source.build)
         kept = screened.scan().filter(pl.col("dropped_by").is_null()).select("pair_id")
         if recipe.min_verdicts:
             enough = with_enough_verdicts(workspace, source, recipe)
@@ -144,7 +190,7 @@ def write_mix(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Workspa
         ids = kept.join(facts, on="pair_id", maintain_order="left").collect()
         share = random_share(ids, source.share, recipe.seed)
         chosen.append(share.with_columns(source=pl.lit(source.build)))
-        tables[source.build] = [str(file) for file in pairs.files()]
+        tables[source.build] = [str(file) for file in pairs.whole_files()]
         sources.append(replace(source, kept=ids.height))
     together = pl.concat(chosen)
     # The same pair from two builds is one pair, whatever its number there; the source named first has it.
@@ -183,7 +229,8 @@ def write_mix(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Workspa
 
 def with_enough_verdicts(workspace: Workspace, source: PinnedSource, recipe: Recipe) -> pl.LazyFrame:
     """The pairs of a source with a verdict from enough reviewers."""
-    judged = workspace.open_pinned(source.judged).scan() if source.judged else Verdict.create_empty().lazy()
+    pinned = source.judged
+    judged = workspace.open_pinned(pinned, source.build).scan() if pinned else Verdict.create_empty().lazy()
     return judged.filter(pl.col("verdict").is_not_null(), pl.col("answers") >= recipe.min_verdicts).select("pair_id")
 
 
@@ -192,7 +239,8 @@ def mix_similarities(rows: pl.DataFrame, pinned: Sequence[PinnedSource], workspa
 
     Vectors are used where all builds have them, so that mixing embeds next to nothing.
     """
-    scans = [workspace.open_pinned(source.pairs).scan().with_columns(source=pl.lit(source.build)) for source in pinned]
+    tables = [(workspace.open_pinned(source.pairs, source.build), source.build) for source in pinned]
+    scans = [table.scan().with_columns(source=pl.lit(name)) for table, name in tables]
     columns = ["source", "pair_id", "messages", "chosen", "rejected", *SCORES]
     pairs = pl.concat([scan.select(columns) for scan in scans]).join(
         rows.lazy().select("source", "pair_id"), on=["source", "pair_id"], how="semi", maintain_order="left"
@@ -256,19 +304,24 @@ def sql_path(path: str) -> str:
     return sql_text(re.sub(r"[*?\[]", r"[\g<0>]", path))
 
 
-def republish(workspace: Workspace, recipe: Recipe) -> PublishedMix:
+def republish(workspace: Workspace, recipe: Recipe, lock: MixLock) -> PublishedMix:
     """The mix of an existing lock: as it lies there, or made again from the pinned tables."""
-    name = recipe.name
-    lock, path = workspace.read_lock(name), workspace.mix(name)
+    name, path = recipe.name, workspace.mix(recipe.name)
     if lock.recipe_sha256 != recipe.sha256():
-        raise UserError(f"{workspace.lock(name)} belongs to another recipe than {name}.toml; choose a new name")
-    if not path.exists() or file_sha256(path) != lock.sha256:
+        raise UserError(f"{workspace.lock(name)} belongs to another recipe than these flags; choose a new name")
+    try:
+        workspace.open_mix(name)
+    except Damaged as error:
         remade = path.with_name(f".{path.name}.remade")
         made = write_mix(recipe, lock.sources, workspace, remade)
         if made.sha256 != lock.sha256:
             remade.unlink()
-            raise UserError(f"{path} could not be made again with the locked content (sha256 {lock.sha256})")
+            raise UserError(f"{path} could not be made again with the locked content (sha256 {lock.sha256})") from error
         os.replace(remade, path)
+        log.warning("%s; made again", error.found)
+    if not workspace.recipe(name).exists():
+        write_atomically(workspace.recipe(name), recipe.to_toml().encode())
+        log.warning("%s is missing; made again", workspace.recipe(name))
     for source in lock.sources:
         if workspace.build(source.build).exists():
             now = pin_build(workspace, Source(source.build, source.share))

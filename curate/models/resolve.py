@@ -11,7 +11,7 @@ from typing import Literal
 
 from curate.config import default_data
 from curate.models.call_options import Options, flag_names, no_judge_error
-from curate.models.digests import file_digests, folder_digest
+from curate.models.digests import DIGESTS, file_digests, folder_digest
 from curate.models.folders import model_folder
 from curate.models.judge_prompts import pair_request, read_rubric, score_request
 from curate.models.limits import EndpointConfig
@@ -129,7 +129,7 @@ def resolve_scorer(
         return judge_scorer(prefix, read_rubric(rubric), found, data, cfg, options)
     if name in HEADS:
         return head_scorer(name, head_folder(name))
-    if (Path(name) / HEAD_FILE).is_file():
+    if any((Path(name) / file).is_file() for file in (HEAD_FILE, DIGESTS)):
         return head_scorer(Path(name).name, Path(name))
     raise unknown_model("scorer", name, HEADS, [*SCORERS, *JUDGES])
 

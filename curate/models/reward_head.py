@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.files import asset
-from curate.models.digests import read_digests
+from curate.files import Damaged, asset, check_file, damaged_file
+from curate.models.digests import DIGESTS, read_digests
 from curate.models.embedded import embedded_folder
 from curate.models.reward_features import BACKBONES, SURFACE, Conversation, FeatureConfig, extract
 from schemas.calls import CallResult, Request
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HEADS = ("reward-mini", "reward-mini-b")
 HEAD_FILE = "head.safetensors"
+FIT_AGAIN = "restore it, or fit the head again with: train reward"
 
 ROWS_PER_BATCH = 16
 
@@ -67,8 +68,12 @@ class RewardHead:
 
         path = folder / HEAD_FILE
         try:
+            check_head(folder)
             with safe_open(path, framework="numpy") as stream:
-                config = read_head_config(json.loads((stream.metadata() or {})["head"]))
+                stored = json.loads((stream.metadata() or {})["head"])
+                config = read_head_config(stored)
+                if stored.get("has_digest") and not (folder / DIGESTS).exists():
+                    raise Damaged(f"{folder / DIGESTS} is missing", FIT_AGAIN)
                 weight, center, scale = (stream.get_tensor(name) for name in ("weight", "center", "scale"))
         except FileNotFoundError as error:
             raise UserError(f"no reward head at {path}; fit one with: train reward") from error
@@ -85,8 +90,10 @@ class RewardHead:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"weight": self.weight, "center": self.center, "scale": self.scale}
         # One metadata entry: safetensors does not keep the order of several.
-        described = save(tensors, {"head": json.dumps(asdict(self.config), sort_keys=True)})
+        stored = {**asdict(self.config), "has_digest": True}
+        described = save(tensors, {"head": json.dumps(stored, sort_keys=True)})
         (folder / HEAD_FILE).write_bytes(described)
+        (folder / DIGESTS).write_text(json.dumps({HEAD_FILE: hashlib.sha256(described).hexdigest()}) + "\n")
 
     def score(self, conversations: Sequence[Conversation], responses: Sequence[str]) -> list[float]:
         """One finite number a row; higher is better. Meant for batches of 8 to 32 rows."""
@@ -107,6 +114,17 @@ class RewardHead:
         columns = np.concatenate([blocks[name] for name in self.config.blocks], axis=1).astype(np.float64)
         standard: np.ndarray = np.clip((columns - self.center) / self.scale, -self.config.clip, self.config.clip)
         return standard
+
+
+def check_head(folder: Path) -> None:
+    """Raises Damaged where a head is not what was written; one that an earlier version fitted has no digest."""
+    if not (folder / DIGESTS).exists():
+        return
+    try:
+        sha256 = json.loads((folder / DIGESTS).read_text())[HEAD_FILE]
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged_file(folder / DIGESTS, error, FIT_AGAIN) from error
+    check_file(folder / HEAD_FILE, sha256, FIT_AGAIN)
 
 
 def read_head_config(stored: dict[str, Any]) -> HeadConfig:

@@ -9,14 +9,15 @@ import os
 import re
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from curate.audit.noise import read_noise
+from curate.audit.noise import read_noise, refuse_lost_noise
 from curate.config import BuildConfig
+from curate.files import Damaged
 from curate.flags import command_line
 from curate.ledger.prices import Prices
 from curate.ledger.spend_cap import Budget
@@ -30,6 +31,7 @@ from curate.pipeline.stages import MAKING, make_tables, rules_config
 from curate.pipeline.summary import FlawCount, RowCounts, count_flaws, count_rows, largest_loss
 from curate.pipeline.thresholds import keep_thresholds
 from curate.pipeline.validate import refuse_scores, validate_build
+from curate.sources.rows import RowsConfig
 from curate.store.session import Session, open_session
 from curate.store.store import Table
 from curate.store.unfinished import UnfinishedBuild, forget_unfinished, noted_when_stopped, save_unfinished
@@ -124,14 +126,10 @@ def build(cfg: BuildConfig) -> Built:
     endpoints = endpoint_config(cfg, Prices.load(cfg.prices, workspace.prices))
     with open_session(cfg.data, endpoints.budget, cfg.max_failed_share) as session:
         models = resolve_models(cfg, endpoints, session)
-
-        def make(num_rows: int | None) -> dict[StageName, Table]:
-            state = BuildState(cfg, models, session, replace(rows, num_rows=num_rows))
-            session.store.begun = partial(note_begun, name, state)
-            return make_tables(state)
-
+        if before := last_record(workspace, name, models):
+            refuse_lost_noise(workspace, before)
         with noted_when_stopped(workspace, name):
-            tables = build_until(wanted_config(cfg, cfg.num_pairs), make) if cfg.num_pairs else make(cfg.num_prompts)
+            tables = make_rounds(cfg, rows, models, session, partial(note_begun, name))
         made = session.recorder.tally
     counts = count_rows(tables)
     built = Built(
@@ -157,6 +155,34 @@ def build(cfg: BuildConfig) -> Built:
         few = ", ".join(f"{row.kept} of {dict(flaw_counts(cfg))[row.flaw]} {row.flaw}" for row in short)
         log.warning("fewer pairs than wanted of some flaws (%s); pairs of others took their place", few)
     return built
+
+
+def last_record(workspace: Workspace, name: str, models: Models) -> BuildRecord | None:
+    """The record of the build under this name, where it had the same scorer; a damaged one is written again."""
+    try:
+        record = workspace.read_build(name) if workspace.build(name).exists() else None
+    except Damaged as error:
+        log.warning("%s; made again", error.found)
+        return None
+    is_same = record and record.scorer and models.scorer and record.scorer["digest"] == models.scorer.digest
+    return record if is_same else None
+
+
+def make_rounds(
+    cfg: BuildConfig,
+    rows: RowsConfig,
+    models: Models,
+    session: Session,
+    begun: Callable[[BuildState, StageName, str], None] = lambda state, stage, key: None,
+) -> dict[StageName, Table]:
+    """The tables of a build, in rounds where pairs are to be accepted; `begun` is told of each that begins."""
+
+    def make(num_rows: int | None) -> dict[StageName, Table]:
+        state = BuildState(cfg, models, session, replace(rows, num_rows=num_rows))
+        session.store.begun = partial(begun, state)
+        return make_tables(state)
+
+    return build_until(wanted_config(cfg, cfg.num_pairs), make) if cfg.num_pairs else make(cfg.num_prompts)
 
 
 def endpoint_config(cfg: BuildConfig, prices: Prices) -> EndpointConfig:

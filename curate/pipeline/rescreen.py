@@ -7,12 +7,14 @@ print("\\n".join(screened.lines()))
 import logging
 import time
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from curate.audit.noise import read_noise
+from curate.audit.noise import read_noise, refuse_lost_noise
 from curate.config import BuildConfig, ScreenConfig, Thresholds
 from curate.pipeline.build import config_json, recorded_config
+from curate.pipeline.mend import mended
 from curate.pipeline.source import kind_of, requested_flaws
 from curate.pipeline.stage import BuildState, Models
 from curate.pipeline.stages import MAKING, make_tables, pair_config, rules_config
@@ -22,7 +24,7 @@ from curate.pipeline.validate import check_screening, refuse_scores
 from curate.screen.summary import RuleCount, suggest_threshold, summarize_rules
 from curate.store.session import open_session
 from curate.store.store import Table, config_in_key
-from curate.store.workspace import Workspace
+from curate.store.workspace import BuildRecord, Workspace
 from schemas.errors import UserError
 from schemas.stages import StageName
 
@@ -100,10 +102,10 @@ def rescreen(cfg: ScreenConfig) -> Rescreened:
     check_screening(changed)
     check_benchmarks(cfg.name, built, changed)
     refuse_scores(changed, record.summary["scorer"], record.summary["scores_compare_across_prompts"])
-    before = {stage.name for stage in MAKING}
-    tables = {stage: table for stage, table in workspace.open_tables(record).items() if stage in before}
+    tables = mended(workspace, [cfg.name], partial(open_made, workspace, record))
     warn_of_pairing(tables, changed)
     noise = None
+    refuse_lost_noise(workspace, record)
     if record.scorer:
         together = kind_of(built).scored_together(built)
         noise = read_noise(workspace, record.scorer["model"], record.scorer["digest"], together)
@@ -129,6 +131,16 @@ def rescreen(cfg: ScreenConfig) -> Rescreened:
     workspace.save_build(screened)
     hint = suggest_threshold(tables, rules_config(changed, noise))
     return Rescreened(cfg.name, tables, changed, summarize_rules(tables), hint, counts, time.monotonic() - started)
+
+
+def open_made(workspace: Workspace, record: BuildRecord) -> dict[StageName, Table]:
+    """The whole tables of a build from its source to the pairs. Raises Damaged for one that is not."""
+    made = {stage.name for stage in MAKING} & record.tables.keys()
+    tables = {stage: workspace.open_table(stage, record.tables[stage]) for stage in record.tables if stage in made}
+    for table in tables.values():
+        if damage := table.damage():
+            raise damage[0]
+    return tables
 
 
 def warn_of_pairing(tables: dict[StageName, Table], changed: BuildConfig) -> None:

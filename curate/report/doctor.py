@@ -4,22 +4,37 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.audit.noise import margin_width, measure_noise, save_noise
+from curate.audit.noise import margin_width, measure_noise, read_noise_record, refuse_lost_noise, save_noise
 from curate.audit.probe_study import probe_scorer
 from curate.config import DoctorConfig
-from curate.files import cache_folder, file_sha256
+from curate.files import Damaged, cache_folder, read_record
+from curate.ledger.ledger import Ledger
+from curate.ledger.maintenance import check_ledger
+from curate.mix.mix import check_recipe_file
 from curate.models.call_options import judge_options
 from curate.models.embedded import EMBEDDED, changed_files, embedded_folder, embedded_graph
 from curate.models.resolve import resolve_scorer
 from curate.models.reward_head import HEADS, RewardHead, head_folder
 from curate.report.trained import check_evaluation, check_features, check_references, check_run, check_tokens
+from curate.screen.similar.embeddings import is_whole_shard
+from curate.store.reviews import (
+    PULLED,
+    UPLOADED,
+    begun_review,
+    read_answers,
+    read_asked,
+    read_file,
+    review_folder,
+    review_names,
+)
 from curate.store.runs import run_folders
-from curate.store.session import open_session
-from curate.store.store import damaged_files, library_versions
+from curate.store.session import is_begun, open_session
+from curate.store.store import Table, library_versions, load_table
 from curate.store.workspace import Workspace
 from schemas.calls import Backend
 from schemas.errors import UserError
@@ -112,9 +127,14 @@ def check_keys() -> list[Check]:
 
 def check_store(workspace: Workspace) -> list[Check]:
     """The ledger and every table and mix hash to what was written."""
-    checks = [run_check("ledger", check_ledger, workspace)] if workspace.ledger.exists() else []
-    checks += [run_check(f"build {name}", check_build_tables, workspace, name) for name in workspace.build_names()]
-    checks += [run_check(f"mix {name}", check_mix_table, workspace, name) for name in workspace.mix_names()]
+    checks = [run_check("ledger", check_calls, workspace)] if is_begun(workspace) else []
+    checks += [run_check(f"build {name}", check_build, workspace, name) for name in workspace.build_names()]
+    checks += [run_check("other tables", check_other_tables, workspace)] if is_begun(workspace) else []
+    checks += [run_check(f"mix {name}", check_mix, workspace, name) for name in workspace.mix_names()]
+    checks += [run_check(f"review {name}", check_review, workspace.data, name) for name in review_names(workspace.data)]
+    checks += [run_check(f"noise {path.stem}", check_noise_record, path) for path in workspace.noise_files()]
+    checks += [run_check(f"head {path.name}", check_own_head, path) for path in workspace.heads()]
+    checks += [run_check("vectors", check_vectors, workspace)] if workspace.vectors.exists() else []
     return [*checks, *check_trained(workspace)]
 
 
@@ -140,28 +160,99 @@ def run_check(what: str, look: Callable[..., str], *where: object) -> Check:
         return Check(what, False, str(error))
 
 
-def check_ledger(workspace: Workspace) -> str:
-    """Calls by state. Raises UserError for a damaged file."""
-    with open_session(workspace.data, to_read=True) as session:
-        if faults := session.ledger.faults():
-            raise UserError("; ".join(faults))
-        return ", ".join(f"{count} {state}" for state, count in session.ledger.counts().items()) or "no calls"
+def check_calls(workspace: Workspace) -> str:
+    """Calls by state. Raises UserError where one is not what was recorded, and where calls are gone."""
+    faults = check_ledger(workspace.ledger).faults
+    if faults:
+        more = f" and {len(faults) - 1} more: curate ledger --check lists them" if len(faults) > 1 else ""
+        raise UserError(f"{workspace.ledger}: {faults[0]}{more}; forget damaged answers with: curate ledger --compact")
+    with Ledger(workspace.ledger, to_read=True) as ledger:
+        counts = ledger.counts()
+    tables = [table for name in whole_builds(workspace) for table in opened(workspace, name)]
+    most = max((table.calls for table in tables), default=0)
+    if most and not counts:
+        raise UserError(
+            f"{workspace.ledger} holds no call and a table was made of {most}; restore it, or curate build asks again "
+            "what it needs"
+        )
+    return ", ".join(f"{count} {state}" for state, count in counts.items()) or "no calls"
 
 
-def check_build_tables(workspace: Workspace, name: str) -> str:
-    """Raises UserError where a table of the build is missing or damaged."""
-    for table in workspace.open_tables(workspace.read_build(name)).values():
-        if bad := damaged_files(table):
-            raise UserError(f"{bad[0]} is damaged; delete {table.folder} and give the build command again")
+def whole_builds(workspace: Workspace) -> list[str]:
+    """The builds whose records and manifests can be read."""
+    found = []
+    for name in workspace.build_names():
+        with suppress(UserError):
+            workspace.open_tables(workspace.read_build(name))
+            found.append(name)
+    return found
+
+
+def check_build(workspace: Workspace, name: str) -> str:
+    """Raises UserError where a table of the build, or the noise it was screened by, is missing or damaged."""
+    record = workspace.read_build(name)
+    refuse_damage([error for table in opened(workspace, name) for error in table.damage()])
+    refuse_lost_noise(workspace, record)
     return "whole"
 
 
-def check_mix_table(workspace: Workspace, name: str) -> str:
-    """Raises UserError where the table of the mix is not what its lock says."""
-    path, lock = workspace.mix(name), workspace.read_lock(name)
-    if not path.exists() or file_sha256(path) != lock.sha256:
-        raise UserError(f"{path} is not what it was; make it again with: curate mix {name}")
+def check_other_tables(workspace: Workspace) -> str:
+    """Raises UserError where a table that no build stands for any more is damaged; a mix may be locked to it."""
+    used = {table.folder for name in whole_builds(workspace) for table in opened(workspace, name)}
+    others = [path.parent for path in workspace.tables.glob("*/*/manifest.json") if path.parent not in used]
+    damage = []
+    for folder in sorted(others):
+        remedy = f"restore it, or remove {folder} if you need no mix that is locked to it"
+        table = load_table(folder, remedy)
+        damage += table.damage() if table else []
+    refuse_damage(damage)
+    return f"{len(others)} that no build stands for now"
+
+
+def opened(workspace: Workspace, name: str) -> list[Table]:
+    """The tables of a build."""
+    return list(workspace.open_tables(workspace.read_build(name)).values())
+
+
+def refuse_damage(damage: list[Damaged]) -> None:
+    """Raises UserError where there is any."""
+    if damage:
+        raise UserError(f"{damage[0]}{f' (and {len(damage) - 1} more)' if len(damage) > 1 else ''}")
+
+
+def check_mix(workspace: Workspace, name: str) -> str:
+    """Raises UserError where the table of the mix, or its recipe, is not what its lock says."""
+    _, lock = workspace.open_mix(name)
+    check_recipe_file(workspace, name, lock)
     return "whole"
+
+
+def check_review(data: Path, name: str) -> str:
+    """Records and answers of a review. Raises UserError where a file of it is damaged."""
+    begun_review(data, name)
+    read_file(data, name, UPLOADED)
+    if (path := review_folder(data, name) / PULLED).exists():
+        read_record(path, remedy=f"pull everything again with: curate review pull {name}")
+    return f"{read_asked(data, name).height} records, {read_answers(data, name).height} answers"
+
+
+def check_noise_record(path: Path) -> str:
+    """Raises UserError for a damaged measurement."""
+    found = read_noise_record(path)
+    return f"of {found['scorer']}"
+
+
+def check_own_head(folder: Path) -> str:
+    """Raises UserError for a damaged head that was trained here."""
+    return f"digest {RewardHead.load(folder).digest[:12]}"
+
+
+def check_vectors(workspace: Workspace) -> str:
+    """Raises UserError for damaged shards; a build sets them aside and embeds their texts again."""
+    shards = sorted(workspace.vectors.glob("*/*.npy"))
+    if bad := [path for path in shards if not is_whole_shard(path)]:
+        raise UserError(f"{bad[0]} is damaged; remove it, and its texts are embedded again when they are needed")
+    return f"{len(shards)} shards"
 
 
 def check_scorer(cfg: DoctorConfig, scorer: Backend) -> list[Check]:

@@ -11,7 +11,7 @@ import polars as pl
 from curate.config import ExplainConfig
 from curate.ledger.entries import call_key
 from curate.ledger.prices import usd
-from curate.models.resolve import LazyModel
+from curate.pipeline.mend import recorded_model
 from curate.score.score import candidate_requests, side_requests
 from curate.screen.explain import Screening, explain_screening
 from curate.screen.pii import mask_personal
@@ -19,7 +19,6 @@ from curate.store.session import Session, open_session
 from curate.store.store import Table
 from curate.store.unfinished import Standing, find_standing, read_unfinished, unfinished_names
 from curate.store.workspace import BuildRecord, Workspace
-from schemas.calls import Backend
 from schemas.errors import UserError
 from schemas.stages import MADE_STAGES, PAIRS_STAGES, StageName, newest_stage, pairs_stage
 
@@ -157,7 +156,7 @@ def find_calls(
     pair = find_pair(tables[newest_stage(MADE_STAGES, tables)], pair["pair_id"]) or pair
     messages = pair["messages"]
     if record.scorer:
-        scorer = key_only_model(**record.scorer)
+        scorer = recorded_model(**record.scorer)
         if candidates.height:
             requests = candidate_requests(scorer, messages, candidates["response"].to_list())
         else:
@@ -169,15 +168,6 @@ def find_calls(
     return list(dict.fromkeys(call_id for call_id in call_ids if call_id))
 
 
-def key_only_model(model: str, digest: str, **asks: Any) -> LazyModel:
-    """A model as a record names it, which is all that the key of a call needs."""
-
-    def load() -> Backend:
-        raise AssertionError(f"{model} is only a name here")
-
-    return LazyModel(model, digest, load, **asks)
-
-
 def find_pair(table: Table, pair_id: str) -> dict[str, Any] | None:
     """The row of a pair, where the table has it."""
     found = table.scan().filter(pl.col("pair_id") == pair_id).head(1).collect()
@@ -187,12 +177,10 @@ def find_pair(table: Table, pair_id: str) -> dict[str, Any] | None:
 def find_mixes(workspace: Workspace, pair_id: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for name in workspace.mix_names():
-        path = workspace.mix(name)
-        if path.exists():
-            found_in = pl.scan_parquet(path, glob=False).filter(pl.col("pair_id") == pair_id)
-            rows = found_in.select("row", "split", "source").collect()
-            sha256 = workspace.read_lock(name).sha256
-            found += [{"mix": name, "sha256": sha256, **row} for row in rows.to_dicts()]
+        path, lock = workspace.open_mix(name)
+        found_in = pl.scan_parquet(path, glob=False).filter(pl.col("pair_id") == pair_id)
+        rows = found_in.select("row", "split", "source").collect()
+        found += [{"mix": name, "sha256": lock.sha256, **row} for row in rows.to_dicts()]
     return found
 
 

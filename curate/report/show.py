@@ -91,7 +91,7 @@ def show(cfg: ShowConfig) -> Listing | Shown | Standing:
     if standing := find_standing(workspace, cfg.name):
         return standing
     known = [*workspace.build_names(), *workspace.mix_names(), *unfinished_names(workspace)]
-    raise UserError(f"no build or mix '{cfg.name}'{nearest_hint(cfg.name, known)}")
+    raise UserError(f"no build or mix '{cfg.name}'{nearest_hint(cfg.name, known)}; make one with: curate build")
 
 
 def list_all(workspace: Workspace) -> Listing:
@@ -110,7 +110,7 @@ def list_all(workspace: Workspace) -> Listing:
 def show_build(workspace: Workspace, name: str) -> Shown:
     """A build with the first of its pairs, dropped ones among them."""
     record = workspace.read_build(name)
-    screened = workspace.open_table(StageName.SCREEN_PAIRS, record.tables[StageName.SCREEN_PAIRS]).scan()
+    screened = workspace.open_tables(record)[StageName.SCREEN_PAIRS].scan()
     pairs = workspace.open_pairs(record).scan().with_columns(margin=pl.col("score_chosen") - pl.col("score_rejected"))
     columns = ["pair_id", "dropped_by", "flags", "margin", "prompt", "chosen", "rejected"]
     rows = screened.head(PAIRS_SHOWN).join(pairs, on="pair_id", how="left", maintain_order="left")
@@ -120,9 +120,7 @@ def show_build(workspace: Workspace, name: str) -> Shown:
 
 def show_mix(workspace: Workspace, name: str) -> Shown:
     """A mix with the first of its rows."""
-    path, lock = workspace.mix(name), workspace.read_lock(name)
-    if not path.exists():
-        raise UserError(f"{path} is missing; make it again with: curate mix {name}")
+    path, lock = workspace.open_mix(name)
     columns = ["pair_id", "split", "source", "margin", "prompt", "chosen", "rejected"]
     rows = pl.scan_parquet(path, glob=False).head(PAIRS_SHOWN)
     return Shown({"name": name, **asdict(lock)}, cut_pairs(rows, columns))

@@ -1,5 +1,6 @@
 """All pairs of a build or mix that can be sent for review, with their margins and flags."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import polars as pl
 from curate.files import nearest_hint
 from curate.screen.human import text_key
 from curate.store.store import Table, load_table
-from curate.store.workspace import PinnedSource, Workspace
+from curate.store.workspace import PinnedSource, Workspace, remake
 from schemas.errors import UserError
 from schemas.stages import LABELED_STAGES, StageName, newest_stage
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("pair_id", "key", "source", "prompt_group", "margin", "flags", "is_disputed", "is_swapped")
 
@@ -78,9 +81,7 @@ def build_population(workspace: Workspace, name: str, include_dropped: bool) -> 
 
 def mix_population(workspace: Workspace, name: str) -> Population:
     """The rows of a mix, as they are labeled there."""
-    lock, path = workspace.read_lock(name), workspace.mix(name)
-    if not path.exists():
-        raise UserError(f"{path} is missing; make it again with: curate mix {name}")
+    path, lock = workspace.open_mix(name)
     mixed = pl.scan_parquet(path, glob=False)
     of_sources = [read_source_rows(workspace, source) for source in lock.sources]
     facts = mixed.select("pair_id", "source", "prompt_group", "scorer", "margin")
@@ -91,8 +92,8 @@ def mix_population(workspace: Workspace, name: str) -> Population:
 
 def read_source_rows(workspace: Workspace, source: PinnedSource) -> pl.LazyFrame:
     """Facts of the pairs of a source of a mix: `source`, `pair_id`, `flags` and `is_swapped`."""
-    swapped = swapped_ids({source.pairs.stage: workspace.open_pinned(source.pairs)})
-    screened = workspace.open_pinned(source.screened).scan()
+    swapped = swapped_ids({source.pairs.stage: workspace.open_pinned(source.pairs, source.build)})
+    screened = workspace.open_pinned(source.screened, source.build).scan()
     return screened.select(
         pl.lit(source.build).alias("source"), "pair_id", "flags", is_swapped=pl.col("pair_id").is_in(swapped)
     )
@@ -114,13 +115,16 @@ def add_disputes(rows: pl.DataFrame, workspace: Workspace) -> pl.DataFrame:
     for name in workspace.build_names():
         keys = workspace.read_build(name).tables
         stage = newest_stage(LABELED_STAGES, keys)
-        # Another build that lost its tables is no reason to stop.
-        if pairs := load_table(workspace.tables / stage / keys[stage]):
-            theirs = pairs.scan().select(
-                text_key().alias("key"), "scorer", margin=pl.col("score_chosen") - pl.col("score_rejected")
-            )
-            both = mine.join(theirs, on="key", suffix="_there")
-            is_opposite = pl.col("margin").sign() * pl.col("margin_there").sign() < 0
-            found.append(both.filter(is_opposite, pl.col("scorer") != pl.col("scorer_there")).select("key"))
+        pairs = load_table(workspace.tables / stage / keys[stage], remake(name))
+        if pairs is None:
+            # Another build that lost its tables is no reason to stop.
+            log.warning("the pairs of build '%s' are gone, so its scorer disputes nothing; %s", name, remake(name))
+            continue
+        theirs = pairs.scan().select(
+            text_key().alias("key"), "scorer", margin=pl.col("score_chosen") - pl.col("score_rejected")
+        )
+        both = mine.join(theirs, on="key", suffix="_there")
+        is_opposite = pl.col("margin").sign() * pl.col("margin_there").sign() < 0
+        found.append(both.filter(is_opposite, pl.col("scorer") != pl.col("scorer_there")).select("key"))
     disputed = pl.concat(found).unique().collect()["key"]
     return rows.with_columns(is_disputed=pl.col("key").is_in(disputed.implode())).select(COLUMNS)

@@ -1,21 +1,41 @@
-"""Saved reviews: `reviews/NAME/` with the record of the review, the records asked, and every answer."""
+"""Saved reviews: `reviews/NAME/` with the record of the review, the records asked, and every answer.
 
+The record holds the digests of the other files.
+"""
+
+import hashlib
+import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import dataframely as dy
 import polars as pl
 from filelock import FileLock, Timeout
 
-from curate.files import damaged_file, read_record, refuse_read_only, write_atomically, write_record
+from curate.files import (
+    Damaged,
+    damaged_file,
+    file_sha256,
+    read_record,
+    refuse_read_only,
+    write_atomically,
+    write_record,
+)
 from curate.store.store import parquet_bytes
 from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
 from schemas.tables import Annotation, ReviewRecord
 
+log = logging.getLogger(__name__)
+
 LOCK_TIMEOUT_S = 600.0
+RECORD, ASKED, ANSWERS = "review.json", "asked.parquet", "answers.parquet"
+UPLOADED, PULLED = "uploaded.json", "pulled.json"
+"""What the datasets on a server hold, and their state at the last pull."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +71,37 @@ class Review:
 
 
 def review_names(data: Path) -> list[str]:
-    return sorted(path.parent.name for path in Workspace(data).reviews.glob("*/review.json"))
+    """The reviews that were begun; one with answers and no record is damaged, and among them."""
+    folder = Workspace(data).reviews
+    return sorted({path.parent.name for name in (RECORD, ANSWERS) for path in folder.glob(f"*/{name}")})
 
 
 def read_review(data: Path, name: str) -> Review | None:
     """The record of a review; None before anything of it was chosen."""
-    if name not in review_names(data):
+    value = read_fields(data, name)
+    if value is None:
         return None
-    path = review_folder(data, name) / "review.json"
-    value = read_record(path)
+    value.pop("files", None)
     try:
         return Review(**{**value, "strata": tuple(Stratum(**stratum) for stratum in value["strata"])})
     except (TypeError, KeyError) as error:
-        raise damaged_file(path, error) from error
+        raise damaged_file(review_folder(data, name) / RECORD, error, begin_again(data, name)) from error
+
+
+def read_fields(data: Path, name: str) -> dict[str, Any] | None:
+    """The record of a review as it is written: the fields of `Review`, and `files`."""
+    folder = review_folder(data, name)
+    if (folder / RECORD).exists():
+        return read_record(folder / RECORD, remedy=begin_again(data, name))
+    if (folder / ANSWERS).exists():
+        raise Damaged(f"{folder / RECORD} is missing", begin_again(data, name))
+    return None
+
+
+def begin_again(data: Path, name: str) -> str:
+    """The remedy for what only a copy brings back."""
+    folder = review_folder(data, name)
+    return f"restore it from a copy, or move {folder} away and begin again with: curate review push {name}"
 
 
 def begun_review(data: Path, name: str) -> Review:
@@ -78,38 +116,90 @@ def begun_review(data: Path, name: str) -> Review:
 
 
 def save_review(data: Path, review: Review) -> None:
-    write_record(Workspace(data).review(review.name) / "review.json", asdict(review))
+    folder, written = review_folder(data, review.name), read_fields(data, review.name) or {}
+    files = {name: [file_sha256(folder / name)] for name in (ASKED, ANSWERS) if (folder / name).exists()}
+    write_record(folder / RECORD, {**asdict(review), "files": files | written.get("files", {})})
 
 
 def read_asked(data: Path, name: str) -> pl.DataFrame:
     """Rows of `ReviewRecord`, in the order they were chosen."""
-    return read_rows(review_folder(data, name) / "asked.parquet", ReviewRecord)
+    return read_rows(data, name, ASKED, ReviewRecord)
 
 
 def save_asked(data: Path, name: str, asked: pl.DataFrame) -> None:
-    write_atomically(
-        review_folder(data, name) / "asked.parquet", parquet_bytes(ReviewRecord.validate(asked, cast=True))
-    )
+    write_file(data, name, ASKED, parquet_bytes(ReviewRecord.validate(asked, cast=True)))
 
 
 def read_answers(data: Path, name: str) -> pl.DataFrame:
     """Rows of `Annotation`, every version of every answer, in the order of record, reviewer and time."""
-    return read_rows(review_folder(data, name) / "answers.parquet", Annotation)
+    return read_rows(data, name, ANSWERS, Annotation)
 
 
 def save_answers(data: Path, name: str, answers: pl.DataFrame) -> None:
     ordered = Annotation.validate(answers, cast=True).sort("record_id", "reviewer", "answered_at")
-    write_atomically(review_folder(data, name) / "answers.parquet", parquet_bytes(ordered))
+    write_file(data, name, ANSWERS, parquet_bytes(ordered))
 
 
-def read_rows(path: Path, schema: type[dy.Schema]) -> pl.DataFrame:
-    """The rows of a table; none where it was not written yet."""
-    if not path.exists():
+def read_rows(data: Path, name: str, file: str, schema: type[dy.Schema]) -> pl.DataFrame:
+    """The rows of a table of a review; none where it was not written yet."""
+    content = read_file(data, name, file)
+    if content is None:
         return schema.create_empty()
     try:
-        return schema.validate(pl.read_parquet(path, glob=False), cast=True)
+        return schema.validate(pl.read_parquet(io.BytesIO(content)), cast=True)
     except (pl.exceptions.PolarsError, OSError, dy.exc.ValidationError) as error:
-        raise damaged_file(path, error) from error
+        raise damaged_file(review_folder(data, name) / file, error, file_remedy(data, name, file)) from error
+
+
+def read_file(data: Path, name: str, file: str) -> bytes | None:
+    """The content of a file of a review, which is what was written; None where it was not written yet."""
+    path = review_folder(data, name) / file
+    content = path.read_bytes() if path.exists() else None
+    # Looked at after the file, so that one that is just being written is known already.
+    digests = ((read_fields(data, name) or {}).get("files", {})).get(file)
+    if digests and content is None:
+        raise Damaged(f"{path} is missing", file_remedy(data, name, file))
+    # A file that an earlier version wrote has no digest.
+    if digests and content is not None and hashlib.sha256(content).hexdigest() not in digests:
+        raise Damaged(f"{path} is damaged: it is not what was written", file_remedy(data, name, file))
+    return content
+
+
+def write_file(data: Path, name: str, file: str, content: bytes) -> None:
+    """Write a file of a review. The record names its digest first, beside that of the version it takes the place of."""
+    folder, fields = review_folder(data, name), read_fields(data, name)
+    path, sha256 = folder / file, hashlib.sha256(content).hexdigest()
+    if fields is None or not path.exists():
+        write_atomically(path, content)
+    if fields is not None:
+        files = fields.get("files", {})
+        before = file_sha256(path)
+        known = [before] if before in files.get(file, [before]) else []
+        write_record(folder / RECORD, {**fields, "files": {**files, file: [sha256, *known]}})
+        write_atomically(path, content)
+
+
+def answers_to_collect(data: Path, name: str) -> pl.DataFrame | None:
+    """The answers so far, for a command that collects them; None where they are gone, and said so."""
+    try:
+        return read_answers(data, name)
+    except Damaged as error:
+        if (review_folder(data, name) / ANSWERS).exists():
+            raise
+        log.warning("%s; answers are collected again, those from forms by importing each again", error.found)
+        return None
+
+
+def file_remedy(data: Path, name: str, file: str) -> str:
+    """The remedy for a damaged file of a review."""
+    if file == ASKED:
+        return begin_again(data, name)
+    if file == UPLOADED:
+        return f"look what is on the server again with: curate review push {name}"
+    return (
+        f"restore it from a copy, or remove it and collect the answers again: curate review pull {name}, or curate "
+        "review import for each form"
+    )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ with open_session(Path("data")) as session:
     session.workspace.build_names()
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from curate.ledger.spend_cap import Budget
 from curate.store.store import Store
 from curate.store.workspace import Workspace
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Session:
@@ -25,6 +28,11 @@ class Session:
     ledger: Ledger
     recorder: Recorder
     store: Store
+
+
+def is_begun(workspace: Workspace) -> bool:
+    """Whether something was ever made in the data folder: then there is a ledger, if nobody took it away."""
+    return workspace.ledger.exists() or any(workspace.tables.glob("*/*/manifest.json"))
 
 
 @contextmanager
@@ -38,6 +46,10 @@ def open_session(
     workspace = Workspace(data)
     if not to_read:
         refuse_read_only(data)
+    if is_begun(workspace) and (not workspace.ledger.exists() or not workspace.ledger.stat().st_size):
+        log.warning(
+            "%s is gone, with the recorded answers: restore it, or what a build needs is asked again", workspace.ledger
+        )
     with Ledger(workspace.ledger, to_read=to_read) as ledger:
         recorder = Recorder(ledger, budget, max_failed_share)
         yield Session(workspace, ledger, recorder, Store(workspace.tables, recorder))

@@ -18,7 +18,15 @@ from typing import Any, NamedTuple
 import dataframely as dy
 import polars as pl
 
-from curate.files import damaged_file, read_record, write_atomically, write_record
+from curate.files import (
+    Damaged,
+    check_file,
+    damaged_file,
+    read_record,
+    record_bytes,
+    write_atomically,
+    write_record,
+)
 from curate.ledger.recorder import Recorder, Tally
 from curate.store.engine import run_in_order
 from schemas.calls import Backend
@@ -39,6 +47,7 @@ LONGEST_ESCAPE = 8
 
 PARTS_AT_ONCE = 4
 """Parts made at once where calls go to an endpoint: enough that some calls always wait for a slot."""
+REMEDY = "give the build command again"
 LIBRARIES = ("polars", "torch", "transformers", "sentence-transformers")
 
 
@@ -106,10 +115,15 @@ def make_part(schema: type[dy.Schema], rows: Sequence[dict[str, Any]], dropped: 
 
 @dataclass(frozen=True)
 class Table:
-    """A saved table: `parts` files of rows, and as many of dropped rows."""
+    """A saved table: `parts` files of rows, and as many of dropped rows.
+
+    Whatever gives rows raises Damaged where they are not what was written.
+    """
 
     folder: Path
     manifest: Manifest
+    remedy: str = REMEDY
+    """The command that makes it again."""
 
     @property
     def identity(self) -> str:
@@ -133,20 +147,46 @@ class Table:
         return dict(reasons)
 
     def files(self) -> list[Path]:
-        """The Parquet files of the rows, in order."""
+        """The Parquet files of the rows, in order, not looked at."""
         return [self.folder / part_name(i) for i in range(len(self.manifest.parts))]
 
+    def whole_files(self) -> list[Path]:
+        """The same, each of them what was written."""
+        return [self._rows_file(i) for i in range(len(self.manifest.parts))]
+
     def part(self, index: int) -> pl.DataFrame:
-        return pl.read_parquet(self.folder / part_name(index), glob=False)
+        return pl.read_parquet(self._rows_file(index), glob=False)
 
     def scan(self) -> pl.LazyFrame:
         """All rows, read as needed."""
-        return pl.scan_parquet(self.files(), glob=False)
+        return pl.scan_parquet(self.whole_files(), glob=False)
 
     def scan_dropped(self) -> pl.LazyFrame:
         """All dropped rows, read as needed."""
-        files = [self.folder / dropped_name(i) for i in range(len(self.manifest.parts))]
+        files = [self._dropped_file(i) for i in range(len(self.manifest.parts))]
         return pl.scan_parquet(files, glob=False)
+
+    def damage(self) -> list[Damaged]:
+        """The error of each part that is missing or not what was written."""
+        found = []
+        for index in range(len(self.manifest.parts)):
+            try:
+                self._rows_file(index)
+                self._dropped_file(index)
+                check_part_record(self.folder / record_name(index), self.manifest.parts[index], self.remedy)
+            except Damaged as error:
+                found.append(error)
+        return found
+
+    def _rows_file(self, index: int) -> Path:
+        path = self.folder / part_name(index)
+        check_file(path, self.manifest.parts[index].sha256, self.remedy)
+        return path
+
+    def _dropped_file(self, index: int) -> Path:
+        path = self.folder / dropped_name(index)
+        check_file(path, self.manifest.parts[index].dropped_sha256, self.remedy)
+        return path
 
 
 @dataclass(frozen=True)
@@ -218,12 +258,13 @@ class Store:
         for attempt in count():
             key = digest({**made_of, "attempt": attempt} if attempt else made_of)[:16]
             folder = self.tables / stage / key
-            saved = load_table(folder)
-            if saved is None:
-                break
+            saved, damage = find_table(folder)
             # A table with failed calls stays as it is, for a mix may be locked to it; the next attempt is another.
-            if not any(part.failed_calls for part in saved.manifest.parts):
+            if saved and any(part.failed_calls for part in saved.manifest.parts):
+                continue
+            if saved and not damage:
                 return saved
+            break
         self.begun(stage, key)
         # Closed, so that parts under way are waited for where this one cannot be written.
         with closing(make_parts(folder)) as parts, self._recorder.stage(stage):
@@ -235,6 +276,9 @@ class Store:
         manifest = Manifest(stage, key, config, identities, content, records, library_versions())
         write_record(folder / "manifest.json", manifest.to_json())
         table = Table(folder, manifest)
+        if damage:
+            is_other = saved and saved.identity != table.identity
+            log.warning("%s; made again%s", damage[0].found, ", with other content than before" if is_other else "")
         log.info(
             "%s: %s%s, %.1f s",
             stage.rows,
@@ -298,15 +342,24 @@ def config_in_key(cfg: Any) -> dict[str, Any]:
     return found
 
 
-def load_table(folder: Path) -> Table | None:
+def load_table(folder: Path, remedy: str = REMEDY) -> Table | None:
     """The table in `folder` if it is whole."""
     path = folder / "manifest.json"
     if not path.exists():
         return None
     try:
-        return Table(folder, Manifest.from_json(read_record(path)))
-    except TypeError as error:
-        raise damaged_file(path, error) from error
+        return Table(folder, Manifest.from_json(read_record(path, remedy=remedy)), remedy)
+    except (TypeError, KeyError) as error:
+        raise damaged_file(path, error, remedy) from error
+
+
+def find_table(folder: Path) -> tuple[Table | None, list[Damaged]]:
+    """The table in `folder`, if there is one that can be read, and its damage."""
+    try:
+        saved = load_table(folder)
+    except Damaged as error:
+        return None, [error]
+    return saved, saved.damage() if saved else []
 
 
 def time_parts(parts: Iterator[Part]) -> Parts:
@@ -319,14 +372,21 @@ def time_parts(parts: Iterator[Part]) -> Parts:
 
 def saved_part(folder: Path, index: int) -> PartRecord | None:
     """The record of a part that an interrupted run left whole."""
-    path = folder / record_name(index)
-    if not path.exists():
-        return None
     try:
-        record = PartRecord(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise damaged_file(path, error) from error
+        record = PartRecord(**read_record(folder / record_name(index)))
+        check_file(folder / part_name(index), record.sha256, REMEDY)
+        check_file(folder / dropped_name(index), record.dropped_sha256, REMEDY)
+    except (Damaged, TypeError):
+        return None
     return None if record.failed_calls else record
+
+
+def check_part_record(path: Path, record: PartRecord, remedy: str) -> None:
+    """Raises Damaged where the record of a part is not what the manifest of its table says."""
+    content = path.read_bytes() if path.exists() else b""
+    # Earlier versions wrote it without a digest.
+    if content not in (record_bytes(path, asdict(record)), json.dumps(asdict(record)).encode()):
+        raise damaged_file(path, ValueError("it is not what was written"), remedy)
 
 
 def save_part(folder: Path, index: int, made: Made, writes: type[dy.Schema]) -> PartRecord:
@@ -348,19 +408,8 @@ def save_part(folder: Path, index: int, made: Made, writes: type[dy.Schema]) -> 
     )
     write_atomically(folder / part_name(index), rows_bytes)
     write_atomically(folder / dropped_name(index), dropped_bytes)
-    write_atomically(folder / record_name(index), json.dumps(asdict(record)).encode())
+    write_record(folder / record_name(index), asdict(record))
     return record
-
-
-def damaged_files(table: Table) -> list[Path]:
-    """Files of a table that are missing or differ from what was written."""
-    bad = []
-    for index, record in enumerate(table.manifest.parts):
-        for name, expected in ((part_name(index), record.sha256), (dropped_name(index), record.dropped_sha256)):
-            path = table.folder / name
-            if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-                bad.append(path)
-    return bad
 
 
 def parquet_bytes(rows: pl.DataFrame) -> bytes:

@@ -6,8 +6,8 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from curate.files import damaged_file, nearest_hint, read_record, write_record
-from curate.store.store import Table, damaged_files, load_table
+from curate.files import Damaged, check_file, damaged_file, nearest_hint, read_record, write_record
+from curate.store.store import REMEDY, Table, load_table
 from schemas.errors import UserError
 from schemas.ids import short_id
 from schemas.stages import StageName, pairs_stage
@@ -152,11 +152,20 @@ class Workspace:
     def evaluation_folders(self) -> list[Path]:
         return sorted(path for path in (self.data / "evals").glob("[!.]*") if path.is_dir())
 
+    def noise_files(self) -> list[Path]:
+        return sorted((self.data / "noise").glob("*.json"))
+
+    def heads(self) -> list[Path]:
+        """Folders of the reward heads that were trained here."""
+        return sorted(path for path in (self.data / "models").glob("[!.]*") if path.is_dir())
+
     def build_names(self) -> list[str]:
         return sorted(path.stem for path in self.builds.glob("*.json"))
 
     def mix_names(self) -> list[str]:
-        return sorted(path.name.removesuffix(".lock.json") for path in self.mixes.glob("*.lock.json"))
+        """The mixes that were published; one whose lock is gone is damaged, and among them."""
+        locks = {path.name.removesuffix(".lock.json") for path in self.mixes.glob("[!.]*.lock.json")}
+        return sorted(locks | {path.stem for path in self.mixes.glob("[!.]*.parquet")})
 
     def newest_mix(self) -> str:
         """The mix published last; a published lock is never written again."""
@@ -169,14 +178,19 @@ class Workspace:
         """The record of a build. Raises UserError for an unknown one, with the nearest name."""
         path, known = self.build(name), self.build_names()
         if name not in known:
-            raise UserError(f"no build '{name}' in {self.builds}{unknown_hint(name, known)}")
-        value = read_record(path, *(field.name for field in fields(BuildRecord) if field.default is MISSING))
+            raise UserError(
+                f"no build '{name}' in {self.builds}{unknown_hint(name, known)}; make it with: curate build"
+            )
+        remedy = f"give its curate build command again, with --name {name}"
+        value = read_record(
+            path, *(field.name for field in fields(BuildRecord) if field.default is MISSING), remedy=remedy
+        )
         try:
             for field in ("tables", "identities"):
                 value[field] = {StageName(stage): found for stage, found in value[field].items()}
             return BuildRecord(**value)
         except (ValueError, TypeError) as error:
-            raise damaged_file(path, error) from error
+            raise damaged_file(path, error, remedy) from error
 
     def save_build(self, record: BuildRecord) -> None:
         write_record(self.build(record.name), asdict(record))
@@ -184,43 +198,57 @@ class Workspace:
     def read_lock(self, name: str) -> MixLock:
         """The lock of a published mix. Raises UserError for an unknown one, with the nearest name."""
         path, known = self.lock(name), self.mix_names()
+        remedy = f"make it again with: curate mix {name}"
         if name not in known:
+            if self.mix(name).exists():
+                raise Damaged(f"no mix '{name}' in {self.mixes}: {path} is missing", remedy)
             raise UserError(f"no mix '{name}' in {self.mixes}{unknown_hint(name, known)}")
-        value = read_record(path, *MixLock.__dataclass_fields__)
+        value = read_record(path, *MixLock.__dataclass_fields__, remedy=remedy)
         try:
             sources = tuple(read_pinned(source) for source in value.pop("sources"))
             return MixLock(**value, sources=sources)
         except (ValueError, TypeError, KeyError) as error:
-            raise damaged_file(path, error) from error
+            raise damaged_file(path, error, remedy) from error
 
     def save_lock(self, name: str, lock: MixLock) -> None:
         write_record(self.lock(name), asdict(lock))
 
-    def open_table(self, stage: StageName, key: str) -> Table:
-        """A table that was saved before."""
+    def open_mix(self, name: str) -> tuple[Path, MixLock]:
+        """The file of a published mix, which is what its lock says, and the lock."""
+        path, lock = self.mix(name), self.read_lock(name)
+        check_file(path, lock.sha256, f"make it again with: curate mix {name}")
+        return path, lock
+
+    def open_table(self, stage: StageName, key: str, remedy: str = REMEDY) -> Table:
+        """A table that was saved before; the `remedy` is the command that makes it again."""
         folder = self.tables / stage / key
-        table = load_table(folder)
+        table = load_table(folder, remedy)
         if table is None:
-            raise UserError(f"table {folder} is missing; give the command that made it again")
+            raise Damaged(f"{folder / 'manifest.json'} is missing", remedy)
         return table
 
     def open_tables(self, record: BuildRecord) -> dict[StageName, Table]:
         """The tables of a build, in the order they were made."""
-        return {stage: self.open_table(stage, key) for stage, key in record.tables.items()}
+        return {stage: self.open_table(stage, key, remake(record.name)) for stage, key in record.tables.items()}
 
     def open_pairs(self, record: BuildRecord) -> Table:
         """The pairs of a build that were screened."""
         stage = pairs_stage(record.tables)
-        return self.open_table(stage, record.tables[stage])
+        return self.open_table(stage, record.tables[stage], remake(record.name))
 
-    def open_pinned(self, pinned: PinnedTable) -> Table:
-        """The table that a lock pins; refused when its content is another one now."""
-        table = self.open_table(pinned.stage, pinned.identity.partition(":")[0])
-        if table.identity != pinned.identity or damaged_files(table):
+    def open_pinned(self, pinned: PinnedTable, build: str) -> Table:
+        """The table of a build that a lock pins; refused when its content is another one now."""
+        table = self.open_table(pinned.stage, pinned.identity.partition(":")[0], remake(build))
+        if table.identity != pinned.identity:
             raise UserError(
                 f"{table.folder} holds other rows than the mix was locked to; restore it, or publish a new mix"
             )
         return table
+
+
+def remake(build: str) -> str:
+    """The remedy for a damaged table of a build."""
+    return f"make it again with: curate screen {build}"
 
 
 def read_pinned(value: dict[str, Any]) -> PinnedSource:

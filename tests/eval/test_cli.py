@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from mixes import publish
 from scripted import completion
 
 from eval.cli import main
@@ -87,8 +88,7 @@ def test_what_can_be_shown_is_said_before_sampling(make_run, tmp_path, caplog, e
 
 def test_a_judge_that_selected_the_training_pairs_is_the_first_line(server, make_run, tmp_path, capsys):
     make_run("dpo-1", mix="v1")
-    (tmp_path / "data" / "mixes").mkdir()
-    pl.DataFrame({"scorer": ["nim:counter"]}).write_parquet(tmp_path / "data" / "mixes" / "v1.parquet")
+    publish(tmp_path / "data", "v1", pl.DataFrame({"scorer": ["nim:counter"]}))
 
     main(on(server, tmp_path))
 

@@ -2,6 +2,7 @@
 
 import polars as pl
 import pytest
+from mixes import publish
 from scripted import ScriptedModel
 
 from eval.matchup import Matchup, engine_model, resolve_matchup, resolve_run, selection_notes
@@ -13,9 +14,8 @@ SERVER = "http://127.0.0.1:8000/v1"
 @pytest.fixture
 def write_mix(tmp_path):
     def write(name, scorers):
-        (tmp_path / "data" / "mixes").mkdir(parents=True, exist_ok=True)
         table = pl.DataFrame({"scorer": scorers}, schema={"scorer": pl.String})
-        table.write_parquet(tmp_path / "data" / "mixes" / f"{name}.parquet")
+        publish(tmp_path / "data", name, table)
 
     return write
 

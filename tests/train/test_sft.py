@@ -104,7 +104,7 @@ def test_a_mix_without_training_rows_or_with_other_bytes_is_refused(make_mix, fe
     errors = capsys.readouterr().err
     assert codes == [2, 2]
     assert "mix 'empty' has no training rows" in errors
-    assert "is not what its lock says" in errors
+    assert "make it again with: curate mix" in errors
 
 
 def test_a_start_that_failed_leaves_the_name_to_the_next(make_mix, few_pairs, tiny_llama):

@@ -87,9 +87,7 @@ def read_mix(data: Path, name: str, max_rows: int | None) -> MixRows:
     """The mix called `name`, by default the one published last, with the first `max_rows` of its training rows."""
     workspace = Workspace(data)
     name = name or workspace.newest_mix()
-    path, lock = workspace.mix(name), workspace.read_lock(name)
-    if not path.exists() or file_sha256(path) != lock.sha256:
-        raise UserError(f"{path} is not what its lock says; make it again with: curate mix {name}")
+    path, _ = workspace.open_mix(name)
     rows = pl.read_parquet(path, columns=["row", "split"], glob=False)
     train, heldout = (int((rows["split"].cast(pl.String) == split).sum()) for split in ("train", "heldout"))
     used = train if max_rows is None else min(max_rows, train)

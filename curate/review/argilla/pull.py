@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from curate.files import read_record, write_record
-from curate.review.answers import KEY, answer_row, merge_answers, parse_utc, reviewer_id, withdraw_answers
+from curate.files import Damaged, read_record, write_record
+from curate.review.answers import KEY, answer_row, answer_table, merge_answers, parse_utc, reviewer_id, withdraw_answers
 from curate.review.argilla.accounts import list_pseudonyms
 from curate.review.argilla.client import ArgillaClient, connect
 from curate.review.argilla.dataset import Dataset, open_dataset
@@ -21,10 +21,12 @@ from curate.review.collected import CollectedAnswers, count_each, count_verdicts
 from curate.review.config import PullConfig
 from curate.screen.human import latest_answers
 from curate.store.reviews import (
+    ANSWERS,
+    PULLED,
     Review,
+    answers_to_collect,
     begun_review,
     lock_review,
-    read_answers,
     read_asked,
     review_folder,
     save_answers,
@@ -50,7 +52,9 @@ def pull(cfg: PullConfig) -> CollectedAnswers:
     """
     with connect(cfg) as server, lock_review(cfg.data, cfg.name):
         review, asked = begun_review(cfg.data, cfg.name), read_asked(cfg.data, cfg.name)
-        answers, seen_before = read_answers(cfg.data, cfg.name), read_pulled(cfg.data, cfg.name)
+        known = answers_to_collect(cfg.data, cfg.name)
+        answers = answer_table([]) if known is None else known
+        seen_before = {} if known is None else read_pulled(cfg.data, cfg.name)
         uploaded = read_uploaded(cfg.data, cfg.name)
         pulled: dict[str, dict[str, Any]] = {}
         for dataset in open_datasets(server, review):
@@ -65,7 +69,7 @@ def pull(cfg: PullConfig) -> CollectedAnswers:
             answers = merge_answers(answers, new_versions(server, dataset, responses, answers, records))
         # Written first: were the states saved without the answers, the next pull would not look for them.
         save_answers(cfg.data, cfg.name, answers)
-        write_record(pulled_path(cfg.data, cfg.name), {"datasets": pulled})
+        write_record(review_folder(cfg.data, cfg.name) / PULLED, {"datasets": pulled})
     counts = {state: sum(dataset["counts"][state] for dataset in pulled.values()) for state in STATES}
     by_verdict, needs_review = count_verdicts(answers, asked)
     return CollectedAnswers(
@@ -201,11 +205,12 @@ def find_withdrawn_answers(
 
 def read_pulled(data: Path, name: str) -> dict[str, dict[str, Any]]:
     """Id of a dataset -> its state at the last pull, and responses by status; none without the answers themselves."""
-    if not pulled_path(data, name).exists() or not (review_folder(data, name) / "answers.parquet").exists():
+    path = review_folder(data, name) / PULLED
+    if not path.exists() or not (path.parent / ANSWERS).exists():
         return {}
-    found: dict[str, dict[str, Any]] = read_record(pulled_path(data, name), "datasets")["datasets"]
+    try:
+        found: dict[str, dict[str, Any]] = read_record(path, "datasets")["datasets"]
+    except Damaged as error:
+        log.warning("%s; everything is pulled again", error.found)
+        return {}
     return found
-
-
-def pulled_path(data: Path, name: str) -> Path:
-    return review_folder(data, name) / "pulled.json"

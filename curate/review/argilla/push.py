@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from curate.files import read_record, write_atomically
+from curate.files import Damaged, damaged_file
 from curate.review.argilla.client import ArgillaClient, connect
 from curate.review.argilla.dataset import Dataset, draft_dataset, open_dataset, workspace_id
 from curate.review.argilla.records import find_records, has_cut_text, send_records
@@ -20,14 +20,18 @@ from curate.review.config import PushConfig
 from curate.review.select import choose_records
 from curate.screen.human import current_answers
 from curate.store.reviews import (
+    UPLOADED,
     Review,
     begun_review,
+    file_remedy,
     lock_review,
     read_answers,
     read_asked,
+    read_file,
     read_review,
     review_folder,
     save_review,
+    write_file,
 )
 from schemas.errors import UserError
 from schemas.manifest import FORMAT
@@ -96,6 +100,7 @@ def push(cfg: PushConfig) -> Pushed:
     with connect(cfg) as server, lock_review(cfg.data, cfg.name):
         waiting = 0
         if review := read_review(cfg.data, cfg.name):
+            restore_uploaded(server, cfg, review)
             there = records_there(server, cfg, review)
             asked = read_asked(cfg.data, cfg.name)
             waiting = drop_judged(asked.filter(~pl.col("record_id").is_in(there)), cfg, review).height
@@ -104,6 +109,18 @@ def push(cfg: PushConfig) -> Pushed:
         else:
             asked = choose_records(cfg, cfg.name)
         return upload_records(server, begun_review(cfg.data, cfg.name), asked, cfg, is_resumed=waiting > 0)
+
+
+def restore_uploaded(server: ArgillaClient, cfg: PushConfig, review: Review) -> None:
+    """Where the list of what the server holds is damaged, look there for every record of the review."""
+    try:
+        read_uploaded(cfg.data, cfg.name)
+    except Damaged as error:
+        record_ids = read_asked(cfg.data, cfg.name)["record_id"].to_list()
+        datasets = [open_dataset(server, name, known["id"]) for name, known in review.datasets.items()]
+        found = {dataset.id: set(find_records(server, dataset, record_ids)) for dataset in datasets if dataset}
+        save_uploaded(cfg.data, cfg.name, found)
+        log.warning("%s; made again from the server", error.found)
 
 
 def records_there(server: ArgillaClient, cfg: PushConfig, review: Review) -> list[str]:
@@ -189,16 +206,14 @@ def make_dataset(
 
 def read_uploaded(data: Path, name: str) -> dict[str, set[str]]:
     """Id of a dataset -> ids of the records it was seen to hold."""
-    path = uploaded_path(data, name)
-    if not path.exists():
-        return {}
-    return {dataset: set(records) for dataset, records in read_record(path, "records")["records"].items()}
+    content = read_file(data, name, UPLOADED)
+    try:
+        found = {} if content is None else json.loads(content)["records"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged_file(review_folder(data, name) / UPLOADED, error, file_remedy(data, name, UPLOADED)) from error
+    return {dataset: set(records) for dataset, records in found.items()}
 
 
 def save_uploaded(data: Path, name: str, uploaded: dict[str, set[str]]) -> None:
     records = {dataset: sorted(ids) for dataset, ids in sorted(uploaded.items())}
-    write_atomically(uploaded_path(data, name), json.dumps({"format": FORMAT, "records": records}).encode())
-
-
-def uploaded_path(data: Path, name: str) -> Path:
-    return review_folder(data, name) / "uploaded.json"
+    write_file(data, name, UPLOADED, json.dumps({"format": FORMAT, "records": records}).encode())

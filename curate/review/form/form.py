@@ -22,7 +22,7 @@ from curate.review.config import ExportConfig, ImportConfig
 from curate.review.display import display_messages, display_text
 from curate.review.select import choose_records
 from curate.screen.human import current_answers, latest_answers
-from curate.store.reviews import lock_review, read_answers, read_asked, read_review, review_names, save_answers
+from curate.store.reviews import answers_to_collect, lock_review, read_asked, read_review, review_names, save_answers
 from schemas.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -169,11 +169,12 @@ def import_answers(cfg: ImportConfig) -> ImportedAnswers:
     lines = read_lines(cfg.file)
     name = find_review(cfg, lines)
     with lock_review(cfg.data, name):
-        asked, history = read_asked(cfg.data, name), read_answers(cfg.data, name)
+        asked, known = read_asked(cfg.data, name), answers_to_collect(cfg.data, name)
+        history = answer_table([]) if known is None else known
         ids = set(asked["record_id"])
         unknown = sorted({line["record"] for _, line in lines if line["record"] not in ids})
-        known = [(number, line) for number, line in lines if line["record"] in ids]
-        new, not_judged = read_versions(cfg.file, known, history)
+        asked_for = [(number, line) for number, line in lines if line["record"] in ids]
+        new, not_judged = read_versions(cfg.file, asked_for, history)
         answers = merge_answers(history, new)
         if not answers.equals(history):
             save_answers(cfg.data, name, answers)

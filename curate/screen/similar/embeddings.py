@@ -114,12 +114,16 @@ def keys_of_shards(folder: Path) -> Iterator[Keys]:
     for path in sorted(folder.glob("*.npy")):
         # Another process may set the same one aside.
         with suppress(FileNotFoundError):
-            content = path.read_bytes()
-            if xxhash.xxh3_128_hexdigest(content) == path.stem:
-                yield np.load(io.BytesIO(content))["key"].copy()
+            if is_whole_shard(path):
+                yield np.load(path, mmap_mode="r")["key"].copy()
             else:
                 path.replace(path.with_suffix(".damaged"))
                 log.warning("%s is damaged; set aside, and its texts are embedded again", path)
+
+
+def is_whole_shard(path: Path) -> bool:
+    """Whether a shard is what its name says, which is the hash of its content."""
+    return xxhash.xxh3_128_hexdigest(path.read_bytes()) == path.stem
 
 
 def write_shards(texts: dict[bytes, str], folder: Path, embedder: Encoder, progress: Callable[[int], object]) -> None:

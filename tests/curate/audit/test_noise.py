@@ -182,7 +182,17 @@ def test_noise_is_kept_by_name_and_weights_and_null_where_never_measured(tmp_pat
     assert read_noise(Workspace(tmp_path), "nim:a/b", "weights") == 0.25
     assert read_noise(Workspace(tmp_path), "nim:a/b", "other weights") is None
     record = json.loads(Workspace(tmp_path).noise("nim:a/b", "weights").read_text())
-    assert record.keys() == {"format", "scorer", "digest", "rows", "failed", "noise", "max", "is_pairwise"}
+    assert record.keys() == {
+        "record_sha256",
+        "format",
+        "scorer",
+        "digest",
+        "rows",
+        "failed",
+        "noise",
+        "max",
+        "is_pairwise",
+    }
 
 
 def test_the_doctor_measures_a_scorer_and_a_build_takes_its_noise_for_the_size_of_a_tie(

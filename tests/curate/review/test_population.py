@@ -10,6 +10,7 @@ import pytest
 from garden import PAIRS, write_rows
 
 from curate.config import BuildConfig, MixConfig, ScreenConfig
+from curate.files import file_sha256, read_record, write_record
 from curate.mix.mix import mix
 from curate.pipeline.build import build
 from curate.pipeline.rescreen import last_thresholds, rescreen
@@ -142,8 +143,11 @@ def test_a_pair_that_another_scorer_judges_the_other_way_is_disputed(tmp_path):
     # Scores of two files have no scorer of different names; one is given another, as a build by a model has.
     assert not read_population(tmp_path, "garden", False).rows["is_disputed"].any()
     record = json.loads((tmp_path / "builds" / "other.json").read_text())
-    part = tmp_path / "tables" / "read_pairs" / record["tables"]["read_pairs"] / "part-00000.parquet"
+    folder = tmp_path / "tables" / "read_pairs" / record["tables"]["read_pairs"]
+    part, manifest = folder / "part-00000.parquet", read_record(folder / "manifest.json")
     pl.read_parquet(part).with_columns(scorer=pl.lit("judge")).write_parquet(part)
+    manifest["parts"][0]["sha256"] = file_sha256(part)
+    write_record(folder / "manifest.json", manifest)
 
     rows = read_population(tmp_path, "garden", False).rows
 

@@ -21,6 +21,7 @@ from curate.review.select import add_facts, choose_records, extend_audit, pick_r
 from curate.review.strata import add_bands, band_edges
 from curate.screen.human import text_key
 from curate.store.reviews import read_asked, read_review, review_folder
+from curate.store.workspace import Workspace
 from schemas.errors import UserError
 from schemas.names import FLAGS
 from schemas.tables import ReviewRecord
@@ -451,7 +452,9 @@ def test_a_review_goes_on_as_it_was_begun(data, changes, told):
 def test_a_name_that_stands_for_a_mix_now_is_refused(tmp_path):
     built(tmp_path, 12)
     chosen(tmp_path, records=5)
-    (tmp_path / "builds" / "scored.json").rename(tmp_path / "builds" / "kept.json")
+    workspace = Workspace(tmp_path)
+    workspace.save_build(replace(workspace.read_build("scored"), name="kept"))
+    workspace.build("scored").unlink()
     mix(MixConfig(name="scored", add=("kept",), data=tmp_path))
 
     with pytest.raises(UserError, match="was a build when its review was begun and is a mix now"):

@@ -17,7 +17,7 @@ from curate.ledger.recorder import Recorder
 from curate.ledger.spend_cap import Budget
 from curate.models.chat_api import ChatAPI
 from curate.models.limits import EndpointConfig
-from curate.store.store import RAW_LIMIT, Part, Store, damaged_files, dropped_row, make_frame, make_part
+from curate.store.store import RAW_LIMIT, Part, Store, dropped_row, make_frame, make_part
 from schemas.calls import CallResult, Request
 from schemas.errors import UserError
 from schemas.ids import short_id
@@ -132,7 +132,7 @@ def test_a_table_with_failed_calls_is_made_again_and_only_they_are_asked(store, 
     assert len(model.asked) == 10
     # The first table stays whole beside the second: a mix may be locked to it.
     assert first.folder != second.folder
-    assert damaged_files(first) == []
+    assert first.damage() == []
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,10 @@ def test_a_table_of_another_format_is_refused(store, written, sentence):
 
 def test_a_damaged_part_is_found(store):
     table = store.read(StageName.READ_PROMPTS, count_up, CountConfig(), writes=Prompt)
-    table.files()[1].write_bytes(b"")
+    damaged = table.files()[1]
+    damaged.write_bytes(b"")
 
-    assert damaged_files(table) == [table.files()[1]]
+    assert [error.found.split()[0] for error in table.damage()] == [str(damaged)]
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path):

@@ -95,8 +95,8 @@ def test_the_texts_of_a_pair_and_of_a_conversation_are_the_same_row(make_mix, fe
     ("damage", "message"),
     [
         ("lock", "no mix 'v1' in"),
-        ("table", "is not what its lock says; make it again with: curate mix v1"),
-        ("bytes", "is not what its lock says"),
+        ("table", "is missing .*; make it again with: curate mix v1"),
+        ("bytes", "is damaged: it is not what was written; make it again with: curate mix v1"),
     ],
 )
 def test_a_mix_that_is_not_there_as_locked_is_refused(make_mix, few_pairs, damage, message):

@@ -81,7 +81,7 @@ def test_the_same_command_gives_the_same_bytes_and_one_json_object(fitted, capsy
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert code == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert set(before) == {"README.md", "head.safetensors", "results.json"}
+    assert set(before) == {"README.md", "digests.json", "head.safetensors", "results.json"}
     expected = json.loads(json.dumps(result.summary()))
     del printed["seconds"], expected["seconds"]
     assert printed == expected
