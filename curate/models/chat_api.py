@@ -15,6 +15,7 @@ from curate.models.finish_reasons import finish_reason
 from curate.models.limits import EndpointConfig
 from curate.models.rejected_params import ParametersRefused, adapt, describe_refusal
 from curate.models.reply_body import is_broken
+from curate.models.tool_turns import CallUnread, api_form, has_tool_turns
 from schemas.calls import CallResult, Request, Response
 from schemas.errors import ResponseError, UserError
 
@@ -151,7 +152,7 @@ class ChatAPI:
 
     def payload(self, request: Request) -> dict[str, Any]:
         """The JSON body of a call."""
-        body: dict[str, Any] = {"model": self._remote_model, "messages": request.messages}
+        body: dict[str, Any] = {"model": self._remote_model, "messages": sent_messages(request)}
         if request.n > 1:
             body["n"] = request.n
         for name, value in request.sampling.items():
@@ -172,6 +173,16 @@ def show_body(body: dict[str, Any]) -> str:
         return json.dumps(body)[:200]
     except RecursionError:
         return "a body of too many levels"
+
+
+def sent_messages(request: Request) -> list[dict[str, Any]]:
+    """The conversation as endpoints take it. Raises Refused for a turn that calls a tool and cannot be read."""
+    if not has_tool_turns(request.messages):
+        return request.messages
+    try:
+        return api_form(request.messages)
+    except CallUnread as error:
+        raise Refused("bad_prompt", str(error)) from error
 
 
 def usage(body: dict[str, Any]) -> tuple[int, int]:

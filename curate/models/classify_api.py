@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from curate.models.chat_api import ChatAPI, show_body, usage
+from curate.models.chat_api import ChatAPI, sent_messages, show_body, usage
 from curate.models.limits import EndpointConfig
 from schemas.calls import CallResult, Request
 from schemas.errors import ResponseError
@@ -30,7 +30,7 @@ class ClassifyAPI(ChatAPI):
         super().__init__(name, root + mark + query, model, key_name, cfg, price_name)
 
     def payload(self, request: Request) -> dict[str, Any]:
-        return {"model": self._remote_model, "messages": request.messages, "use_activation": False}
+        return {"model": self._remote_model, "messages": sent_messages(request), "use_activation": False}
 
     def read(self, body: dict[str, Any], request: Request) -> CallResult:
         try:

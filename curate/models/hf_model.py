@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from curate.models.folders import check_weights
 from curate.models.system_message import SYSTEM_MOVED, has_system, without_system
+from curate.models.tool_turns import CallUnread, has_tool_turns, template_form
 from schemas.calls import CallResult, Request
 from schemas.errors import UserError
 
@@ -72,7 +73,7 @@ class HFModel(ABC):
         for i, request in enumerate(requests):
             try:
                 tokens = self._encode(request.messages)
-            except TemplateError as error:
+            except (TemplateError, CallUnread) as error:
                 problem = f"the chat template refuses the conversation: {error}"
                 unfit.append((i, CallResult(failure="bad_prompt", error=problem)))
                 continue
@@ -88,9 +89,10 @@ class HFModel(ABC):
 
     def _encode(self, messages: list[dict[str, str]]) -> list[int]:
         """The tokens of a conversation; raises TemplateError where the chat template refuses it in any form."""
+        turns = template_form(messages) if has_tool_turns(messages) else messages
         try:
             encoded: Any = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=self.is_asked, return_dict=True
+                turns, add_generation_prompt=self.is_asked, return_dict=True
             )
         except TemplateError:
             if not has_system(messages):

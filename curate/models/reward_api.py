@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from curate.models.chat_api import ChatAPI
+from curate.models.chat_api import ChatAPI, sent_messages
 from schemas.calls import CallResult, Request
 from schemas.errors import ResponseError
 
@@ -12,7 +12,7 @@ class RewardAPI(ChatAPI):
     """A reward NIM: the conversation ends in the response to judge, the score comes back as text."""
 
     def payload(self, request: Request) -> dict[str, Any]:
-        return {"model": self._remote_model, "messages": request.messages}
+        return {"model": self._remote_model, "messages": sent_messages(request)}
 
     def read(self, body: dict[str, Any], request: Request) -> CallResult:
         answer = super().read(body, request)

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from jinja2 import TemplateError
 
+from curate.models.tool_turns import PROBE, PROBE_TOOLS, PROBED, Message, template_form
 from schemas.errors import UserError
-from train.data.tool_turns import PROBE, PROBE_TOOLS, PROBED, Message, template_form
 
 Reason = Literal[
     "template_refused",

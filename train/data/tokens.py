@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.models.tool_turns import Message, has_tool_turns, read_tools, template_form
 from train.data.chat import Chat, Reason, Unfit, encode, end_once, render
-from train.data.tool_turns import Message, has_tool_turns, read_tools, template_form
 
 
 @dataclass(frozen=True)

@@ -65,3 +65,31 @@ def test_a_score_that_cannot_be_read_is_a_failed_call_and_not_zero(endpoint, tex
     answer = ask(endpoint(lambda body: (200, completion(text))), user("Hi"))
 
     assert (answer.failure, answer.values) == ("failed_call", ())
+
+
+CALL = {"role": "tool_call", "content": '[{"name": "oven", "arguments": {"unit": "C"}}]'}
+
+
+def test_a_call_of_a_tool_is_sent_as_endpoints_take_it(endpoint):
+    server = endpoint(lambda body: (200, completion("reward:1")))
+    scorer = RewardAPI("nim:m", server.url, "m", "NO_KEY", EndpointConfig())
+    turns = [*user("How hot?"), CALL, {"role": "tool", "content": "210"}, {"role": "assistant", "content": "Hot."}]
+
+    ((_, answer),) = next(scorer.answer([Request("score", turns)], {0}))
+
+    sent = server.bodies[0]["messages"]
+    function = {"name": "oven", "arguments": '{"unit": "C"}'}
+    assert answer.values == (1.0,)
+    assert [turn["role"] for turn in sent] == ["user", "assistant", "tool", "assistant"]
+    assert sent[1]["tool_calls"] == [{"id": "call00001", "type": "function", "function": function}]
+    assert sent[2]["tool_call_id"] == "call00001"
+
+
+def test_a_call_of_a_tool_that_cannot_be_read_is_a_failed_score(endpoint):
+    server = endpoint(lambda body: (200, completion("reward:1")))
+    scorer = RewardAPI("nim:m", server.url, "m", "NO_KEY", EndpointConfig())
+    turns = [*user("How hot?"), {**CALL, "content": "oven()"}, {"role": "assistant", "content": "Hot."}]
+
+    ((_, answer),) = next(scorer.answer([Request("score", turns)], {0}))
+
+    assert (answer.failure, server.bodies) == ("bad_prompt", [])

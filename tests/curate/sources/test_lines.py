@@ -154,7 +154,7 @@ def test_a_table_with_a_line_that_is_too_long_is_refused(read):
     [
         (b"PAR1", "end in .parquet"),
         (b"ARROW1\0\0", "end in .arrow"),
-        (gzip.compress(b"{}"), "end in .gz"),
+        (gzip.compress(b"{}", mtime=0), "end in .gz"),
         (b"\x28\xb5\x2f\xfd", "end in .zst"),
         (b"PK\x03\x04", "is a zip archive"),
     ],

@@ -29,14 +29,19 @@ PROBED = ("probe_tool", "probe_word", "probe_result")
 """What a template that has a place for tools writes of the probe."""
 
 
+class CallUnread(ValueError):
+    """A turn that calls a tool and is not the JSON of a call."""
+
+
 def has_tool_turns(messages: Sequence[Message]) -> bool:
+    """True for a conversation in which a tool is called."""
     return any(turn["role"] in ("tool_call", "tool") for turn in messages)
 
 
 def template_form(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """The turns with each call in the message of the assistant that it ends, and each result under its call's id.
 
-    Such a message is learned where none of its turns says otherwise. Raises ValueError for a call that cannot be read.
+    Such a message is learned where none of its turns says otherwise. Raises CallUnread for a call that cannot be read.
     """
     found: list[dict[str, Any]] = []
     waiting: list[dict[str, Any]] = []
@@ -59,8 +64,17 @@ def template_form(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return found
 
 
+def api_form(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The turns as endpoints take them: `template_form` with the arguments of a call as JSON text."""
+    found = template_form(messages)
+    for turn in found:
+        for call in turn.get("tool_calls", ()):
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+    return found
+
+
 def read_calls(text: str, count: int) -> list[dict[str, Any]]:
-    """What a turn calls, in the form of OpenAI with the arguments as an object. Raises ValueError for anything else.
+    """What a turn calls, in the form of OpenAI with the arguments as an object. Raises CallUnread for anything else.
 
     Ids are numbers after `count`, of the nine signs that the strictest templates ask for.
     """
@@ -75,8 +89,8 @@ def read_calls(text: str, count: int) -> list[dict[str, Any]]:
             }
             for number, function in enumerate(functions, count + 1)
         ]
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"no call of a tool: {text[:80]!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CallUnread(f"no call of a tool: {text[:80]!r}") from error
 
 
 def read_arguments(function: Mapping[str, Any]) -> Any:
