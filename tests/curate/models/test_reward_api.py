@@ -75,7 +75,7 @@ def test_a_call_of_a_tool_is_sent_as_endpoints_take_it(endpoint):
     scorer = RewardAPI("nim:m", server.url, "m", "NO_KEY", EndpointConfig())
     turns = [*user("How hot?"), CALL, {"role": "tool", "content": "210"}, {"role": "assistant", "content": "Hot."}]
 
-    ((_, answer),) = next(scorer.answer([Request("score", turns)], {0}))
+    answer = ask(server, turns)
 
     sent = server.bodies[0]["messages"]
     function = {"name": "oven", "arguments": '{"unit": "C"}'}
@@ -90,6 +90,6 @@ def test_a_call_of_a_tool_that_cannot_be_read_is_a_failed_score(endpoint):
     scorer = RewardAPI("nim:m", server.url, "m", "NO_KEY", EndpointConfig())
     turns = [*user("How hot?"), {**CALL, "content": "oven()"}, {"role": "assistant", "content": "Hot."}]
 
-    ((_, answer),) = next(scorer.answer([Request("score", turns)], {0}))
+    answer = ask(server, turns)
 
     assert (answer.failure, server.bodies) == ("bad_prompt", [])
