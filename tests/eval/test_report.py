@@ -10,6 +10,7 @@ from curate.report.trained import check_evaluation
 from curate.store.workspace import NAME
 from eval.evaluate import evaluate
 from eval.report import default_name, describe_verdict
+from schemas.manifest import FORMAT
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_damaged_evaluation_is_found_and_given_again_without_a_call(make_confi
 
 
 def test_an_evaluation_of_a_version_without_digests_is_said_to_be_unchecked(tmp_path):
-    (tmp_path / "results.json").write_text('{"format": 2, "name": "early"}')
+    (tmp_path / "results.json").write_text(json.dumps({"format": FORMAT, "name": "early"}))
 
     assert "nobody can tell" in check_evaluation(tmp_path)
 

@@ -134,7 +134,7 @@ def test_an_adapter_that_does_not_fit_its_base_is_refused(data, tokenizer, tmp_p
     )
     LlamaForCausalLM(wide).save_pretrained(tmp_path / "wide")
     tokenizer.save_pretrained(tmp_path / "wide")
-    unknown = ("base_digest", "files", "sha256")
+    unknown = ("base_digest", "files", "record_sha256")
     early = {name: value for name, value in manifest.items() if name not in unknown}
     path.write_text(json.dumps(early | {"base": f"hf:{tmp_path}/wide"}))
 
