@@ -21,7 +21,7 @@ HEAD = 2**20
 CHUNK = 2**15
 """Characters read at once; few, for an error of the json module costs as much as all the text before it."""
 TELLING = 16
-"""An error this near the end of what is read so far may come from the cut: no literal or escape is longer."""
+"""What is this near the end of what is read so far may be cut: no literal or escape is longer."""
 ROW_LISTS = ("data", "rows", "examples", "instances", "items", "records", "train")
 """Names that the list of rows goes by in an object around it; without one of them the only list of objects is it."""
 ROW_KEYS = {"prompt", "instruction", "question", "input", "messages", "conversations", "turns", "chosen", "rejected"}
@@ -29,6 +29,7 @@ ROW_KEYS = {"prompt", "instruction", "question", "input", "messages", "conversat
 TURN_KEYS = ({"role", "content"}, {"from", "value"})
 
 BLANK = re.compile(r"[ \t\n\r]*+")
+OBJECTS = re.compile(r"\[[ \t\n\r]*+\{")
 SIGNS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[][{},]', re.DOTALL)
 """Strings, and what holds values together."""
 
@@ -73,6 +74,9 @@ class JsonText:
                 is_cut = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - TELLING
                 if not (is_cut and self._read_more()):
                     raise NotJson(error.msg) from error
+            # a number of very many digits; lists in lists in lists
+            except (ValueError, RecursionError) as error:
+                raise NotJson(str(error)) from error
             else:
                 # a number that ends where the text does may go on
                 if end < len(self._text) or not self._read_more():
@@ -85,7 +89,7 @@ class JsonText:
             raise NotJson("a value is missing")
         try:
             found, text = self.value()
-        except (ValueError, RecursionError):
+        except NotJson:
             return bad_row(self._pass_over())
         return found if isinstance(found, dict) and is_whole_text(text) else bad_row(text)
 
@@ -97,6 +101,13 @@ class JsonText:
             if self.take(",]") == "]":
                 return
         self.take("]")
+
+    def holds_objects(self) -> bool:
+        """Whether the next value is a list that begins with an object."""
+        self.peek()
+        while len(self._text) - self._place < TELLING and self._read_more():
+            pass
+        return bool(OBJECTS.match(self._text, self._place))
 
     def names(self) -> Iterator[str]:
         """The names in an object; the value of each is to be taken before the next."""
@@ -217,10 +228,9 @@ def find_list(text: JsonText) -> str | None:
         if name in ROW_KEYS:
             return None
         if name in ROW_LISTS and text.peek() == "[":
-            first = next(text.items(), {})
-            if is_row(first):
+            if is_row(next(text.items())) if text.holds_objects() else text.value()[0] == []:
                 return name
-            raise NotJson(f"'{name}' is a list of other things than objects")
+            raise NotJson(f"'{name}' is a list of other things than rows")
         if holds_rows(text):
             found.append(name)
     if len(found) > 1:
@@ -230,17 +240,17 @@ def find_list(text: JsonText) -> str | None:
 
 def holds_rows(text: JsonText) -> bool:
     """Whether the next value, which is passed over, is a list of objects that may be rows."""
-    if text.peek() != "[":
+    if not text.holds_objects():
         text.value()
         return False
     items = text.items()
-    first = next(items, None)
+    first = next(items)
     for _ in items:
         pass
     return is_row(first)
 
 
-def is_row(item: Row | BadRow | None) -> bool:
+def is_row(item: Row | BadRow) -> bool:
     """Whether an item of a list is an object, but no turn of a conversation."""
     return isinstance(item, dict) and not any(keys <= item.keys() for keys in TURN_KEYS)
 
