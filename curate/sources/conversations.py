@@ -15,7 +15,7 @@ from curate.sources.messages import (
     same_turns,
     up_to_last,
 )
-from curate.sources.rows import BadRow, Row, RowsConfig, raw_rows
+from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, raw_rows
 from schemas.errors import UserError
 from schemas.ids import Occurrences, prompt_key
 
@@ -36,6 +36,7 @@ def read_conversations(cfg: RowsConfig) -> Iterator[tuple[str, MarkedMessages, s
 
     Columns that are not used are named. Raises UserError at the end where there was no usable row.
     """
+    refuse_other_columns(cfg)
     ids = Occurrences()
     found = 0
     dropped: Counter[str] = Counter()
@@ -52,14 +53,31 @@ def read_conversations(cfg: RowsConfig) -> Iterator[tuple[str, MarkedMessages, s
         found += 1
         yield ids.unique(prompt_key(messages)), messages, tools
     if not found:
-        seen = f"they have the columns {', '.join(columns.seen)}" if columns.seen else "none of them is a JSON object"
-        raise UserError(
-            f"{cfg.path} has no usable conversation in {dropped.total()} rows: {seen}; expected {' or '.join(WHOLE)}, "
-            f"or a prompt and {' or '.join(RESPONSES)}, for example {EXAMPLE}"
-        )
+        raise no_conversation(cfg, dropped.total(), columns)
     if dropped:
         log.info("%s: %d rows unusable: %s", cfg.path, dropped.total(), dict(sorted(dropped.items())))
     columns.log_unused(cfg.path)
+
+
+def refuse_other_columns(cfg: RowsConfig) -> None:
+    """Raises UserError where the first rows have no columns for a conversation."""
+    rows = first_rows(cfg)
+    columns = Columns()
+    for row in rows:
+        fields = Fields(row if isinstance(row, dict) else {}, cfg.columns)
+        if fields.first(WHOLE) or (fields.first(RESPONSES) and prompt_name(fields, (*WHOLE, *RESPONSES))):
+            return
+        columns.add(fields)
+    raise no_conversation(cfg, len(rows), columns)
+
+
+def no_conversation(cfg: RowsConfig, rows: int, columns: Columns) -> UserError:
+    """The error for a source without a usable row."""
+    seen = f"they have the columns {', '.join(columns.seen)}" if columns.seen else "none of them is a JSON object"
+    return UserError(
+        f"{cfg.path} has no usable conversation in {rows} rows: {seen}; expected {' or '.join(WHOLE)}, or a prompt and "
+        f"{' or '.join(RESPONSES)}, for example {EXAMPLE}"
+    )
 
 
 def read_conversation(row: Row | BadRow, fields: Fields | None = None) -> tuple[MarkedMessages, str | None]:

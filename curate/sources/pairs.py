@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 
 STAGE = StageName.READ_PAIRS
 EXAMPLE = '{"prompt": "Why is the sky blue?", "chosen": "Air scatters blue light.", "rejected": "It mirrors the sea."}'
-LOOK = 1000
-"""Rows at the start of a file that show its format."""
-
 PAIRS_PER_PART = 4096
 """More than prompts, for nothing has to be generated: a million pairs are a few hundred files."""
 
@@ -175,7 +172,7 @@ def find_source_format(cfg: RowsConfig) -> Format:
 
     Raises UserError where they show none, and for a column asked for that none of them has.
     """
-    rows = first_rows(cfg, LOOK)
+    rows = first_rows(cfg)
     records = [row for row in rows if isinstance(row, dict)]
     columns = list(dict.fromkeys(column for row in records for column in row))
     if not columns:

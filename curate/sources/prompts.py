@@ -8,7 +8,7 @@ from typing import Any
 from curate.sources.fields import PROMPTS, Columns, Fields, prompt_turns
 from curate.sources.formats import find_format, prompt_name
 from curate.sources.messages import Messages, UnusableRow, check_prompt, up_to_last
-from curate.sources.rows import BadRow, Row, RowsConfig, none_usable, raw_rows, raw_text
+from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable, raw_rows, raw_text
 from curate.store.store import PROMPTS_PER_PART, Part, dropped_row, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, prompt_group, prompt_key
@@ -30,13 +30,13 @@ def read_prompts(cfg: RowsConfig) -> Iterator[Part]:
     """
     ids, places = Occurrences(), count()
     columns = Columns()
-    is_recognized = is_any_usable = False
+    refuse_other_columns(cfg)
+    is_any_usable = False
     later_turns = 0
     rows: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     for row in raw_rows(cfg):
         fields = Fields(row if isinstance(row, dict) else {}, cfg.columns)
-        is_recognized = is_recognized or holds_prompt(fields)
         try:
             messages = read_prompt(row, fields)
             if any(turn["role"] in ("tool_call", "tool") for turn in messages):
@@ -49,11 +49,6 @@ def read_prompts(cfg: RowsConfig) -> Iterator[Part]:
         if len(rows) == PROMPTS_PER_PART:
             yield make_part(Prompt, rows, dropped)
             is_any_usable, rows, dropped = True, [], []
-    if columns.seen and not is_recognized:
-        raise UserError(
-            f"{cfg.path} has no column to take a prompt from: found {', '.join(columns.seen)}; expected "
-            f"{', '.join(PROMPTS)}"
-        )
     if not rows and not is_any_usable:
         raise none_usable(cfg, len(dropped), dropped, EXAMPLE)
     if later_turns:
@@ -64,6 +59,23 @@ def read_prompts(cfg: RowsConfig) -> Iterator[Part]:
     columns.log_unused(cfg.path)
     if rows or dropped:
         yield make_part(Prompt, rows, dropped)
+
+
+def refuse_other_columns(cfg: RowsConfig) -> None:
+    """Raises UserError where the first rows have no column for a prompt."""
+    rows = first_rows(cfg)
+    columns = Columns()
+    for row in rows:
+        fields = Fields(row if isinstance(row, dict) else {}, cfg.columns)
+        if holds_prompt(fields):
+            return
+        columns.add(fields)
+    if not columns.seen:
+        raise none_usable(cfg, len(rows), [dropped_row(STAGE, "unreadable_row", raw_text(rows[0]))], EXAMPLE)
+    raise UserError(
+        f"{cfg.path} has no column to take a prompt from: found {', '.join(columns.seen)}; expected "
+        f"{', '.join(PROMPTS)}, or another one as --columns prompt=COLUMN"
+    )
 
 
 def holds_prompt(fields: Fields) -> bool:

@@ -19,8 +19,8 @@ from curate.sources.row import Row as Row
 from curate.sources.row import raw_text as raw_text
 from schemas.errors import UserError
 
-FIRST_BYTES = 2**24
-"""Of the first rows of a source, no more than so many bytes are looked at."""
+FIRST_ROWS, FIRST_BYTES = 1000, 2**24
+"""Of a source, no more than so many rows and bytes show what its columns are."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def raw_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
         raise UserError(f"{cfg.path} has no rows")
 
 
-def first_rows(cfg: RowsConfig, count: int) -> list[Row | BadRow]:
+def first_rows(cfg: RowsConfig, count: int = FIRST_ROWS) -> list[Row | BadRow]:
     """The first `count` rows as they lie in the source, or fewer where they are large; no more of it is read."""
     found: list[Row | BadRow] = []
     size = 0

@@ -72,7 +72,6 @@ CALL = {"role": "tool_call", "content": '[{"name": "oven", "arguments": {"unit":
 
 def test_a_call_of_a_tool_is_sent_as_endpoints_take_it(endpoint):
     server = endpoint(lambda body: (200, completion("reward:1")))
-    scorer = RewardAPI("nim:m", server.url, "m", "NO_KEY", EndpointConfig())
     turns = [*user("How hot?"), CALL, {"role": "tool", "content": "210"}, {"role": "assistant", "content": "Hot."}]
 
     answer = ask(server, turns)
@@ -87,7 +86,6 @@ def test_a_call_of_a_tool_is_sent_as_endpoints_take_it(endpoint):
 
 def test_a_call_of_a_tool_that_cannot_be_read_is_a_failed_score(endpoint):
     server = endpoint(lambda body: (200, completion("reward:1")))
-    scorer = RewardAPI("nim:m", server.url, "m", "NO_KEY", EndpointConfig())
     turns = [*user("How hot?"), {**CALL, "content": "oven()"}, {"role": "assistant", "content": "Hot."}]
 
     answer = ask(server, turns)
