@@ -1,8 +1,10 @@
-"""Every reader of what models and endpoints write, as a call that takes any text and raises no error but REFUSALS."""
+"""Every reader of text from outside, as a call that takes any text and raises no error but REFUSALS."""
 
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hypothesis import strategies as st
@@ -20,12 +22,19 @@ from curate.models.limits import EndpointConfig
 from curate.models.reasoning import split_reasoning
 from curate.models.reply_body import error_in_answer, json_object, read_error
 from curate.models.reward_api import RewardAPI
+from curate.sources.conversations import read_conversation
+from curate.sources.fields import Fields
+from curate.sources.file_source import FileSource
+from curate.sources.formats import read_row
+from curate.sources.messages import UnusableRow, conversation, read_response
+from curate.sources.prompts import read_prompt
+from curate.sources.row import BadRow, Row, raw_text
 from schemas.calls import Request
 from schemas.errors import ResponseError, UserError
 from schemas.names import WRITTEN_FLAWS, WrittenFlaw
 from schemas.wire import FlawedPairJSON, PairJSON, replace_surrogates
 
-REFUSALS = (ResponseError, UserError)
+REFUSALS = (ResponseError, UserError, UnusableRow)
 REQUEST = Request("score", user("Why does the sea rise?"), n=2, sampling=LETTER_SAMPLING)
 
 
@@ -87,6 +96,26 @@ def check_flaw(flaw: WrittenFlaw) -> Callable[[str], object]:
     return check
 
 
+def read_file(ending: str) -> Callable[[str], object]:
+    """Reads a text as a file of rows, and each row as preferences, a prompt and a conversation."""
+
+    def read(text: str) -> None:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"rows{ending}"
+            path.write_bytes(text.encode("utf-8", "surrogatepass"))
+            for row in FileSource(str(path)).rows():
+                read_any_row(row)
+
+    return read
+
+
+def read_any_row(row: Row | BadRow) -> None:
+    raw_text(row)
+    for take in (read_row, lambda fields: read_prompt(row, fields), lambda fields: read_conversation(row, fields)):
+        with suppress(UnusableRow):
+            take(Fields(row if isinstance(row, dict) else {}))
+
+
 TARGETS: dict[str, Callable[[str], object]] = {
     "reasoning": split_reasoning,
     "objects": read_objects,
@@ -100,6 +129,11 @@ TARGETS: dict[str, Callable[[str], object]] = {
     "classify": read_body(ClassifyAPI),
     "pooling": read_body(PoolingAPI),
     "reward": read_body(RewardAPI),
+    "messages": conversation,
+    "response": read_response,
+    "columns": lambda text: read_any_row({"prompt": text, "chosen": text, "rejected": "no", "system": text}),
+    "preference": lambda text: read_any_row({"prompt": "Why?", "response_a": text, "response_b": "no", "winner": text}),
+    **{f"file {ending}": read_file(ending) for ending in (".jsonl", ".json", ".csv", ".tsv", ".txt")},
 } | {f"flaw {flaw}": check_flaw(flaw) for flaw in WRITTEN_FLAWS}
 
 FRAGMENTS = [
@@ -111,6 +145,9 @@ FRAGMENTS = [
     '{"chosen": "a", "rejected": "b"}', '{"score": 8}', '"score": "8/10"', "\\nabla", "\\n", "\\u12", "\\ud83d", "\\\\",
     "\\(", "\\frac{1}{2}", "[[A]]", "[[", "Answer: ", "A", "B", "Response ", "is better", "reward:", "helpfulness:",
     "1e999", "-1e999", "NaN", "Infinity", "true", "null", "9" * 400, "9" * 5000, "in 5 words", "at most ", "'", "Paris",
+    '{"role": "user", "content": "a"}', '{"from": "gpt", "value": "a"}, ', '[{"role": ', "'role': 'user', ", "\r\n",
+    "\n\nHuman: ", "\n\nAssistant: ", "Human:", "<|im_start|>user\n", "[INST]", "### Response:", '"prompt": "Why?"',
+    '"rank": 1', '"messages": [', '"label": true', '"tools": ', '"\n"', "model_a", "tie", "A>>B",
     "I can't help with that. ", "- item\n", "| a | b |\n", "Boil water, pour, and wait. ",
 ]  # fmt: skip
 """What the readers look for, and what they trip over."""
