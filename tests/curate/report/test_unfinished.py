@@ -152,12 +152,17 @@ def test_parts_that_are_whole_count(run, server, tmp_path):
     # 256 prompts make a part; the calls of the second one hang.
     prompts = [{"prompt": f"At how many degrees does liquid number {i} boil?"} for i in range(300)]
     write_rows(tmp_path / "prompts.jsonl", prompts)
-    server.act = lambda call: says(PAIR) if call.number < 256 else hangs
-    command = [sys.executable, "-m", "curate.cli.main", *asked(server, "--concurrency", "1")]
+
+    def act(call):
+        (second,) = (tmp_path / "data" / "tables" / "read_prompts").glob("*/part-00001.parquet")
+        last = pl.read_parquet(second)["messages"].list.last().struct.field("content")
+        return hangs if call.text in set(last) else says(PAIR)
+
+    server.act = act
+    command = [sys.executable, "-m", "curate.cli.main", *asked(server, "--concurrency", "64")]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    server.wait_for(257)
-    # The first part is written while the first call of the second is in flight.
-    for _ in range(200):
+    server.wait_for(300, timeout_s=60)
+    for _ in range(400):
         if list((tmp_path / "data" / "tables" / "write_pairs").glob("*/part-00000.json")):
             break
         time.sleep(0.05)
