@@ -20,6 +20,7 @@ from curate.screen.human import text_key
 from curate.screen.similar.embeddings import make_embed
 from curate.screen.similar.semantic import prompt_texts
 from curate.sources.pairs import EXAMPLE, read_pairs
+from curate.sources.row import shown_raw
 from curate.sources.rows import rows_config
 from curate.store.reviews import Review, Stratum, read_answers, read_asked, read_review, save_asked, save_review
 from schemas.errors import UserError
@@ -283,7 +284,9 @@ def read_known_pairs(path: Path, seed: int) -> pl.DataFrame:
     except UserError as error:
         raise UserError(f"--gold: {error}") from error
     if bad := next((row for part in parts for row in part.dropped.iter_rows(named=True)), None):
-        raise UserError(f"--gold {path}: {bad['reason']} in row {bad['raw'][:200]!r}; a row should look like {EXAMPLE}")
+        raise UserError(
+            f"--gold {path}: {bad['reason']} in row {shown_raw(bad['raw'])!r}; a row should look like {EXAMPLE}"
+        )
     pairs = pl.concat([part.rows for part in parts]).select(text_key(), "messages", "chosen", "rejected")
     undecided = pairs.filter(pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars())
     if undecided.height:

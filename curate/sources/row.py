@@ -44,6 +44,12 @@ def raw_text(row: Row | BadRow) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def shown_raw(raw: str) -> str:
+    """The start of the `raw` of a dropped row: a text without the quotes of its JSON."""
+    text: str = json.loads(raw) if raw.startswith('"') else raw
+    return text[:200]
+
+
 def plain(value: Any) -> str:
     """A value that JSON has no word for; of bytes, such as those of an image, only how many they are."""
     return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)

@@ -1,6 +1,5 @@
 """Read raw rows of a source, shuffled by seed, or the first ones of it as they lie."""
 
-import json
 import pickle
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from curate.sources.file_source import FileSource, Order, Rows, ending_of, expec
 from curate.sources.row import BadRow as BadRow
 from curate.sources.row import Row as Row
 from curate.sources.row import raw_text as raw_text
+from curate.sources.row import shown_raw
 from schemas.errors import UserError
 
 FIRST_ROWS, FIRST_BYTES = 1000, 2**24
@@ -147,9 +147,7 @@ def none_usable(cfg: RowsConfig, count: int, dropped: Sequence[Mapping[str, Any]
     """The error for a source in which every row is bad; `dropped` are rows of `Dropped`."""
     reasons = Counter(row["reason"] for row in dropped if row.get("reason"))
     why = f" ({', '.join(f'{reason} {rows}' for reason, rows in sorted(reasons.items()))})" if reasons else ""
-    raw = dropped[0]["raw"]
-    first = json.loads(raw) if raw.startswith('"') else raw
     return UserError(
-        f"none of the {count} rows read from {cfg.path} is usable{why}; the first is {first[:200]!r}; "
+        f"none of the {count} rows read from {cfg.path} is usable{why}; the first is {shown_raw(dropped[0]['raw'])!r}; "
         f"a row should look like {example}"
     )

@@ -200,9 +200,9 @@ class Workspace:
         path, known = self.lock(name), self.mix_names()
         remedy = f"make it again with: curate mix {name}"
         if name not in known:
-            if self.mix(name).exists():
-                raise Damaged(f"no mix '{name}' in {self.mixes}: {path} is missing", remedy)
             raise UserError(f"no mix '{name}' in {self.mixes}{unknown_hint(name, known)}")
+        if not path.exists():
+            raise Damaged(f"no mix '{name}' in {self.mixes}: {path} is missing", remedy)
         value = read_record(path, *MixLock.__dataclass_fields__, remedy=remedy)
         try:
             sources = tuple(read_pinned(source) for source in value.pop("sources"))
