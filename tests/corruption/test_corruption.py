@@ -298,8 +298,8 @@ def test_what_an_earlier_version_wrote_is_read(copy, run):
 
 
 def meaning(path: Path) -> object:
-    """The content of a file, but the time and the calls that making it took."""
+    """The content of a file, but the time and the calls that making it took, and whether a screening came after."""
     if path.suffix != ".json":
         return path.read_bytes()
-    spent = {"record_sha256", "seconds", "calls", "reused_calls"}
+    spent = {"record_sha256", "seconds", "calls", "reused_calls", "is_rescreened"}
     return json.loads(path.read_bytes(), object_pairs_hook=lambda pairs: [p for p in pairs if p[0] not in spent])
