@@ -149,14 +149,14 @@ def test_a_later_build_of_a_name_that_was_stopped_stands_beside_the_finished_one
 
 
 def test_parts_that_are_whole_count(run, server, tmp_path):
-    # 256 prompts make a part; the calls of the second one hang.
+    # 256 prompts make a part; a few calls of the second one hang, fewer than may be in flight.
     prompts = [{"prompt": f"At how many degrees does liquid number {i} boil?"} for i in range(300)]
     write_rows(tmp_path / "prompts.jsonl", prompts)
 
     def act(call):
         (second,) = (tmp_path / "data" / "tables" / "read_prompts").glob("*/part-00001.parquet")
         last = pl.read_parquet(second)["messages"].list.last().struct.field("content")
-        return hangs if call.text in set(last) else says(PAIR)
+        return hangs if call.text in set(last.tail(8)) else says(PAIR)
 
     server.act = act
     command = [sys.executable, "-m", "curate.cli.main", *asked(server, "--concurrency", "64")]
