@@ -5,11 +5,12 @@ Usage: import_pairs.py FILE DATA
 
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from curate.config import BuildConfig
-from curate.sources.pairs import read_pairs
-from curate.sources.rows import rows_config
+from curate.pipeline.imports import ImportConfig, import_pairs
+from curate.sources.rows import RowsConfig, rows_config
 from curate.store.session import open_session
 from schemas.stages import StageName
 from schemas.tables import Pair
@@ -20,7 +21,8 @@ def main() -> None:
     path, data = sys.argv[1:]
     rows = rows_config(path, None, BuildConfig(source=path).seed)
     with open_session(Path(data)) as session:
-        table = session.store.read(StageName.READ_PAIRS, read_pairs, rows, writes=Pair)
+        cfg = ImportConfig(**{field.name: getattr(rows, field.name) for field in fields(RowsConfig)})
+        table = session.store.read(StageName.READ_PAIRS, import_pairs, cfg, writes=Pair)
     print(json.dumps({"rows": table.rows}))
 
 
