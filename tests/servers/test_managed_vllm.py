@@ -20,6 +20,7 @@ from curate.models.embedded import embedded_folder
 from curate.models.limits import EndpointConfig
 from curate.models.vllm.server import SERVERS, start_managed, stop_servers
 from curate.pipeline.build import build
+from curate.store.folders import read_folder, write_folder
 from schemas.calls import Request
 from train.config import SFTConfig
 from train.sft import train_sft
@@ -74,6 +75,9 @@ def data(tmp_path_factory):
     shutil.copytree(folder / "runs" / "loud", folder / "runs" / "fresh")
     weights = folder / "runs" / "fresh" / "adapter" / "adapter_model.safetensors"
     save_file({name: tensor * ("lora_A" in name) for name, tensor in load_file(weights).items()}, weights)
+    manifest = read_folder(folder / "runs" / "loud" / "manifest.json", "loud", "")
+    record = folder / "runs" / "fresh" / "manifest.json"
+    write_folder(record, "fresh", manifest | {"name": "fresh"}, manifest["files"])
     return folder
 
 
