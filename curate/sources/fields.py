@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
+from curate.files import asset
 from curate.sources.messages import (
     Messages,
     UnusableRow,
@@ -92,8 +94,9 @@ class Columns:
         self.used |= fields.used
 
     def log_unused(self, path: str) -> None:
-        """Name the columns that nothing was taken from."""
-        if unused := [column for column in self.seen if column not in self.used]:
+        """Name the columns that nothing was taken from, but for a file that comes with pairwright."""
+        unused = [column for column in self.seen if column not in self.used]
+        if unused and Path(path).parent != asset("samples"):
             log.info("%s: columns not used: %s", path, ", ".join(unused))
 
 
