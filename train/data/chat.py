@@ -1,13 +1,17 @@
 """A tokenizer with its chat template: renders turns, encodes them and finds the token that ends a turn."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from jinja2 import TemplateError
 
+from curate.models.system_message import SYSTEM_MOVED
 from curate.models.tool_turns import PROBE, PROBE_TOOLS, PROBED, Message, template_form
 from schemas.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Reason = Literal[
     "template_refused",
@@ -56,6 +60,8 @@ class Chat:
     """Plain text that the template writes after a response, which is no part of the response."""
     takes_tools: bool
     """Whether the template writes calls of tools and what they gave."""
+    takes_system: bool
+    """Whether the template takes a system message; else its text opens the first user turn."""
 
 
 def read_chat(name: str, tokenizer: Any, generation_config: Any) -> Chat:
@@ -71,7 +77,10 @@ def read_chat(name: str, tokenizer: Any, generation_config: Any) -> Chat:
     suffix, end = after_response(tokenizer)
     ends = frozenset([*end_tokens(tokenizer, generation_config), *([] if end is None else [end])])
     pad = eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-    return Chat(tokenizer, ends, eos, pad, suffix if end is None else "", takes_tools(tokenizer))
+    has_system = takes_system(tokenizer)
+    if not has_system:
+        log.warning("%s: the chat template refuses %s", name, SYSTEM_MOVED)
+    return Chat(tokenizer, ends, eos, pad, suffix if end is None else "", takes_tools(tokenizer), has_system)
 
 
 def after_response(tokenizer: Any) -> tuple[str, int | None]:
@@ -91,6 +100,15 @@ def takes_tools(tokenizer: Any) -> bool:
     except Unfit:
         return False
     return all(word in text for word in PROBED)
+
+
+def takes_system(tokenizer: Any) -> bool:
+    """Whether the template takes a system message before a user turn."""
+    try:
+        render(tokenizer, [{"role": role, "content": "a"} for role in ("system", "user", "assistant")])
+    except Unfit:
+        return False
+    return True
 
 
 def render(

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.models.system_message import has_system, without_system
 from curate.models.tool_turns import Message, has_tool_turns, read_tools, template_form
 from train.data.chat import Chat, Reason, Unfit, encode, end_once, render
 
@@ -181,6 +182,8 @@ def template_turns(
     """Messages and tools as the template takes them, where it has a place for such turns."""
     if has_tool_turns(messages) and not chat.takes_tools:
         raise Unfit("tool_calls")
+    if not chat.takes_system and has_system(messages):
+        messages = without_system(messages)
     try:
         return template_form(messages), read_tools(tools)
     except (ValueError, RecursionError) as error:

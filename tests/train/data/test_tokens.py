@@ -42,6 +42,7 @@ REWRITING = (
     "{% if add_generation_prompt %}{{ 'assistant, think:' }}{% endif %}"
 )
 USER_ONLY = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + NO_END
+ONE_TURN = "{% if messages|length > 2 %}{{ raise_exception('one turn') }}{% endif %}" + NO_END
 QUESTION = [{"role": "user", "content": "Why is the sky blue?"}]
 
 
@@ -64,7 +65,13 @@ def chats(tokenizer, name):
         tokenizer.bos_token, tokenizer.eos_token = "<|begin_of_text|>", "<|end_of_text|>"
         tokenizer.chat_template = LLAMA
         configured = tokenizer.convert_tokens_to_ids(["<|end_of_text|>", "<|eot_id|>"])
-    templates = {"no_end": NO_END, "forgetful": FORGETFUL, "rewriting": REWRITING, "user_only": USER_ONLY}
+    templates = {
+        "no_end": NO_END,
+        "forgetful": FORGETFUL,
+        "rewriting": REWRITING,
+        "user_only": USER_ONLY,
+        "one_turn": ONE_TURN,
+    }
     tokenizer.chat_template = templates.get(name, tokenizer.chat_template)
     return read_chat(name, tokenizer, GenerationConfig(eos_token_id=configured))
 
@@ -159,11 +166,23 @@ def test_a_pair_that_cannot_be_learned_is_dropped_with_its_reason(tokenizer, tem
     assert (said.rows, said.kept, dict(said.dropped)) == (1, 0, {reason: 1})
 
 
+def test_a_system_text_that_the_template_refuses_opens_the_first_user_turn(tokenizer):
+    said = Preflight()
+    chat = chats(tokenizer, "user_only")
+    opened = [{"role": "user", "content": f"Be brief.\n\n{QUESTION[0]['content']}"}]
+
+    row = pair_row(chat, "p", [{"role": "system", "content": "Be brief."}, *QUESTION], "Air.", "Sea.", 512, said)
+    plain = pair_row(chat, "p", opened, "Air.", "Sea.", 512, said)
+
+    assert not said.dropped
+    assert row.prompt.tolist() == plain.prompt.tolist()
+
+
 def test_a_conversation_that_the_template_refuses_is_counted(tokenizer):
     said = Preflight()
-    messages = [{"role": "system", "content": "Be brief."}, *QUESTION]
+    turns = [*QUESTION, {"role": "assistant", "content": "Air."}, *QUESTION]
 
-    row = pair_row(chats(tokenizer, "user_only"), "p", messages, "Air.", "Sea.", 512, said)
+    row = pair_row(chats(tokenizer, "one_turn"), "p", turns, "Air.", "Sea.", 512, said)
 
     assert row is None
     assert dict(said.dropped) == {"template_refused": 1}
