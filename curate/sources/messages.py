@@ -30,7 +30,7 @@ NOT_LEARNED = ("weight", "train", "loss")
 HH_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")
 HH_TIGHT = re.compile(r"\n[ \t]*Assistant:")
 HH_ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
-MESSAGE_START = re.compile(r"""\s*\[?\s*\{\s*["'](?:role|from|content|value|messages)["']\s*:""")
+MESSAGE_START = re.compile(r"""\s*(?:\[\s*)?\{\s*["'](?:role|from|content|value|messages)["']\s*:""")
 STRING_LIST = re.compile(r"""\s*\[\s*["']""")
 HEADERS = re.compile(
     r"<\|im_start\|>(?:system|user|assistant)\s|<\|start_header_id\|>\w+<\|end_header_id\|>|\[/INST\]|<<SYS>>"
