@@ -1,4 +1,4 @@
-"""What the error of an endpoint means, by its status and by the wordings that engines use."""
+"""Tell what the error of an endpoint means, by its status and by the wordings that engines use."""
 
 import re
 from typing import Literal

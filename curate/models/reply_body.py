@@ -93,7 +93,7 @@ def read_error(status: int, raw: bytes, key: str) -> EndpointError:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return EndpointError(status, shown(text), text[:MOST_WORDS])
+        return EndpointError(status, show_line(text), text[:MOST_WORDS])
     return EndpointError(status, sentence(found), words_of(found))
 
 
@@ -176,10 +176,10 @@ def telling_words(found: Any, is_named: bool = False, depth: int = 0) -> Iterato
 def sentence(found: Any) -> str:
     """An error's own words in one line."""
     try:
-        return shown(message_of(found))
+        return show_line(message_of(found))
     except RecursionError:
         return "an error that is nested too deep to be read"
 
 
-def shown(text: str) -> str:
+def show_line(text: str) -> str:
     return visible_line(replace_surrogates(text), LONGEST) or "no message"

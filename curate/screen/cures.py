@@ -1,4 +1,4 @@
-"""What to do about rows that are lost: one cure a reason."""
+"""Name what to do about rows that are lost: one cure a reason."""
 
 from curate.screen.rules import RULES
 

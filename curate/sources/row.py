@@ -1,4 +1,4 @@
-"""What a source gives before anyone knows what its columns mean: rows, and what stands in a row's place."""
+"""Rows of a source as they are read, and lines that are no rows."""
 
 import json
 from dataclasses import dataclass

@@ -18,10 +18,7 @@ def test_a_name_that_every_system_can_hold_is_taken(name):
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        *(
-            (name, "must be letters, digits")
-            for name in ("", " ", "sft ", " sft", "../x", "a/b", "a\\b", "/tmp/x", ".")
-        ),
+        *((name, "must be letters, digits") for name in ("", " ", "sft ", " sft", "../x", "a/b", "a\\b", "/a/b", ".")),
         *(
             (name, "must be letters, digits")
             for name in ("..", ".x", "-x", "a" * 65, "naïve", "a\n", "C:", "a*", "a?b")
@@ -80,7 +77,7 @@ def built(tmp_path, monkeypatch, capsys):
         (["mix", "Ten", "--add", "ten"], "mix name 'Ten' is 'ten' in other letters"),
         (["mix", "nul", "--add", "ten"], "mix name 'nul' is a device on Windows"),
         (["mix", "a/b", "--add", "ten"], "mix name 'a/b' must be letters"),
-        (["mix", "/tmp/v1", "--add", "ten"], "mix name '/tmp/v1' must be letters"),
+        (["mix", "/a/v1", "--add", "ten"], "mix name '/a/v1' must be letters"),
         (
             ["mix", "v1", "--add", "../data/builds/ten"],
             "no build '../data/builds/ten' in data/builds (a name is letters",
