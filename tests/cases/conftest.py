@@ -1,5 +1,6 @@
 """Inputs that users of other tools reported, with what is expected of them; they lie beside the project."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -8,7 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from four_prompts import PROMPTS
 from shared_data import SHARED
+
+from curate.cli.main import main
 
 
 @pytest.fixture
@@ -43,3 +47,26 @@ def reported_endpoint() -> Iterator[str]:
     yield f"http://127.0.0.1:{port}/v1"
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs `curate build` over four prompts; gives the exit code, the summary and what was said."""
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "PAIRWRIGHT_API_KEY",
+        "AZURE_OPENAI_API_KEY",
+        "OPENAI_API_KEY",
+        "HTTP_PROXY",
+        "http_proxy",
+        "NO_PROXY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in PROMPTS))
+
+    def build(*words):
+        code = main(["build", "--prompts", "prompts.jsonl", "--data", "data", *words, "--json"])
+        printed = capsys.readouterr()
+        return code, json.loads(printed.out), printed.err
+
+    return build
