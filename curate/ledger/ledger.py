@@ -185,6 +185,9 @@ class Ledger:
                     "(call_id, identity, kind, model, digest, request, sampling, state, owner, asked_at) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?) ON CONFLICT (call_id) DO UPDATE SET "
                     "owner = excluded.owner, asked_at = excluded.asked_at, "
+                    # What was asked is that of the id again, should it have been damaged.
+                    "identity = excluded.identity, kind = excluded.kind, model = excluded.model, "
+                    "digest = excluded.digest, request = excluded.request, sampling = excluded.sampling, "
                     "state = CASE state WHEN 'failed' THEN 'asked' ELSE state END, "
                     "sha256 = CASE state WHEN 'failed' THEN NULL ELSE sha256 END WHERE state <> 'answered'",
                     (

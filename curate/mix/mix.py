@@ -130,7 +130,11 @@ def publish(workspace: Workspace, recipe: Recipe) -> PublishedMix:
     lock = write_mix(recipe, sources, workspace, made)
     if was_published := path.exists():
         lost = f"{workspace.lock(name)} is lost, and the table it stood for is not what its builds give now: "
-        check_file(path, lock.sha256, f"{lost}restore it, or publish a mix under a new name")
+        try:
+            check_file(path, lock.sha256, f"{lost}restore it, or publish a mix under a new name")
+        except Damaged:
+            made.unlink()
+            raise
         log.warning("%s is lost; made again", workspace.lock(name))
     write_atomically(workspace.recipe(name), recipe.to_toml().encode())
     workspace.save_lock(name, lock)

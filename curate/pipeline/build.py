@@ -157,13 +157,18 @@ def build(cfg: BuildConfig) -> Built:
     return built
 
 
-def last_record(workspace: Workspace, name: str, models: Models) -> BuildRecord | None:
-    """The record of the build under this name, where it had the same scorer; a damaged one is written again."""
+def saved_record(workspace: Workspace, name: str) -> BuildRecord | None:
+    """The record of the build under this name; None where there is none, or a damaged one, which is written again."""
     try:
-        record = workspace.read_build(name) if workspace.build(name).exists() else None
+        return workspace.read_build(name) if name in workspace.build_names() else None
     except Damaged as error:
         log.warning("%s; made again", error.found)
         return None
+
+
+def last_record(workspace: Workspace, name: str, models: Models) -> BuildRecord | None:
+    """The record of the build under this name, where it had the same scorer."""
+    record = saved_record(workspace, name)
     is_same = record and record.scorer and models.scorer and record.scorer["digest"] == models.scorer.digest
     return record if is_same else None
 
@@ -272,7 +277,7 @@ def recorded_config(record: BuildRecord, data: Path) -> BuildConfig:
 def last_screening(cfg: BuildConfig, workspace: Workspace) -> BuildRecord | None:
     """The record of the build, where it was made of the same source and screened again since."""
     name = build_name(cfg, workspace)
-    record = workspace.read_build(name) if name in workspace.build_names() else None
+    record = saved_record(workspace, name)
     return record if record and record.is_rescreened and record.config["source"] == cfg.source else None
 
 

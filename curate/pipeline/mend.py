@@ -26,6 +26,8 @@ def mended(workspace: Workspace, builds: Sequence[str], work: Callable[[], Resul
     try:
         return work()
     except Damaged as error:
+        if not error.found.startswith(str(workspace.tables)):
+            raise
         again = f"restore it, or give the curate build command of {' and '.join(builds)} again"
         try:
             for name in builds:

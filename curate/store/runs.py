@@ -127,8 +127,8 @@ def asked_kind(folder: Path) -> str | None:
 
 
 def newest_run(data: Path, kind: str | None = None) -> Run | None:
-    """The run of this kind that finished last; without one, of any kind."""
-    runs = [run for run in all_runs(data) if kind in (None, run.kind)]
+    """The run of this kind, or of any, that finished last."""
+    runs = all_runs(data, kind)
     return runs[-1] if runs else None
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -77,9 +78,13 @@ def json_of(text: str) -> str:
         odd.append(word)
         return word
 
+    def keep_number(word: str) -> float | str:
+        """A number that no float holds as a text, for it would become an infinity."""
+        return number if math.isfinite(number := float(word)) else word
+
     value: Any = text
     with suppress(ValueError, RecursionError):
-        value = json.loads(text, parse_constant=keep_word)
+        value = json.loads(text, parse_constant=keep_word, parse_float=keep_number)
         if not odd and len(text) <= RAW_LIMIT:
             return text
     longest = RAW_LIMIT - 2
