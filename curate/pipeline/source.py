@@ -11,7 +11,7 @@ from curate.files import asset
 from curate.generate.flaws import parse_flaws
 from curate.pipeline.pairing import policy_for
 from curate.pipeline.rounds import flaw_quotas
-from curate.sources.fields import parse_columns
+from curate.sources.fields import parse_columns, plain_name
 from curate.sources.rows import RowsConfig, rows_config
 from schemas.names import WrittenFlaw
 
@@ -65,7 +65,7 @@ def source_rows(cfg: BuildConfig) -> RowsConfig:
     spec = cfg.prompts if kind.is_generated else cfg.source
     path = str(asset("samples", kind.samples)) if spec == "samples" else spec
     rows = rows_config(path, cfg.num_prompts, cfg.seed)
-    return replace(rows, columns=parse_columns(cfg.columns), preference=cfg.preference)
+    return replace(rows, columns=parse_columns(cfg.columns), preference=plain_name(cfg.preference))
 
 
 def most_prompts(cfg: BuildConfig) -> int | None:

@@ -121,8 +121,10 @@ def refuse_missing_scores(cfg: Thresholds, pairs: Table) -> None:
     """Raises UserError for a threshold on scores where no pair has one."""
     flags = score_flags(cfg)
     if cfg.min_z_margin > 0 or flags:
-        found = pairs.scan().select(pl.col("score_chosen", "z_chosen").is_not_null().any()).collect()
-        if flags and found.height and not found["score_chosen"][0]:
+        found = pairs.scan().select(pl.len(), pl.col("score_chosen", "z_chosen").is_not_null().any()).collect()
+        if not found["len"][0]:
+            return
+        if flags and not found["score_chosen"][0]:
             raise UserError(f"{flags[0]} needs scores, and no pair has one; name a --scorer, or leave {flags[0]} out")
         if cfg.min_z_margin > 0 and not found["z_chosen"][0]:
             raise UserError(

@@ -81,9 +81,11 @@ def user_turns(row: Row) -> list[str]:
     if "instruction" in row and isinstance(instances, list) and instances and isinstance(instances[0], dict):
         # Self-Instruct: the instruction with the input of its first instance
         row = {"instruction": row["instruction"], "input": instances[0].get("input")}
-    if prompt_name(Fields(row)) == "turns":
+    fields = Fields(row)
+    if prompt_name(fields) == "turns":
         # MT-Bench (text) and Arena-Hard ({"content"})
-        turns = row["turns"] if isinstance(row["turns"], list) else []
+        found = fields.get("turns")
+        turns = found if isinstance(found, list) else []
         texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in turns]
         return [text for text in texts if is_text(text)]
-    return [message["content"] for message in read_prompt(row) if message["role"] == "user"]
+    return [message["content"] for message in read_prompt(row, fields) if message["role"] == "user"]

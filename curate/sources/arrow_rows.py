@@ -149,7 +149,7 @@ def told_of_damage(path: str, kind: str) -> Iterator[None]:
     """Turn errors of reading a file into a UserError."""
     try:
         yield
-    # UnicodeDecodeError: the name of a column
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    # ValueError: an empty file, or the name of a column
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} is not a whole {kind} file: {reason}") from error

@@ -65,7 +65,7 @@ def refuse_other_columns(cfg: RowsConfig) -> None:
     columns = Columns()
     for row in rows:
         fields = Fields(row if isinstance(row, dict) else {}, cfg.columns)
-        if fields.first(WHOLE) or (fields.first(RESPONSES) and prompt_name(fields, (*WHOLE, *RESPONSES))):
+        if fields.first(WHOLE) or (fields.first(RESPONSES) and prompt_name(fields, WHOLE)):
             return
         columns.add(fields)
     raise no_conversation(cfg, len(rows), columns)
@@ -97,7 +97,7 @@ def read_conversation(row: Row | BadRow, fields: Fields | None = None) -> tuple[
 
 def read_turns(fields: Fields) -> MarkedMessages:
     """All turns of a row: of a whole conversation, or of a prompt and a response in columns of their own."""
-    response, prompt = fields.first(RESPONSES), prompt_name(fields, (*WHOLE, *RESPONSES))
+    response, prompt = fields.first(RESPONSES), prompt_name(fields, WHOLE)
     if response and prompt:
         before = prompt_turns(fields, prompt)
         told, text = read_response(fields.get(response))

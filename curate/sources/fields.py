@@ -123,12 +123,17 @@ class Layout:
         return found
 
 
+def plain_name(column: str) -> str:
+    """The name of a column as names are compared."""
+    return re.sub(r"[\W_]+", "_", column.strip().lower())
+
+
 @lru_cache(maxsize=256)
 def find_layout(columns: tuple[str, ...], renamed: tuple[tuple[str, str], ...]) -> Layout:
     """The layout of rows with these columns."""
     plain: dict[str, str] = {}
     for column in columns:
-        plain.setdefault(re.sub(r"[\W_]+", "_", column.strip().lower()), column)
+        plain.setdefault(plain_name(column), column)
     return Layout({**plain, **{name: column for name, column in renamed if column in columns}})
 
 
@@ -139,7 +144,7 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
     for pair in pairs:
         if len(pair) != 2 or not all(pair):
             raise UserError(f"--columns {text}: expected NAME=COLUMN, as in prompt=q,chosen=a,rejected=b")
-        names.append((pair[0], pair[1]))
+        names.append((plain_name(pair[0]), pair[1]))
     return tuple(sorted(names))
 
 
@@ -154,11 +159,6 @@ def number(value: Any) -> float | None:
     except OverflowError:
         return None
     return found if math.isfinite(found) else None
-
-
-def read_prompt_column(fields: Fields, name: str) -> Any:
-    """What a column holds of the prompt: a text or messages, in any form `conversation` reads."""
-    return PROMPTS[name](fields)
 
 
 def with_input(fields: Fields) -> Any:
@@ -207,7 +207,7 @@ def prompt_turns(fields: Fields, name: str) -> Messages:
     Raises UnusableRow for a row with pictures, and for a system text that the turns contradict.
     """
     refuse_images(fields)
-    given = read_prompt_column(fields, name)
+    given = PROMPTS[name](fields)
     if (single := string_list(given)) is not None and len(single) == 1:
         given = single[0]
     messages = conversation(given)

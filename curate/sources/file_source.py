@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
@@ -14,7 +15,7 @@ from curate.files import file_sha256
 from curate.sources import json_stream
 from curate.sources.lines import DELIMITERS, json_line, prompt_line, table_rows, text_lines
 from curate.sources.packing import PACKINGS, open_seekable, open_text, open_unpacked, packing_of, told_of_no_room
-from curate.sources.row import LONGEST, BadRow, Row
+from curate.sources.row import LONGEST, BadRow, Row, pickled
 from schemas.errors import UserError
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather")
@@ -73,10 +74,11 @@ class FileSource:
         match ending_of(self.name):
             case ".txt":
                 return prompt_line
-            case ".jsonl" | ".ndjson" | ".json" if self._layout() == "lines":
+            case ".jsonl" | ".ndjson" | ".json" if self._layout == "lines":
                 return json_line
         return None
 
+    @cached_property
     def _layout(self) -> json_stream.Layout:
         with self._told_of_json():
             return json_stream.find_layout(self._open_decoded, is_of_lines=ending_of(self.name) != ".json")
@@ -95,7 +97,7 @@ class FileSource:
                     yield from read(file, self.name)
             case _:
                 with self._told_of_json():
-                    yield from json_stream.document_rows(self._layout(), self._open_decoded, self.name)
+                    yield from json_stream.document_rows(self._layout, self._open_decoded, self.name)
 
     @contextmanager
     def _open_decoded(self) -> Iterator[TextIO]:
@@ -120,7 +122,7 @@ def reordered(rows: Rows, order: Order) -> Rows:
         starts = array("q", [0])
         with told_of_no_room():
             for row in rows:
-                starts.append(starts[-1] + file.write(pickle.dumps(row)))
+                starts.append(starts[-1] + file.write(pickled(row)))
             file.flush()
         for index in order(len(starts) - 1):
             file.seek(starts[index])

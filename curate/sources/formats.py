@@ -177,7 +177,7 @@ def join_sides(fields: Fields, chosen: Any, rejected: Any) -> Ready:
         raise UnusableRow("prompt_mismatch" if before or before_other else "bad_prompt")
     messages = join_prompt(prompt, (before, before_other))
     if prompt is None:
-        messages = check_prompt(add_system(fields, messages))
+        messages = add_system(fields, messages)
     if name and opens_response(fields.peek(name)):
         text, other = text.removeprefix(" "), other.removeprefix(" ")
     return Ready(messages, text, other, tools=read_tools(fields))
@@ -247,9 +247,9 @@ def read_lists(fields: Fields, preference: str) -> Responses:
     return Responses(row_prompt(fields), [*chosen, *rejected], labels)
 
 
-def row_prompt(fields: Fields, without: Names = ()) -> Messages:
+def row_prompt(fields: Fields) -> Messages:
     """The prompt of a row that has a column for it."""
-    name = prompt_name(fields, without)
+    name = prompt_name(fields)
     if name is None:
         raise UnusableRow("bad_prompt")
     return check_prompt(prompt_turns(fields, name))
@@ -314,7 +314,7 @@ def read_label(value: Any, is_rank: bool = False) -> float | None:
 
 def are_two(fields: Fields, preference: str) -> bool:
     """True for two responses with a preference, or with a score of each."""
-    if (sides := find_sides(fields)) is None:
+    if (sides := fields.layout.once(find_sides)) is None:
         return False
     is_told = bool(preference_columns(fields)) or prefer(fields, sides, "") is not None
     return is_told or (preference in fields if preference else all(sides.score_columns(fields)))
@@ -322,7 +322,7 @@ def are_two(fields: Fields, preference: str) -> bool:
 
 def read_two(fields: Fields, preference: str) -> Ready:
     """Two responses and which is better; a tie has equal scores, which screening drops."""
-    sides = find_sides(fields)
+    sides = fields.layout.once(find_sides)
     assert sides
     scores = side_values(fields, sides)
     strength = prefer(fields, sides, preference)
@@ -358,7 +358,7 @@ def is_single(fields: Fields, preference: str) -> bool:
     """True for one response to a prompt, with a label or a score."""
     if score_name(fields, SINGLE_SCORES, preference) is None:
         return False
-    return "messages" in fields or (fields.first(SINGLES) is not None and prompt_name(fields, SINGLES) is not None)
+    return "messages" in fields or (fields.first(SINGLES) is not None and prompt_name(fields) is not None)
 
 
 def read_single(fields: Fields, preference: str) -> Responses:

@@ -247,7 +247,10 @@ def read_message(turn: Any) -> list[dict[str, Any]] | None:
     mark: dict[str, Any] = {} if is_learned or role not in ("assistant", "tool_call") else {"learn": False}
     calls = turn.get("tool_calls") or turn.get("function_call")
     if calls and role == "assistant":
-        called = {"role": "tool_call", "content": json.dumps(calls, ensure_ascii=False), **mark}
+        call = json.dumps(calls, ensure_ascii=False, default=str)
+        if not is_text(call):
+            return None
+        called = {"role": "tool_call", "content": call, **mark}
         return [{"role": role, "content": text, **mark}, called] if text else [called]
     if text is None and role in ("tool", "tool_call") and content is not None:
         text = json.dumps(content, ensure_ascii=False, default=str)

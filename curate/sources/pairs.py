@@ -61,13 +61,19 @@ class Reader:
 
     cfg: RowsConfig
     columns: Columns = field(default_factory=Columns)
-    _is_described: bool = False
+    decides: str = ""
+    """Which columns decide between two responses, in words."""
     _pairs: Occurrences = field(default_factory=Occurrences)
     _prompts: Occurrences = field(default_factory=Occurrences)
 
     def read(self, form: Format) -> Iterator[Imported | Answered | Unusable]:
-        """What every row gives; the columns that nothing was taken from are named at the end."""
-        yield from self._grouped() if form.gives == "response" else self._rows(form)
+        """What every row gives."""
+        return self._grouped(form) if form.gives == "response" else self._rows(form)
+
+    def log_columns(self) -> None:
+        """Name the columns that decide between two responses, and those that nothing was taken from."""
+        if self.decides:
+            log.info("%s: of two responses %s", self.cfg.path, self.decides)
         self.columns.log_unused(self.cfg.path)
 
     def _rows(self, form: Format) -> Iterator[Imported | Answered | Unusable]:
@@ -85,7 +91,7 @@ class Reader:
                 assert isinstance(row, dict)
                 yield Imported(pair_id, prompt_id, found, row.get("flaw"))
 
-    def _grouped(self) -> Iterator[Answered | Unusable]:
+    def _grouped(self, form: Format) -> Iterator[Answered | Unusable]:
         """The responses to each prompt together, prompts in the order of the seeded shuffle.
 
         The rows are read in the order of the file, for of equal scores the first counts.
@@ -93,7 +99,7 @@ class Reader:
         groups: dict[str, list[tuple[Row, Responses]]] = {}
         for row in raw_rows(replace(self.cfg, seed=None, num_rows=None)):
             try:
-                found = self._read_row(row, None)
+                found = self._read_row(row, form)
             except UnusableRow as error:
                 yield Unusable(error.reason, row)
                 continue
@@ -109,7 +115,7 @@ class Reader:
                 together = Responses(group[0][1].messages, [found.responses[0] for _, found in group], scores)
                 yield Answered(keys[place], together)
 
-    def _read_row(self, row: Row | BadRow, form: Format | None) -> Ready | Responses:
+    def _read_row(self, row: Row | BadRow, form: Format) -> Ready | Responses:
         """What a row gives. Raises UnusableRow for one of another kind than the first."""
         if isinstance(row, BadRow):
             raise UnusableRow("unreadable_row")
@@ -119,11 +125,10 @@ class Reader:
             found_form, found = read_row(fields, self.cfg.preference)
         finally:
             self.columns.add(fields)
-        if found_form.gives != (form.gives if form else "response"):
+        if found_form.gives != form.gives:
             raise UnusableRow("unreadable_row")
-        if found_form.name == "two" and not self._is_described:
-            self._is_described = True
-            log.info("%s: of two responses %s", self.cfg.path, describe_preference(fields, self.cfg.preference))
+        if found_form.name == "two" and not self.decides:
+            self.decides = describe_preference(fields, self.cfg.preference)
         return found
 
 
@@ -140,7 +145,8 @@ def read_pairs(cfg: RowsConfig, pair_responses: PairResponses | None = None) -> 
     is_any_usable = False
     items: list[Imported | Answered] = []
     dropped: list[dict[str, Any]] = []
-    for item in Reader(cfg).read(form):
+    reader = Reader(cfg)
+    for item in reader.read(form):
         if isinstance(item, Unusable):
             dropped.append(dropped_row(STAGE, item.reason, raw_text(item.row)))
         else:
@@ -148,6 +154,7 @@ def read_pairs(cfg: RowsConfig, pair_responses: PairResponses | None = None) -> 
         if len(items) == PAIRS_PER_PART:
             yield make_pair_part(items, dropped, pair_responses)
             is_any_usable, items, dropped = True, [], []
+    reader.log_columns()
     if not items and not is_any_usable:
         raise none_usable(cfg, len(dropped), dropped, EXAMPLE)
     if items or dropped:
@@ -177,7 +184,8 @@ def find_source_format(cfg: RowsConfig) -> Format:
     columns = list(dict.fromkeys(column for row in records for column in row))
     if not columns:
         raise none_usable(cfg, len(rows), [{"raw": json_of(raw_text(rows[0]))}], EXAMPLE)
-    check_asked(cfg, records, columns)
+    if cfg.preference and not any(has_name(row, cfg.preference) for row in records):
+        raise UserError(f"--preference {cfg.preference}: {cfg.path} has no such column; found {', '.join(columns)}")
     for row in records:
         if form := find_format(Fields(row, cfg.columns), cfg.preference):
             return form
@@ -186,16 +194,6 @@ def find_source_format(cfg: RowsConfig) -> Format:
         f"{cfg.path} holds no pairs of a known format: found {', '.join(columns)}; expected {expected}; name other "
         "columns with --columns prompt=COLUMN,chosen=COLUMN,rejected=COLUMN"
     )
-
-
-def check_asked(cfg: RowsConfig, records: list[Row], columns: list[str]) -> None:
-    """Raises UserError for a column of `--columns` or `--preference` that the source does not have."""
-    asked = [("--columns", column) for _, column in cfg.columns]
-    if cfg.preference and not any(has_name(row, cfg.preference) for row in records):
-        asked.append(("--preference", cfg.preference))
-    for flag, column in asked:
-        if column not in columns:
-            raise UserError(f"{flag} {column}: {cfg.path} has no such column; found {', '.join(columns)}")
 
 
 def has_name(row: Row, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -56,20 +57,24 @@ class Sides:
         return found[0], found[1]
 
 
-def find_sides(fields: Fields) -> Sides | None:
+def find_sides(columns: Mapping[str, str]) -> Sides | None:
     """The columns of two responses to one prompt; None where there are none."""
     for stem in STEMS:
         for ends in ENDS:
-            if stem + ends[0] in fields and stem + ends[1] in fields:
+            if stem + ends[0] in columns and stem + ends[1] in columns:
                 return Sides(stem + ends[0], stem + ends[1], stem, (ends[0].strip("_"), ends[1].strip("_")))
     return None
 
 
 def preference_columns(fields: Fields) -> list[str]:
     """Columns that can say which of two responses is better: known names, then votes, then judges."""
-    names = [name for name in PREFERENCES if name in fields]
-    others = [name for name in fields if VOTER.fullmatch(name)]
-    judges = [name for name in fields if JUDGE.fullmatch(name)]
+    return fields.layout.once(find_preference_columns)
+
+
+def find_preference_columns(columns: Mapping[str, str]) -> list[str]:
+    names = [name for name in PREFERENCES if name in columns]
+    others = [name for name in columns if VOTER.fullmatch(name)]
+    judges = [name for name in columns if JUDGE.fullmatch(name)]
     return [*names, *others, *judges]
 
 

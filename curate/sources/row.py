@@ -1,6 +1,7 @@
 """Rows of a source as they are read, and lines that are no rows."""
 
 import json
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,14 @@ def raw_text(row: Row | BadRow) -> str:
     """A row as JSON, or the line in its place; always text that can be saved as UTF-8."""
     text = row.raw if isinstance(row, BadRow) else json.dumps(row, ensure_ascii=False, default=plain)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def pickled(row: Row | BadRow) -> bytes:
+    """A row as bytes for `pickle.loads`; one that is nested too deep for that is no row."""
+    try:
+        return pickle.dumps(row)
+    except RecursionError:
+        return pickle.dumps(bad_row(raw_text(row)))
 
 
 def shown_raw(raw: str) -> str:

@@ -1,6 +1,5 @@
 """Read raw rows of a source, shuffled by seed, or the first ones of it as they lie."""
 
-import pickle
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from curate.sources.dataset_folder import find_folder, list_files
 from curate.sources.file_source import FileSource, Order, Rows, ending_of, expected_files
 from curate.sources.row import BadRow as BadRow
 from curate.sources.row import Row as Row
+from curate.sources.row import pickled, shown_raw
 from curate.sources.row import raw_text as raw_text
-from curate.sources.row import shown_raw
 from schemas.errors import UserError
 
 FIRST_ROWS, FIRST_BYTES = 1000, 2**24
@@ -117,16 +116,23 @@ def raw_rows(cfg: RowsConfig) -> Iterator[Row | BadRow]:
 
 
 def first_rows(cfg: RowsConfig, count: int = FIRST_ROWS) -> list[Row | BadRow]:
-    """The first `count` rows as they lie in the source, or fewer where they are large; no more of it is read."""
+    """The first `count` rows as they lie in the source, or fewer where they are large; no more of it is read.
+
+    Raises UserError for a column of `--columns` that none of them has.
+    """
     found: list[Row | BadRow] = []
     size = 0
     for row in islice(find_source(cfg.path).rows(), count):
         found.append(row)
-        size += len(pickle.dumps(row))
+        size += len(pickled(row))
         if size > FIRST_BYTES:
             break
     if not found:
         raise UserError(f"{cfg.path} has no rows")
+    seen = dict.fromkeys(column for row in found if isinstance(row, dict) for column in row)
+    for _, column in cfg.columns if seen else ():
+        if column not in seen:
+            raise UserError(f"--columns {column}: {cfg.path} has no such column; found {', '.join(seen)}")
     return found
 
 
