@@ -100,7 +100,15 @@ def add_scores(paired: pl.DataFrame, run: Table, baseline: Table) -> pl.DataFram
 
 
 def side_responses(candidates: Table, side: str) -> pl.LazyFrame:
-    """prompt_id, response_SIDE and reason_SIDE: a prompt has one or the other."""
-    texts = candidates.scan().select("prompt_id", pl.col("response").alias(f"response_{side}"))
+    """prompt_id, response_SIDE and reason_SIDE: a prompt has one or the other.
+
+    A response whose limit was used up before it began, as by reasoning, is none that a judge could compare.
+    """
+    is_cut = (pl.col("finish_reason") == "length").fill_null(False) & (pl.col("response").str.strip_chars() == "")
+    texts = candidates.scan().select(
+        "prompt_id",
+        pl.when(~is_cut).then("response").alias(f"response_{side}"),
+        pl.when(is_cut).then(pl.lit("truncated_reasoning")).alias(f"reason_{side}"),
+    )
     reasons = candidates.scan_dropped().select("prompt_id", pl.col("reason").cast(pl.String).alias(f"reason_{side}"))
     return pl.concat([texts, reasons], how="diagonal")

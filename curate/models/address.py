@@ -11,6 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
+from curate.models.remote import is_azure
 from curate.models.reply_body import mask_key
 from schemas.errors import UserError
 from schemas.visible import visible_line
@@ -18,7 +19,6 @@ from schemas.visible import visible_line
 MOST_REDIRECTS = 3
 REDIRECTS = {301, 302, 303, 307, 308}
 KEEPS_METHOD = {307, 308}
-AZURE_HOSTS = re.compile(r"\.(openai|cognitiveservices|services\.ai)\.azure\.(com|us|cn)$")
 LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1|0\.0\.0\.0")
 
 
@@ -109,13 +109,6 @@ def call_url(url: str, path: str) -> URL:
         return URL(f"{base}{path}?{query}" if query else base + path)
     except ValueError as error:
         raise aiohttp.InvalidURL(url) from error
-
-
-def is_azure(url: str) -> bool:
-    """An address of Azure OpenAI, or of a gateway that stands before it."""
-    parts = urlsplit(url)
-    is_like_azure = "/openai/deployments/" in parts.path or "api-version=" in parts.query
-    return bool(AZURE_HOSTS.search(parts.hostname or "")) or is_like_azure
 
 
 def environment_proxy(url: str) -> tuple[URL | None, str]:

@@ -83,8 +83,8 @@ class ChatAPI:
         """The response to `body`, without what the endpoint refuses of it.
 
         Later calls go without it only once a call was answered so: an error may name a parameter and be
-        about something else. What the user `added` is not left out: an error that names it before any call was answered
-        stops the run.
+        about something else. What the user `added` is not left out: an error that names it stops the run before any
+        call was answered, and fails the call after that.
         """
         tried: list[str] = []
         while True:
@@ -92,26 +92,27 @@ class ChatAPI:
             try:
                 reply = await self.endpoint.post(self.path, sent, estimate, most_usd)
             except ParametersRefused as refused:
-                self._refuse_added(added, str(refused))
-                if set(refused.names) <= set(tried):
+                self._refuse_added(added, refused)
+                if set(refused.names) <= set(tried) or set(refused.names) & set(added):
                     raise CallFailed(str(refused), 0.0) from refused
                 tried += refused.names
             except CallFailed as failed:
-                self._refuse_added(added, str(failed))
+                self._refuse_added(added, failed)
                 raise
             else:
                 self._is_answered = True
                 self._leave_out([name for name in tried if name not in self._refused])
                 return reply
 
-    def _refuse_added(self, added: Collection[str], problem: str) -> None:
+    def _refuse_added(self, added: Collection[str], error: ParametersRefused | CallFailed) -> None:
         """Raises UserError for an error about a parameter that the user added."""
-        if self._is_answered or not problem.startswith(("HTTP 400", "HTTP 422")):
+        if self._is_answered or error.status not in (400, 422):
             return
+        problem = str(error)
         if name := next((name for name in added if re.search(rf"\b{re.escape(name)}\b", problem)), None):
             raise UserError(
                 f"{self.model}: the endpoint refuses '{name}', which you add to each call; leave it out or give "
-                f"another value: {self.endpoint.without_key(problem)}"
+                f"another value: {problem}"
             )
 
     def _leave_out(self, names: Sequence[str]) -> None:
@@ -197,17 +198,11 @@ def usage(body: dict[str, Any]) -> tuple[int, int]:
 
 
 def added_names(request: Request) -> list[str]:
-    """Names of the parameters that the user added to a call."""
-    return [name for name in ("reasoning_effort",) if name in request.sampling] + key_names(
-        request.sampling.get("extra_body", {})
-    )
-
-
-def key_names(value: Any) -> list[str]:
-    """The keys of an object and of those within it."""
-    if isinstance(value, list):
-        return [name for each in value for name in key_names(each)]
-    return [name for key, each in value.items() for name in (key, *key_names(each))] if isinstance(value, dict) else []
+    """Names of the parameters that the user added to a call, those of its chat template among them."""
+    added: dict[str, Any] = request.sampling.get("extra_body", {})
+    template = added.get("chat_template_kwargs")
+    names = [*added, *(template if isinstance(template, dict) else ())]
+    return [*(name for name in ("reasoning_effort",) if name in request.sampling), *names]
 
 
 def token_bounds(request: Request) -> tuple[int, tuple[int, int]]:

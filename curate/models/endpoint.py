@@ -46,9 +46,10 @@ class Refused(Exception):
 class CallFailed(ResponseError):
     """No try of a call gave a good response."""
 
-    def __init__(self, problem: str, cost_usd: float | None) -> None:
+    def __init__(self, problem: str, cost_usd: float | None, status: int | None = None) -> None:
         super().__init__(problem)
         self.cost_usd = cost_usd
+        self.status = status
 
 
 @dataclass
@@ -314,13 +315,13 @@ class Endpoint:
         if meaning == "prompt_too_long":
             raise Refused("prompt_too_long", problem)
         if names := refused_parameters(error, body):
-            raise ParametersRefused(names, problem)
+            raise ParametersRefused(names, problem, error.status)
         if meaning == "refused":
             raise Refused("refused", problem)
         if is_about_access(error):
             raise self._key_refusal(problem)
         if error.status is not None and error.status not in TRANSIENT:
-            raise CallFailed(problem, cost)
+            raise CallFailed(problem, cost, error.status)
 
     def _key_refusal(self, problem: str) -> UserError:
         key_name = self._address.key_name

@@ -65,7 +65,7 @@ LETTER = re.compile(
 """The letter first, after words such as "Response" or "Answer:" at most, and alone, set off by a sign or a line break,
 or with a reason after it; the A of "A good response ..." is no verdict."""
 ANNOUNCED = rf"(?i:(?:(?:the|my) )?(?:final )?(?:{FINDINGS}|(?:better|best) {NAMES})(?: is)?\W++(?:(?:the )?{NAMES} )?)"
-PRAISED = rf"(?i:(?:the )?{NAMES} )?{A_OR_B.replace('letter', 'praised')} (?i:{PRAISE})[ \t\w]*"
+PRAISED = rf"(?i:(?:the )?{NAMES} )?{A_OR_B.replace('letter', 'praised')} (?i:{PRAISE})[ \t\w]*+"
 LAST_LINE = re.compile(rf"\W*+(?i:{SO})(?:{ANNOUNCED}{A_OR_B}|{PRAISED})[^\w\n]*")
 """A last line that is nothing but a verdict, after an explanation that begins with none."""
 MARKED = re.compile(

@@ -24,6 +24,8 @@ MARK = re.compile(
     r"|^[ \t]{0,8}(?P<fence>```|~~~)",
     re.IGNORECASE | re.MULTILINE,
 )
+MARK_SIGNS = "<[◁"
+"""With which every mark but a fence begins."""
 QUOTES = {"`": "`", "'": "'", '"': '"', "“": "”", "‘": "’", "«": "»", "「": "」"}
 SENTENCE_END = frozenset(".!?…:;)]}>\"'”’*`。！？")
 
@@ -52,6 +54,7 @@ WORDED = [
     )
 ]
 """How reasoning begins and what parts it from the response, where neither is a mark of the kind above."""
+PLAIN_OPENING = re.compile(r"\s*+Here(?: is|['’]s| are) my (?:thought process|reasoning steps)")
 CHANNEL_TOKENS = re.compile(
     r"(?:<\|start\|>assistant)?(?:<\|channel\|>[^\n<]{0,80}<\|message\|>)?(?:<\|(?:end|return|call)\|>)?"
 )
@@ -82,6 +85,9 @@ def split_reasoning(text: str) -> tuple[str, str]:
 def read_response(response: Response) -> tuple[str, str]:
     """(reasoning, response) of what a model said: the reasoning that came beside its text, and that within it."""
     within, text = split_reasoning(response.text)
+    if not text and response.finish_reason == "stop" and PLAIN_OPENING.match(response.text):
+        # Plain words are no mark: a response that ended by itself may begin with them too.
+        within, text = "", response.text
     if not response.reasoning:
         return within, text
     return "\n\n".join(filter(None, (response.reasoning.strip(), within))), text.lstrip()
@@ -101,6 +107,8 @@ def find_opening(prompt: str) -> str:
 
 def find_block(text: str) -> tuple[int, int, int]:
     """Where the reasoning begins and ends, and where the response begins; zeros where no mark shows any reasoning."""
+    if not any(sign in text for sign in MARK_SIGNS):
+        return 0, 0, 0
     marks = list(MARK.finditer(text))
     fences, fences_left = 0, sum(bool(mark["fence"]) for mark in marks)
     start, end, stop = 0, 0, 0

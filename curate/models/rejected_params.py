@@ -53,9 +53,10 @@ SAMPLING = {"temperature", "top_p"}
 class ParametersRefused(Exception):
     """The endpoint does not take some parameters of a call, and may well answer one without them."""
 
-    def __init__(self, names: tuple[str, ...], problem: str) -> None:
+    def __init__(self, names: tuple[str, ...], problem: str, status: int | None) -> None:
         super().__init__(problem)
         self.names = names
+        self.status = status
 
 
 def refused_parameters(error: EndpointError, sent: Mapping[str, Any]) -> tuple[str, ...]:

@@ -5,13 +5,13 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlsplit
 
-from curate.models.address import AZURE_HOSTS, is_azure
 from schemas.errors import UserError
 
 OPENAI_URL = "https://api.openai.com/v1"
 NIM_URL = "https://integrate.api.nvidia.com/v1"
 OWN_KEY = "PAIRWRIGHT_API_KEY"
 AZURE_KEY = "AZURE_OPENAI_API_KEY"
+AZURE_HOSTS = re.compile(r"\.(openai|cognitiveservices|services\.ai)\.azure\.(com|us|cn)$")
 SECRET = re.compile(r"key|sig|token|secret|pass|pwd|auth|cred|code|jwt|session", re.IGNORECASE)
 """Names of fields of a query that hold what nobody else may read."""
 LONGEST_FIELD = 32
@@ -114,3 +114,10 @@ def plain_address(url: str) -> str:
         )
     base, _, query = url.partition("?")
     return f"{base.rstrip('/')}?{query}" if query else base.rstrip("/")
+
+
+def is_azure(url: str) -> bool:
+    """An address of Azure OpenAI, or of a gateway that stands before it."""
+    parts = urlsplit(url)
+    is_like_azure = "/openai/deployments/" in parts.path or "api-version=" in parts.query
+    return bool(AZURE_HOSTS.search(parts.hostname or "")) or is_like_azure
