@@ -44,7 +44,8 @@ def sample_prompts() -> pl.DataFrame:
     for i in range(PROMPTS):
         prompt = json.loads(lines[i * len(lines) // PROMPTS])["prompt"]
         messages = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-        rows.append({"prompt_id": prompt_key(messages), "messages": messages, "prompt_group": prompt_group(messages)})
+        told = {"prompt_group": prompt_group(messages), "license": "Apache-2.0"}
+        rows.append({"prompt_id": prompt_key(messages), "messages": messages, **told})
     return make_frame(Prompt, rows)
 
 

@@ -91,22 +91,22 @@ def read_record(path: Path, *fields: str, remedy: str = RESTORE) -> dict[str, An
     """A JSON file that pairwright wrote, with at least these fields; `format` is checked and left out.
 
     Raises Damaged, with the `remedy`, for one that is not what was written under this name, and UserError for one of
-    another format. What earlier versions wrote begins with its format and has no digest.
+    another format.
     """
     try:
         content = path.read_bytes()
         value: dict[str, Any] = json.loads(content)
-        is_sealed = next(iter(value), "") != "format"
-        if is_sealed and content.startswith(HEAD):
-            check_seal(path, content)
-        found = int(value.pop("format"))
-        refuse_other_format(found, str(path))
+        is_sealed = content.startswith(HEAD)
         if is_sealed:
             check_seal(path, content)
-            del value["record_sha256"]
+        # Formats of before had no digest.
+        refuse_other_format(int(value.pop("format")), str(path))
+        if not is_sealed:
+            raise ValueError("it is not what was written")
+        del value["record_sha256"]
         if missing := [field for field in fields if field not in value]:
             raise KeyError(missing[0])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged_file(path, error, remedy) from error
     return value
 

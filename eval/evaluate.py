@@ -162,7 +162,7 @@ def respond(cfg: EvalConfig, run: str, model: Backend, path: Path) -> Responded:
 def validate_eval(cfg: EvalConfig) -> None:
     """Validate the config before anything is read or asked."""
     if cfg.name:
-        check_name("--name", cfg.name, Workspace(cfg.data).eval_names())
+        check_name("--name", cfg.name, [path.name for path in Workspace(cfg.data).evaluation_folders()])
 
 
 def describe_power(n: int) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from schemas.errors import UserError
 
-FORMAT = 3
+FORMAT = 4
 """Raised when what is stored is written differently; any other format is refused, never guessed at."""
 
 

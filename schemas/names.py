@@ -129,6 +129,9 @@ needs_review                      reviewers judged it, and no verdict has more t
 email ... api_key                 personal data or a secret in the text
 """
 
+UNKNOWN = "unknown"
+"""The license of what nobody says the license of."""
+
 UNPAIRED_REASONS: tuple[str, ...] = get_args(UnpairedReason)
 GUARDS: tuple[Guard, ...] = get_args(Guard)
 SCREEN_REASONS: tuple[str, ...] = get_args(ScreenReason)

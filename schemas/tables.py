@@ -31,6 +31,8 @@ class Prompt(dy.Schema):
     messages = dy.List(MESSAGES, min_length=1)
     prompt_group = dy.String()
     """Id of the first user turn, normalized: rows of one group never lie on both sides of a split."""
+    license = dy.String()
+    """SPDX expression of the license of its source, or `unknown`."""
 
 
 class Candidate(dy.Schema):
@@ -87,8 +89,15 @@ class Pair(dy.Schema):
     """Why the model stopped, as in `Candidate.finish_reason`; null where no model of the build wrote the response
     by itself."""
     rejected_finish = dy.String(nullable=True)
+    chosen_reasoning = dy.String(nullable=True)
+    """What the model wrote before this response, where it was sampled; no part of what is trained on."""
+    rejected_reasoning = dy.String(nullable=True)
     tools = dy.String(nullable=True)
     """JSON list of the tools that the conversation may call; null for none."""
+    license = dy.String()
+    """SPDX expression of the terms of the prompt and the responses, or `unknown`."""
+    is_heldout = dy.Bool()
+    """Its source holds it out, as the test rows of a published mix: it is a training row in no mix."""
 
 
 class RecordedVerdict(dy.Schema):

@@ -65,6 +65,8 @@ def make_pairs() -> Callable[..., pl.DataFrame]:
                 "failed_score": False,
                 "scorer": "scripted",
                 "origin": "real",
+                "license": "unknown",
+                "is_heldout": False,
                 "prompt_id": prompt_key(messages),
                 "prompt_group": prompt_group(messages),
                 **given,

@@ -144,6 +144,8 @@ def read_answers(
                 "flaw": flaw,
                 "chosen_call": call_id,
                 "rejected_call": call_id,
+                "license": prompt["license"],
+                "is_heldout": False,
             }
         )
     return make_part(Pair, rows, dropped)

@@ -128,11 +128,10 @@ def check_ledger(path: Path) -> CheckedLedger:
 
 def add_digests(ledger: Ledger) -> None:
     """Give digests to the calls that an earlier version wrote, where nothing is wrong with them."""
-    for page in read_pages(ledger):
-        old = [call for call in page if call["sha256"] is None and call["state"] != "asked"]
+    for page in read_pages(ledger, "AND sha256 IS NULL AND state <> 'asked'"):
         # A folder that can only be read is as good as it was.
         with suppress(UserError):
-            ledger.add_digests([call["call_id"] for call in old if not any(call_faults(call))])
+            ledger.add_digests([call["call_id"] for call in page if not any(call_faults(call))])
 
 
 def call_faults(call: dict[str, Any]) -> Iterator[str]:

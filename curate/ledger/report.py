@@ -216,10 +216,11 @@ def read_numbers(call: dict[str, Any]) -> list[float] | None:
     return array(NUMBERS[call["kind"]], call["numbers"]).tolist()
 
 
-def read_pages(ledger: Ledger) -> Iterator[list[dict[str, Any]]]:
-    """All calls by id, a page at a time, so that memory does not grow with the ledger."""
+def read_pages(ledger: Ledger, where: str = "") -> Iterator[list[dict[str, Any]]]:
+    """All calls by id, or those of a condition, a page at a time, so that memory does not grow with the ledger."""
     columns = (*COLUMNS, "sha256", f"{IS_DAMAGED} AS is_damaged")
-    query = f"SELECT {', '.join(columns)} FROM calls WHERE call_id > ? ORDER BY call_id LIMIT {CALLS_PER_PAGE}"
+    query = f"SELECT {', '.join(columns)} FROM calls WHERE call_id > ? {where} "
+    query += f"ORDER BY call_id LIMIT {CALLS_PER_PAGE}"
     last = ""
     while rows := ledger.read(query, [last]):
         yield [dict(zip((*COLUMNS, "sha256", "is_damaged"), row, strict=True)) for row in rows]

@@ -69,6 +69,7 @@ def make_pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataF
         origin=pl.lit("synthetic"),
         flaw=pl.lit(None, dtype=pl.String),
         tools=pl.lit(None, dtype=pl.String),
+        is_heldout=pl.lit(False),
     ).select(Pair.column_names())
     return Part(Pair.cast(rows), unpaired_prompts(judged, set(rejected["prompt_id"])))
 
@@ -145,6 +146,7 @@ def side_columns(side: str) -> dict[str, str]:
         f"z_{side}": "z",
         f"{side}_call": "call_id",
         f"{side}_finish": "finish_reason",
+        f"{side}_reasoning": "reasoning",
     }
 
 

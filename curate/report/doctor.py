@@ -12,7 +12,7 @@ from typing import Any
 from curate.audit.noise import margin_width, measure_noise, read_noise_record, refuse_lost_noise, save_noise
 from curate.audit.probe_study import probe_scorer
 from curate.config import DoctorConfig
-from curate.files import Damaged, cache_folder, read_record
+from curate.files import cache_folder, read_record
 from curate.ledger.ledger import Ledger
 from curate.ledger.maintenance import check_ledger
 from curate.mix.mix import check_recipe_file
@@ -20,7 +20,14 @@ from curate.models.call_options import judge_options
 from curate.models.embedded import EMBEDDED, changed_files, embedded_folder, embedded_graph
 from curate.models.resolve import resolve_scorer
 from curate.models.reward_head import HEADS, RewardHead, head_folder
-from curate.report.trained import check_evaluation, check_features, check_references, check_run, check_tokens
+from curate.report.trained import (
+    check_evaluation,
+    check_features,
+    check_references,
+    check_run,
+    check_tokens,
+    refuse_damage,
+)
 from curate.screen.similar.embeddings import is_whole_shard
 from curate.store.reviews import (
     PULLED,
@@ -168,8 +175,7 @@ def check_calls(workspace: Workspace) -> str:
         raise UserError(f"{workspace.ledger}: {faults[0]}{more}; forget damaged answers with: curate ledger --compact")
     with Ledger(workspace.ledger, to_read=True) as ledger:
         counts = ledger.counts()
-    tables = [table for name in whole_builds(workspace) for table in opened(workspace, name)]
-    most = max((table.calls for table in tables), default=0)
+    most = max((table.calls for table in whole_tables(workspace)), default=0)
     if most and not counts:
         raise UserError(
             f"{workspace.ledger} holds no call and a table was made of {most}; restore it, or curate build asks again "
@@ -178,27 +184,26 @@ def check_calls(workspace: Workspace) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items()) or "no calls"
 
 
-def whole_builds(workspace: Workspace) -> list[str]:
-    """The builds whose records and manifests can be read."""
-    found = []
+def whole_tables(workspace: Workspace) -> list[Table]:
+    """The tables of the builds whose records and manifests can be read."""
+    found: list[Table] = []
     for name in workspace.build_names():
         with suppress(UserError):
-            workspace.open_tables(workspace.read_build(name))
-            found.append(name)
+            found += workspace.open_tables(workspace.read_build(name)).values()
     return found
 
 
 def check_build(workspace: Workspace, name: str) -> str:
     """Raises UserError where a table of the build, or the noise it was screened by, is missing or damaged."""
     record = workspace.read_build(name)
-    refuse_damage([error for table in opened(workspace, name) for error in table.damage()])
+    refuse_damage([error for table in workspace.open_tables(record).values() for error in table.damage()])
     refuse_lost_noise(workspace, record)
     return "whole"
 
 
 def check_other_tables(workspace: Workspace) -> str:
     """Raises UserError where a table that no build stands for any more is damaged; a mix may be locked to it."""
-    used = {table.folder for name in whole_builds(workspace) for table in opened(workspace, name)}
+    used = {table.folder for table in whole_tables(workspace)}
     others = [path.parent for path in workspace.tables.glob("*/*/manifest.json") if path.parent not in used]
     damage = []
     for folder in sorted(others):
@@ -207,17 +212,6 @@ def check_other_tables(workspace: Workspace) -> str:
         damage += table.damage() if table else []
     refuse_damage(damage)
     return f"{len(others)} that no build stands for now"
-
-
-def opened(workspace: Workspace, name: str) -> list[Table]:
-    """The tables of a build."""
-    return list(workspace.open_tables(workspace.read_build(name)).values())
-
-
-def refuse_damage(damage: list[Damaged]) -> None:
-    """Raises UserError where there is any."""
-    if damage:
-        raise UserError(f"{damage[0]}{f' (and {len(damage) - 1} more)' if len(damage) > 1 else ''}")
 
 
 def check_mix(workspace: Workspace, name: str) -> str:

@@ -3,6 +3,7 @@
 print("\\n".join(explain(ExplainConfig(pair_id="0123456789abcdef")).lines()))
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from curate.screen.explain import Screening, explain_screening
 from curate.screen.pii import mask_personal
 from curate.store.session import Session, open_session
 from curate.store.store import Table
-from curate.store.unfinished import Standing, find_standing, read_unfinished, unfinished_names
+from curate.store.unfinished import Standing, UnfinishedBuild, find_standing, read_unfinished, unfinished_names
 from curate.store.workspace import BuildRecord, Workspace
 from schemas.errors import UserError
 from schemas.stages import MADE_STAGES, PAIRS_STAGES, StageName, newest_stage, pairs_stage
@@ -101,12 +102,19 @@ def explain(cfg: ExplainConfig) -> Trace:
     Raises UserError for an id that no build of the data folder has.
     """
     workspace = Workspace(cfg.data)
-    records = [workspace.read_build(name) for name in workspace.build_names()]
-    stopped = [found for name in unfinished_names(workspace) if (found := read_unfinished(workspace, name))]
-    if not records and not stopped:
+    names, unfinished = workspace.build_names(), unfinished_names(workspace)
+    if not names and not unfinished:
         raise UserError(f"there is no build in {cfg.data} yet, so no pair '{cfg.pair_id}'; make one with: curate build")
+    stopped: list[UnfinishedBuild] = []
+
+    def records() -> Iterator[BuildRecord]:
+        # One after another, for what is damaged behind the pair is no hindrance.
+        yield from map(workspace.read_build, names)
+        stopped.extend(found for name in unfinished if (found := read_unfinished(workspace, name)))
+        yield from (build.record for build in stopped if set(build.tables) & set(PAIRS_STAGES))
+
     with open_session(cfg.data, to_read=True) as session:
-        for record in (*records, *(build.record for build in stopped if set(build.tables) & set(PAIRS_STAGES))):
+        for record in records():
             tables = workspace.open_tables(record)
             if pair := find_pair(tables[pairs_stage(tables)], cfg.pair_id):
                 return trace(session, record, tables, pair)

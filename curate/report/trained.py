@@ -1,6 +1,6 @@
 """Check in full what training and evaluation stored: a run, an evaluation, token files, references, features."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from curate.store.folders import check_folder, read_folder
@@ -9,14 +9,10 @@ from curate.store.tensor_files import read_tensors
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
 
-UNCHECKED = "of a version that kept no digests, so nobody can tell whether it is whole"
-
 
 def check_run(folder: Path) -> str:
     """Kind and base of a run, or that it is under way. Raises Damaged where a file of it is not what was written."""
     run = read_run(folder)
-    if run and not run.is_checked:
-        return UNCHECKED
     for name in (ASKED, PLAN):
         if (folder / name).exists():
             read_folder(
@@ -33,8 +29,8 @@ def check_run(folder: Path) -> str:
 
 def check_evaluation(folder: Path) -> str:
     """Raises Damaged where a file of an evaluation is not what was written."""
-    record = check_folder(folder / "results.json", folder.name, "give its evaluate command again: no call is repeated")
-    return "whole" if "files" in record else UNCHECKED
+    check_folder(folder / "results.json", folder.name, "give its evaluate command again: no call is repeated")
+    return "whole"
 
 
 def check_tokens(workspace: Workspace) -> str:
@@ -67,15 +63,21 @@ def check_features(workspace: Workspace) -> str:
     return count_whole("file", files, lambda path: read_tensors(path, f"remove {path}, and it is computed again"))
 
 
+def refuse_damage(damage: Sequence[UserError]) -> None:
+    """Raises UserError with the first of what was found damaged, and how many more."""
+    if damage:
+        raise UserError(f"{damage[0]}{f' (and {len(damage) - 1} more)' if len(damage) > 1 else ''}")
+
+
 def count_whole(what: str, places: Iterable[Path], check: Callable[[Path], object]) -> str:
     """How many there are; raises UserError with the first damage, and how many more."""
-    damage, count = [], 0
+    damage: list[UserError] = []
+    count = 0
     for place in sorted(places):
         count += 1
         try:
             check(place)
         except UserError as error:
-            damage.append(str(error))
-    if damage:
-        raise UserError(damage[0] + (f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""))
+            damage.append(error)
+    refuse_damage(damage)
     return f"{count} {what}{'' if count == 1 else 's'}, whole"

@@ -103,11 +103,12 @@ class RedactConfig:
 
 
 def redact_pairs(pairs: pl.DataFrame, cfg: RedactConfig) -> Part:
-    """The pairs with personal data replaced by its kind in all turns and both responses; ids stay."""
+    """The pairs with personal data replaced by its kind in all turns and both responses, reasoning included; ids stay."""
     turns = pairs.select("messages").with_row_index("row").explode("messages").unnest("messages")
     redacted = turns.with_columns(redact_texts(turns["content"])).group_by("row", maintain_order=True)
     messages = redacted.agg(messages=pl.struct("role", "content"))["messages"]
-    rows = pairs.with_columns(messages, redact_texts(pairs["chosen"]), redact_texts(pairs["rejected"]))
+    sides = ("chosen", "rejected", "chosen_reasoning", "rejected_reasoning")
+    rows = pairs.with_columns(messages, *(redact_texts(pairs[name]) for name in sides))
     return Part(rows.pipe(Pair.cast), Dropped.create_empty())
 
 

@@ -16,7 +16,7 @@ from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable
 from curate.store.store import Part, dropped_row, json_of, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
-from schemas.names import FLAWS, UnpairedReason
+from schemas.names import FLAWS, UNKNOWN, UnpairedReason
 from schemas.stages import StageName
 from schemas.tables import Pair, RecordedVerdict
 
@@ -245,4 +245,6 @@ def pair_row(item: Imported) -> dict[str, Any]:
         "origin": "real",
         "flaw": item.flaw if item.flaw in FLAWS else None,
         "tools": ready.tools,
+        "license": UNKNOWN,
+        "is_heldout": False,
     }

@@ -12,6 +12,7 @@ from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable
 from curate.store.store import PROMPTS_PER_PART, Part, dropped_row, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, prompt_group, prompt_key
+from schemas.names import UNKNOWN
 from schemas.stages import StageName
 from schemas.tables import Prompt
 
@@ -108,4 +109,5 @@ def prompt_row(messages: Messages, ids: Occurrences, places: Iterator[int]) -> d
         "place": next(places),
         "messages": messages,
         "prompt_group": prompt_group(messages),
+        "license": UNKNOWN,
     }

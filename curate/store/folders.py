@@ -26,11 +26,10 @@ def write_folder(
 def read_folder(path: Path, name: str, remedy: str) -> dict[str, Any]:
     """The record of `name` as it was written; its `files` are not looked at.
 
-    Raises Damaged, with the `remedy`, for any other. A record that was written before there were digests has no
-    `files`, and nobody can tell whether it is whole.
+    Raises Damaged, with the `remedy`, for any other.
     """
-    record = read_record(path, remedy=remedy)
-    if "files" in record and record["name"] != name:
+    record = read_record(path, "name", "files", remedy=remedy)
+    if record["name"] != name:
         raise Damaged(f"{path} is that of '{record['name']}', and not of '{name}'", remedy)
     return record
 
@@ -38,7 +37,7 @@ def read_folder(path: Path, name: str, remedy: str) -> dict[str, Any]:
 def check_folder(path: Path, name: str, remedy: str) -> dict[str, Any]:
     """The record of `name`, all of whose files are what was written. Raises Damaged, with the `remedy`."""
     record = read_folder(path, name, remedy)
-    for file, sha256 in record.get("files", {}).items():
+    for file, sha256 in record["files"].items():
         check_file(path.parent / file, sha256, remedy)
     return record
 

@@ -169,25 +169,27 @@ def write_file(data: Path, name: str, file: str, content: bytes) -> None:
     """Write a file of a review. The record names its digest first, beside that of the version it takes the place of."""
     folder, fields = review_folder(data, name), read_fields(data, name)
     path, sha256 = folder / file, hashlib.sha256(content).hexdigest()
-    if fields is None or not path.exists():
+    is_new = fields is None or not path.exists()
+    if is_new:
         write_atomically(path, content)
     if fields is not None:
         files = fields.get("files", {})
         before = file_sha256(path)
         known = [before] if before in files.get(file, [before]) else []
         write_record(folder / RECORD, {**fields, "files": {**files, file: [sha256, *known]}})
+    if not is_new:
         write_atomically(path, content)
 
 
-def answers_to_collect(data: Path, name: str) -> pl.DataFrame | None:
-    """The answers so far, for a command that collects them; None where they are gone, and said so."""
+def answers_to_collect(data: Path, name: str) -> pl.DataFrame:
+    """The answers so far, for a command that collects them; no row where they are gone, which is said."""
     try:
         return read_answers(data, name)
     except Damaged as error:
         if (review_folder(data, name) / ANSWERS).exists():
             raise
         log.warning("%s; answers are collected again, those from forms by importing each again", error.found)
-        return None
+        return Annotation.create_empty()
 
 
 def file_remedy(data: Path, name: str, file: str) -> str:

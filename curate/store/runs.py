@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +31,10 @@ class Run:
     """ISO 8601, UTC."""
     manifest: dict[str, Any]
 
-    @property
-    def is_checked(self) -> bool:
-        """Whether its digests were kept; runs of earlier versions have none."""
-        return "files" in self.manifest
-
     def check(self, base_digest: str | None = None) -> None:
         """Raises Damaged where a file of it is not what was written, and UserError where its base model is another."""
-        for file, sha256 in self.manifest.get("files", {}).items():
+        for file, sha256 in self.manifest["files"].items():
             check_file(self.adapter.parent / file, sha256, train_again(self.adapter.parent))
-        if not self.is_checked:
-            log_unchecked(self.name)
         if base_digest is None:
             return
         trained_on = self.manifest.get("base_digest", base_digest)
@@ -51,12 +43,6 @@ class Run:
                 f"run '{self.name}' was trained on other weights of {self.base} ({trained_on[:12]}) than are there now "
                 f"({base_digest[:12]}); restore them, or train the run again"
             )
-
-
-@cache
-def log_unchecked(name: str) -> None:
-    """Say it once a process."""
-    log.info("run '%s' is of a version that kept no digests, so its adapter is used unchecked", name)
 
 
 def train_again(folder: Path) -> str:

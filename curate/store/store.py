@@ -151,12 +151,8 @@ class Table:
             reasons.update(part.dropped)
         return dict(reasons)
 
-    def files(self) -> list[Path]:
-        """The Parquet files of the rows, in order, not looked at."""
-        return [self.folder / part_name(i) for i in range(len(self.manifest.parts))]
-
     def whole_files(self) -> list[Path]:
-        """The same, each of them what was written."""
+        """The Parquet files of the rows, in order, each of them what was written."""
         return [self._rows_file(i) for i in range(len(self.manifest.parts))]
 
     def part(self, index: int) -> pl.DataFrame:
@@ -389,8 +385,7 @@ def saved_part(folder: Path, index: int) -> PartRecord | None:
 def check_part_record(path: Path, record: PartRecord, remedy: str) -> None:
     """Raises Damaged where the record of a part is not what the manifest of its table says."""
     content = path.read_bytes() if path.exists() else b""
-    # Earlier versions wrote it without a digest.
-    if content not in (record_bytes(path, asdict(record)), json.dumps(asdict(record)).encode()):
+    if content != record_bytes(path, asdict(record)):
         raise damaged_file(path, ValueError("it is not what was written"), remedy)
 
 

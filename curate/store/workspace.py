@@ -139,16 +139,6 @@ class Workspace:
         """The noise of a scorer; other weights are another scorer."""
         return self.data / "noise" / f"{short_id([scorer, digest])}.json"
 
-    def run_folders(self) -> list[str]:
-        """Names of runs, those among them that are not finished."""
-        return sorted(path.name for path in self.runs.glob("*"))
-
-    def eval_names(self) -> list[str]:
-        return sorted(path.name for path in self.eval("").glob("*"))
-
-    def head_names(self) -> list[str]:
-        return sorted(path.name for path in self.head("").glob("*"))
-
     def evaluation_folders(self) -> list[Path]:
         return sorted(path for path in (self.data / "evals").glob("[!.]*") if path.is_dir())
 

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from scripted import ScriptedModel, responses
 
+from curate.store.folders import write_folder
 from eval.config import EvalConfig
 from eval.matchup import Matchup
 from schemas.calls import CallResult, Request
-from schemas.manifest import FORMAT
 
 
 def last_turn(request: Request) -> str:
@@ -82,10 +82,10 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         (folder / "adapter").mkdir(parents=True)
         (folder / "adapter" / "adapter_model.safetensors").write_bytes(name.encode())
         record = {
-            **{"format": FORMAT, "kind": kind, "base": "smollm2", "finished_at": finished_at},
+            **{"kind": kind, "base": "smollm2", "finished_at": finished_at},
             **{"policy": {"name": policy}, "data": {"mix": mix} if mix else {"dataset": "chat.jsonl"}},
         }
-        (folder / "manifest.json").write_text(json.dumps(record))
+        write_folder(folder / "manifest.json", name, record, ["adapter/adapter_model.safetensors"])
         return folder
 
     return make

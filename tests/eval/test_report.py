@@ -10,7 +10,6 @@ from curate.report.trained import check_evaluation
 from curate.store.workspace import NAME
 from eval.evaluate import evaluate
 from eval.report import default_name, describe_verdict
-from schemas.manifest import FORMAT
 
 
 @pytest.mark.parametrize(
@@ -90,12 +89,6 @@ def test_a_damaged_evaluation_is_found_and_given_again_without_a_call(make_confi
         check_evaluation(folders[0])
     evaluate(configs[0], make_sides(run=unreachable))
     assert {path.name: path.read_bytes() for path in folders[0].iterdir()} == whole
-
-
-def test_an_evaluation_of_a_version_without_digests_is_said_to_be_unchecked(tmp_path):
-    (tmp_path / "results.json").write_text(json.dumps({"format": FORMAT, "name": "early"}))
-
-    assert "nobody can tell" in check_evaluation(tmp_path)
 
 
 def unreachable(prompt):

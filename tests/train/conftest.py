@@ -1,16 +1,13 @@
 """Small random models with a real tokenizer, and mixes written as `curate mix` writes them."""
 
-import json
-
 import polars as pl
 import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from curate.files import file_sha256
+from curate.files import file_sha256, write_record
 from curate.models.folders import model_folder
 from schemas.ids import pair_key, prompt_group, prompt_key
-from schemas.manifest import FORMAT
 from schemas.tables import MixRow
 
 SHAPE = {
@@ -93,7 +90,6 @@ def make_mix(tmp_path):
         MixRow.validate(pl.DataFrame(rows), cast=True).write_parquet(path)
         counts = {split: sum(row["split"] == split for row in rows) for split in ("train", "heldout")}
         lock = {
-            "format": FORMAT,
             "recipe_sha256": "",
             "sources": [],
             "duplicates_between_sources": 0,
@@ -102,7 +98,7 @@ def make_mix(tmp_path):
             "sha256": file_sha256(path),
             **counts,
         }
-        path.with_name(f"{name}.lock.json").write_text(json.dumps(lock))
+        write_record(path.with_name(f"{name}.lock.json"), lock)
         return data
 
     return make

@@ -1,6 +1,5 @@
 """What training stored is used as it was written, or made again, or refused: never used as anything else."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -138,21 +137,6 @@ def test_a_run_under_way_is_no_damage(cfg):
     assert find_run(cfg.data, "third") is None
     assert check_run(folder) == "not finished, 0 checkpoints; its train command goes on with it"
     assert bad(cfg) == []
-
-
-def test_a_run_of_a_version_without_digests_is_used_and_said_to_be_unchecked(cfg, caplog):
-    path = run_file(cfg, "first", "manifest.json")
-    manifest = json.loads(path.read_text())
-    early = {name: value for name, value in manifest.items() if name not in ("record_sha256", "files")}
-    path.write_text(json.dumps(early))
-
-    with caplog.at_level("INFO"):
-        assert resolve_weights("first", cfg.data).adapter
-        train_dpo(cfg)
-
-    assert "kept no digests, so its adapter is used unchecked" in caplog.text
-    assert "is finished, with these very settings" in caplog.text
-    assert "nobody can tell" in check_run(path.parent)
 
 
 @pytest.fixture(scope="module")

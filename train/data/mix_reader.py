@@ -65,7 +65,7 @@ class MixRows:
     def _frames(self) -> Iterator[pl.DataFrame]:
         """All rows in order, a few at a time."""
         if not self.is_in_order:
-            yield from select_columns(pl.read_parquet(self.path, glob=False).sort("row")).iter_slices(ROWS_AT_ONCE)
+            yield from pl.read_parquet(self.path, glob=False).sort("row").select(COLUMNS).iter_slices(ROWS_AT_ONCE)
             return
         import pyarrow.parquet as pq
 
@@ -74,13 +74,7 @@ class MixRows:
             for batch in table.iter_batches(ROWS_AT_ONCE, columns=COLUMNS):
                 frame = pl.from_arrow(batch)
                 assert isinstance(frame, pl.DataFrame)
-                yield select_columns(frame)
-
-
-def select_columns(rows: pl.DataFrame) -> pl.DataFrame:
-    """The columns that are read; a mix of an earlier version has no `tools`."""
-    found = rows if "tools" in rows.columns else rows.with_columns(tools=pl.lit(None, pl.String))
-    return found.select(COLUMNS)
+                yield frame
 
 
 def read_mix(data: Path, name: str, max_rows: int | None) -> MixRows:

@@ -85,7 +85,7 @@ def train_reward(config: RewardConfig) -> FittedHead:
     started = time.monotonic()
     if not config.pairs:
         raise UserError("--pairs must be given: a file of preference pairs")
-    check_name("--name", config.name, Workspace(config.data).head_names())
+    check_name("--name", config.name, [path.name for path in Workspace(config.data).heads()])
     refuse_read_only(config.data)
     pairs = read_reward_pairs([Path(path) for path in config.pairs])
     train, heldout = split_pairs(pairs, config.share, config.seed)

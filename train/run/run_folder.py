@@ -19,7 +19,7 @@ from safetensors import torch as safetensors
 from curate.files import Damaged, refuse_read_only, write_atomically
 from curate.models.embedded import EMBEDDED
 from curate.store.folders import read_folder, write_folder
-from curate.store.runs import ADAPTER, ASKED, CHECKPOINTS, MANIFEST, METRICS, PLAN, read_run
+from curate.store.runs import ADAPTER, ASKED, CHECKPOINTS, MANIFEST, METRICS, PLAN, read_run, run_folders
 from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
 from train.config import TrainingConfig
@@ -99,7 +99,7 @@ def open_run(data: Path, name: str, asked: dict[str, Any]) -> Iterator[RunFolder
 
     Raises UserError where the name belongs to a run that was asked for something else.
     """
-    check_name("run name", name, (*EMBEDDED, *Workspace(data).run_folders()))
+    check_name("run name", name, (*EMBEDDED, *(path.name for path in run_folders(data))))
     if name in EMBEDDED:
         raise UserError(f"run name '{name}' is the name of a model; choose another")
     refuse_read_only(data)

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from curate.files import Damaged, read_record, write_record
-from curate.review.answers import KEY, answer_row, answer_table, merge_answers, parse_utc, reviewer_id, withdraw_answers
+from curate.review.answers import KEY, answer_row, merge_answers, parse_utc, reviewer_id, withdraw_answers
 from curate.review.argilla.accounts import list_pseudonyms
 from curate.review.argilla.client import ArgillaClient, connect
 from curate.review.argilla.dataset import Dataset, open_dataset
@@ -52,9 +52,7 @@ def pull(cfg: PullConfig) -> CollectedAnswers:
     """
     with connect(cfg) as server, lock_review(cfg.data, cfg.name):
         review, asked = begun_review(cfg.data, cfg.name), read_asked(cfg.data, cfg.name)
-        known = answers_to_collect(cfg.data, cfg.name)
-        answers = answer_table([]) if known is None else known
-        seen_before = {} if known is None else read_pulled(cfg.data, cfg.name)
+        answers, seen_before = answers_to_collect(cfg.data, cfg.name), read_pulled(cfg.data, cfg.name)
         uploaded = read_uploaded(cfg.data, cfg.name)
         pulled: dict[str, dict[str, Any]] = {}
         for dataset in open_datasets(server, review):

@@ -169,8 +169,7 @@ def import_answers(cfg: ImportConfig) -> ImportedAnswers:
     lines = read_lines(cfg.file)
     name = find_review(cfg, lines)
     with lock_review(cfg.data, name):
-        asked, known = read_asked(cfg.data, name), answers_to_collect(cfg.data, name)
-        history = answer_table([]) if known is None else known
+        asked, history = read_asked(cfg.data, name), answers_to_collect(cfg.data, name)
         ids = set(asked["record_id"])
         unknown = sorted({line["record"] for _, line in lines if line["record"] not in ids})
         asked_for = [(number, line) for number, line in lines if line["record"] in ids]

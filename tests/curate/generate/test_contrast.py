@@ -26,7 +26,13 @@ def prompts(*texts: str) -> pl.DataFrame:
     return make_frame(
         Prompt,
         [
-            {"prompt_id": prompt_key(c), "place": place, "messages": c, "prompt_group": prompt_group(c)}
+            {
+                "prompt_id": prompt_key(c),
+                "place": place,
+                "messages": c,
+                "prompt_group": prompt_group(c),
+                "license": "MIT",
+            }
             for place, c in enumerate(conversations)
         ],
     )

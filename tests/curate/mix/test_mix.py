@@ -227,7 +227,7 @@ def test_a_pair_that_is_numbered_in_one_build_is_the_same_pair_in_another(tmp_pa
 def test_a_damaged_table_is_made_again_before_it_is_mixed(tmp_path):
     path = write_pairs(tmp_path / "real.jsonl", 8, "real")
     built = build(BuildConfig(source=str(path), max_cosine=1.0, data=tmp_path))
-    file = built.pairs.files()[0]
+    file = built.pairs.whole_files()[0]
     before = file.read_bytes()
     file.write_bytes(before + b"x")
 
@@ -239,7 +239,7 @@ def test_a_damaged_table_is_made_again_before_it_is_mixed(tmp_path):
 def test_a_damaged_table_whose_source_is_gone_is_not_mixed(tmp_path):
     path = write_pairs(tmp_path / "real.jsonl", 8, "real")
     built = build(BuildConfig(source=str(path), max_cosine=1.0, data=tmp_path))
-    file = built.pairs.files()[0]
+    file = built.pairs.whole_files()[0]
     file.write_bytes(file.read_bytes() + b"x")
     path.unlink()
 

@@ -3,7 +3,7 @@
 import pytest
 from scripted import completion, user
 
-from curate.files import write_record
+from curate.store.folders import write_folder
 from curate.models.digests import folder_digest
 from curate.models.embedded import embedded_folder
 from curate.models.resolve import resolve_generator, resolve_scorer
@@ -26,7 +26,7 @@ def run(tmp_path):
     (folder / "adapter").mkdir(parents=True)
     (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
     manifest = {"kind": "sft", "base": "smollm2", "finished_at": "2026-11-01T00:00:00Z"}
-    write_record(folder / "manifest.json", manifest)
+    write_folder(folder / "manifest.json", "sft-1", manifest, ["adapter/adapter_model.safetensors"])
     return "sft-1"
 
 

@@ -18,7 +18,7 @@ from shared_data import DATASETS
 from curate.audit.noise import Noise, save_noise
 from curate.cli.main import main
 from curate.config import BuildConfig, ExplainConfig
-from curate.files import write_record
+from curate.store.folders import write_folder
 from curate.models.resolve import resolve_scorer
 from curate.pipeline.build import build
 from curate.report.explain import explain
@@ -131,7 +131,7 @@ def test_the_newest_sft_run_is_the_default_generator(tmp_path):
     folder = tmp_path / "runs" / "my-sft"
     get_peft_model(base, LoraConfig(r=1, target_modules=["q_proj"])).save_pretrained(folder / "adapter")
     manifest = {"kind": "sft", "base": "smollm2", "finished_at": "2026-01-01T00:00:00Z"}
-    write_record(folder / "manifest.json", manifest)
+    write_folder(folder / "manifest.json", "my-sft", manifest, ["adapter/adapter_model.safetensors"])
 
     built = build(BuildConfig(source="sft", num_prompts=2, num_responses=2, max_tokens=4, data=tmp_path))
 

@@ -22,7 +22,15 @@ def tables(*candidates: tuple[str, float | None]) -> tuple[pl.DataFrame, pl.Data
     """One prompt and its candidates as (response, score)."""
     prompts = make_frame(
         Prompt,
-        [{"prompt_id": PROMPT_ID, "place": 0, "messages": MESSAGES, "prompt_group": prompt_group(MESSAGES)}]
+        [
+            {
+                "prompt_id": PROMPT_ID,
+                "place": 0,
+                "messages": MESSAGES,
+                "prompt_group": prompt_group(MESSAGES),
+                "license": "MIT",
+            }
+        ]
         if candidates
         else [],
     )

@@ -127,16 +127,6 @@ def test_a_notebook_keeps_them_as_well(run, tmp_path):
         build(BuildConfig(source="garden.jsonl", data=tmp_path / "data", min_margin=1.0))
 
 
-def test_a_record_from_before_screenings_were_noted_is_read(run, tmp_path):
-    path = tmp_path / "data" / "builds" / "garden.json"
-    record = json.loads(path.read_text())
-    # What earlier versions wrote begins with its format and has no digest.
-    written = {name: record[name] for name in ("format", *record) if name not in ("record_sha256", "is_rescreened")}
-    path.write_text(json.dumps(written))
-
-    assert again(run, *SKIP, "--min-margin", "3")[1]["kept"] == 8
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_threshold_can_be_named_at_its_default(name):
     said = describe_threshold(name, getattr(Thresholds, name))

@@ -109,7 +109,11 @@ def test_every_format_gives_the_same_pair(pairs_of, row):
             "rejected_call": None,
             "chosen_finish": None,
             "rejected_finish": None,
+            "chosen_reasoning": None,
+            "rejected_reasoning": None,
             "tools": None,
+            "license": "unknown",
+            "is_heldout": False,
         }
     ]
 

@@ -34,7 +34,15 @@ class CountConfig:
 
 
 def rows(label: str, index: int) -> list[dict[str, object]]:
-    return [{"prompt_id": f"{label}{index}", "place": index, "messages": user(label), "prompt_group": short_id(label)}]
+    return [
+        {
+            "prompt_id": f"{label}{index}",
+            "place": index,
+            "messages": user(label),
+            "prompt_group": short_id(label),
+            "license": "MIT",
+        }
+    ]
 
 
 def count_up(cfg: CountConfig) -> Iterator[Part]:
@@ -149,7 +157,7 @@ def test_a_table_of_another_format_is_refused(store, written, sentence):
 
 def test_a_damaged_part_is_found(store):
     table = store.read(StageName.READ_PROMPTS, count_up, CountConfig(), writes=Prompt)
-    damaged = table.files()[1]
+    damaged = table.whole_files()[1]
     damaged.write_bytes(b"")
 
     assert [error.found.split()[0] for error in table.damage()] == [str(damaged)]

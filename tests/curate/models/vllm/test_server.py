@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from scripted import user
 
-from curate.files import write_record
+from curate.store.folders import write_folder
 from curate.models.chat_api import ChatAPI
 from curate.models.classify_api import ClassifyAPI
 from curate.models.limits import EndpointConfig
@@ -127,7 +127,7 @@ def make_run(tmp_path, model):
         weights = {"layer.lora_A.weight": torch.ones(8, 4), "layer.lora_B.weight": torch.full((4, 8), float(trained))}
         save_file(weights, adapter / "adapter_model.safetensors")
         manifest = {"kind": "sft", "base": f"hf:{model}", "finished_at": "2026-11-01T00:00:00"}
-        write_record(adapter.parent / "manifest.json", manifest)
+        write_folder(adapter.parent / "manifest.json", name, manifest, ["adapter/adapter_model.safetensors"])
         return name
 
     return make
