@@ -176,136 +176,34 @@ def refuse_unapplied(workspace: Workspace, sources: list[PinnedSource]) -> None:
             )
 
 
-def write_mix(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Workspace, path: Path) -> MixLock:
-    """Choose, order and split the pairs, write the table and return its lock."""
+def write_mix(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Workspace, folder: Path) -> MixLock:
+    """Write the rows of a mix into a new folder, with all that belongs to it but the lock, which is returned."""
     refuse_read_only(workspace.data)
-    chosen: list[pl.DataFrame] = []
-    sources = []
-    tables: dict[str, list[str]] = {}
-    for source in pinned:
-        pairs = workspace.open_pinned(source.pairs, source.build)
-        screened = workspace.open_pinned(source.screened, source.build)
-        kept = screened.scan().filter(pl.col("dropped_by").is_null()).select("pair_id")
-        if recipe.min_verdicts:
-            enough = with_enough_verdicts(workspace, source, recipe)
-            kept = kept.join(enough, on="pair_id", how="semi", maintain_order="left")
-        margin = pl.col("score_chosen") - pl.col("score_rejected")
-        facts = pairs.scan().select("pair_id", "prompt_group", margin=margin)
-        ids = kept.join(facts, on="pair_id", maintain_order="left").collect()
-        share = random_share(ids, source.share, recipe.seed)
-        chosen.append(share.with_columns(source=pl.lit(source.build)))
-        tables[source.build] = [str(file) for file in pairs.whole_files()]
-        sources.append(replace(source, kept=ids.height))
-    together = pl.concat(chosen)
-    # The same pair from two builds is one pair, whatever its number there; the source named first has it.
-    unique = together.filter(text_key().is_first_distinct())
-    if unique.is_empty():
-        judged = f" and was judged by {recipe.min_verdicts} people" if recipe.min_verdicts else ""
-        raise UserError(
-            f"mix '{recipe.name}' would be empty: no pair of {format_sources(recipe)} passed screening{judged}"
-        )
-    found = mix_similarities(unique, pinned, workspace)
-    unique = unique.join(duplicates_between(found), on=["source", "pair_id"], how="anti", maintain_order="left")
-    ordered = unique.sort(hash_ids(unique["pair_id"], recipe.seed, "order"), "pair_id").join(
-        split_groups(unique, recipe), on="prompt_group", how="left", maintain_order="left"
-    )
-    leaked = similar_to_heldout(found, ordered)
-    ordered = ordered.join(leaked, on=["source", "pair_id"], how="anti", maintain_order="left").with_row_index("row")
-    if "train" not in ordered["split"]:
-        raise UserError(
-            f"mix '{recipe.name}' would have no training pair: all its prompts are held out, or like one that is; "
-            "lower --heldout-share"
-        )
-    copy_rows(ordered, tables, path)
-    counts = dict(ordered["source"].value_counts().rows())
-    splits = dict(ordered["split"].value_counts().rows())
-    return MixLock(
+    chosen = choose_rows(recipe, pinned, workspace)
+    shutil.rmtree(folder, ignore_errors=True)
+    with full_disk(folder):
+        folder.mkdir(parents=True)
+        tables = {source.build: workspace.open_pinned(source.pairs, source.build) for source in pinned}
+        files = write_rows(chosen.rows, tables, folder)
+        (folder / RECIPE).write_bytes(recipe.to_toml().encode())
+    counts, splits = chosen.counts("source"), chosen.counts("split")
+    lock = MixLock(
+        name=recipe.name,
         recipe_sha256=recipe.sha256(),
-        sources=tuple(replace(source, rows=counts.get(source.build, 0)) for source in sources),
-        duplicates_between_sources=together.height - unique.height,
-        like_heldout=leaked.height,
-        rows=ordered.height,
+        sources=tuple(
+            replace(source, kept=chosen.kept[source.build], rows=counts.get(source.build, 0)) for source in pinned
+        ),
+        duplicates_between_sources=chosen.duplicates_between_sources,
+        like_heldout=chosen.like_heldout,
+        rows=chosen.rows.height,
         train=splits.get("train", 0),
         heldout=splits.get("heldout", 0),
-        sha256=file_sha256(path),
+        files=files,
+        licenses=chosen.counts("license"),
     )
-
-
-def with_enough_verdicts(workspace: Workspace, source: PinnedSource, recipe: Recipe) -> pl.LazyFrame:
-    """The pairs of a source with a verdict from enough reviewers."""
-    pinned = source.judged
-    judged = workspace.open_pinned(pinned, source.build).scan() if pinned else Verdict.create_empty().lazy()
-    return judged.filter(pl.col("verdict").is_not_null(), pl.col("answers") >= recipe.min_verdicts).select("pair_id")
-
-
-def mix_similarities(rows: pl.DataFrame, pinned: Sequence[PinnedSource], workspace: Workspace) -> Similarities:
-    """The near-duplicates among the rows of a mix.
-
-    Vectors are used where all builds have them, so that mixing embeds next to nothing.
-    """
-    tables = [(workspace.open_pinned(source.pairs, source.build), source.build) for source in pinned]
-    scans = [table.scan().with_columns(source=pl.lit(name)) for table, name in tables]
-    columns = ["source", "pair_id", "messages", "chosen", "rejected", *SCORES]
-    pairs = pl.concat([scan.select(columns) for scan in scans]).join(
-        rows.lazy().select("source", "pair_id"), on=["source", "pair_id"], how="semi", maintain_order="left"
-    )
-    if all(source.is_embedded for source in pinned):
-        return find_similar(pairs, make_embed(minilm_encoder(), workspace.vectors))
-    log.info("mix: near-duplicates between builds are found by wording alone: not all of the builds were embedded")
-    return find_similar(pairs, None)
-
-
-def random_share(ids: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
-    """The `share` of the pairs with the smallest hashes, rounded to whole pairs; a larger share contains it."""
-    return ids.sort(hash_ids(ids["pair_id"], seed, "share"), "pair_id").head(round(share * ids.height))
-
-
-def split_groups(pairs: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
-    """Group -> `train` or `heldout`, by the group's hash alone.
-
-    With two groups or more, the one with the smallest hash is always held out, so that a small mix has
-    something to check against.
-    """
-    groups = pairs.select("prompt_group").unique().sort("prompt_group")
-    ranks = hash_ids(groups["prompt_group"], recipe.seed, "heldout")
-    is_heldout = ranks < int(recipe.heldout_share * 2**64)
-    if recipe.heldout_share and groups.height > 1:
-        is_heldout |= ranks == ranks.min()
-    names = pl.when(pl.col("is_heldout")).then(pl.lit("heldout")).otherwise(pl.lit("train"))
-    return groups.with_columns(is_heldout=is_heldout).select("prompt_group", split=names)
-
-
-def copy_rows(ordered: pl.DataFrame, tables: dict[str, list[str]], path: Path) -> None:
-    """Write the texts of the chosen pairs, in order; duckdb keeps to a memory bound while it sorts them."""
-    texts = " UNION ALL ".join(
-        f"SELECT {sql_text(name)} AS source, pair_id, prompt_id, messages, chosen, rejected, scorer, origin, flaw, "
-        f"tools FROM read_parquet([{', '.join(map(sql_path, files))}], hive_partitioning = false)"
-        for name, files in tables.items()
-    )
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect() as database:
-        database.register("ordered", ordered.to_arrow())
-        columns = ", ".join(f'"{name}"' for name in MixRow.column_names())
-        try:
-            database.execute(
-                f"COPY (SELECT {columns} FROM ordered JOIN ({texts}) USING (source, pair_id) ORDER BY row) "
-                f"TO {sql_text(str(scratch))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS_PER_GROUP})"
-            )
-        except duckdb.IOException as error:
-            scratch.unlink(missing_ok=True)
-            raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
-    MixRow.validate(pl.read_parquet(scratch, glob=False), cast=True)
-    os.replace(scratch, path)
-
-
-def sql_text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def sql_path(path: str) -> str:
-    """The name of one file: duckdb takes any path that it reads for a pattern."""
-    return sql_text(re.sub(r"[*?\[]", r"[\g<0>]", path))
+    (folder / CARD).write_bytes(write_card(lock).encode())
+    others = {name: file_sha256(folder / name) for name in (RECIPE, CARD)}
+    return replace(lock, files={**files, **others})
 
 
 def republish(workspace: Workspace, recipe: Recipe, lock: MixLock) -> PublishedMix:
