@@ -32,8 +32,10 @@ BYTES_PER_SHARD = 500 * 10**6
 """No file of rows is larger."""
 
 TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
+
+
 def tool_turn(arguments: pa.DataType) -> pa.StructType:
-    """A message of a mix in which tools are called, as OpenAI and chat templates have it, and the calls as they came."""
+    """A message of a mix in which tools are called, as chat templates have it, with the calls as they came."""
     function = pa.struct([("name", pa.string()), ("arguments", arguments)])
     call = pa.struct([("id", pa.string()), ("type", pa.string()), ("function", function)])
     texts = [(name, pa.string()) for name in ("tool_call_id", "name")]
@@ -99,9 +101,7 @@ def group_starts(counts: Sequence[int]) -> NDArray[np.int64]:
     return np.concatenate([np.arange(ends[i], ends[i + 1], ROWS_PER_GROUP) for i in range(len(counts))])
 
 
-def spill_blocks(
-    ordered: pl.DataFrame, tables: Mapping[str, Table], starts: NDArray[np.int64], folder: Path
-) -> bool:
+def spill_blocks(ordered: pl.DataFrame, tables: Mapping[str, Table], starts: NDArray[np.int64], folder: Path) -> bool:
     """Write the pairs into files of sorted blocks, with one batch a row group; returns whether any calls a tool."""
     pending: list[pa.Table] = []
     has_calls = False

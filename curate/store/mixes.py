@@ -5,7 +5,6 @@ card, checksums, and `lock.json`, which is written last: its presence means that
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -79,10 +78,14 @@ class MixLock:
     facts: dict[str, Any] = field(default_factory=dict)
     """What the card says beside the counts, as it was when the mix was published."""
 
+    def data_files(self) -> list[str]:
+        """Names of the files with rows and their lineage."""
+        return sorted(name for name in self.files if name.endswith(".parquet"))
+
     @property
     def sha256(self) -> str:
         """Of the content of the mix: its rows and their lineage."""
-        return digest({name: sha256 for name, sha256 in self.files.items() if name.endswith(".parquet")})
+        return digest({name: self.files[name] for name in self.data_files()})
 
 
 @dataclass(frozen=True)
@@ -120,16 +123,25 @@ class Mix:
         """Rows of `MixLineage`, in the same order."""
         return pl.scan_parquet(self.file(LINEAGE), glob=False)
 
-    def damage(self) -> Iterator[Damaged]:
-        """What of the folder is not what was written."""
+    def damage(self) -> dict[str, Damaged]:
+        """The files of the folder that are not what was written."""
+        found: dict[str, Damaged] = {}
         for name in self.lock.files:
             try:
                 self.file(name)
             except Damaged as error:
-                yield error
+                found[name] = error
         path = self.folder / CHECKSUMS
         if not path.is_file() or path.read_bytes() != checksums(self.lock.files):
-            yield Damaged(f"{path} is not what was written", self.remedy)
+            found[CHECKSUMS] = Damaged(f"{path} is not what was written", self.remedy)
+        return found
+
+
+def as_pairs(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Rows of `MixRow` with `messages`, `chosen` and `rejected` as in `Pair`."""
+    return rows.rename({"prompt": "messages"}).with_columns(
+        pl.col(side).list.last().struct.field("content").alias(side) for side in ("chosen", "rejected")
+    )
 
 
 def plain_turns(rows: pl.LazyFrame) -> pl.LazyFrame:
