@@ -211,8 +211,8 @@ def review_text(lock: MixLock) -> str:
         return ""
     head = (
         f"{lock.facts['judged']:,} of {count_pairs(lock.rows)} of the mix were judged by people. These are the "
-        "verdicts on all pairs of a source, dropped ones among them (accept: the label is right; swap: it was wrong and "
-        "was swapped; tie: neither response is better; reject: both are bad):\n\n"
+        "verdicts on all pairs of a source, dropped ones among them (accept: the label is right; swap: it was wrong "
+        "and was swapped; tie: neither response is better; reject: both are bad):\n\n"
     )
     return head + bullets(lines)
 

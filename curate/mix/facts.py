@@ -19,7 +19,7 @@ from curate.screen.human import text_key
 from curate.sources.file_source import ending_of
 from curate.sources.hub import HUB_ID
 from curate.store.mixes import PinnedSource
-from curate.store.reviews import read_asked, review_names
+from curate.store.reviews import read_answers, read_asked, review_names
 from curate.store.store import Table
 from curate.store.workspace import BuildRecord, Workspace
 from schemas.names import FLAGS, FLAWS, VERDICTS
@@ -90,16 +90,18 @@ def screening_facts(record: BuildRecord, tables: Mapping[StageName, Table]) -> d
 
 def review_facts(judged: Table, data: Path) -> dict[str, Any]:
     """The verdicts of reviewers on pairs of a build, dropped ones among them, and on those drawn at random."""
-    rows = judged.scan().select("pair_id", pl.col("verdict").cast(pl.String), "reviewers").collect()
-    drawn = {id for name in review_names(data) for id in read_asked(data, name).filter(sampler="random")["record_id"]}
-    random = rows.filter(text_key().is_in({id[:16] for id in drawn}))
+    rows = judged.scan().select(pl.col("verdict").cast(pl.String), key=text_key()).collect()
+    key, names = text_key("record_id").alias("key"), review_names(data)
+    asked = pl.concat(read_asked(data, name).filter(sampler="random").select(key) for name in names)
+    answers = pl.concat(read_answers(data, name).filter(status="submitted").select(key, "reviewer") for name in names)
+    drawn = rows.join(asked, on="key", how="semi")
     return {
         "judged": rows.height,
-        "reviewers": rows["reviewers"].explode().n_unique(),
+        "reviewers": answers.join(rows, on="key", how="semi")["reviewer"].n_unique(),
         "verdicts": count_values(rows["verdict"], VERDICTS),
         "split": rows["verdict"].null_count(),
-        "random": count_values(random["verdict"], VERDICTS),
-        "random_split": random["verdict"].null_count(),
+        "random": count_values(drawn["verdict"], VERDICTS),
+        "random_split": drawn["verdict"].null_count(),
     }
 
 
