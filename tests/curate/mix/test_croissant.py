@@ -14,7 +14,11 @@ from curate.pipeline.build import build
 from curate.store.mixes import open_mix_folder
 
 NO_VECTORS = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
-pytestmark = pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated:DeprecationWarning")
+pytestmark = [
+    # of what mlcroissant itself calls
+    pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning"),
+]
 
 TURNS = [
     {"role": "system", "content": "Be brief — und höflich 🙂."},
