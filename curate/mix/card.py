@@ -4,7 +4,7 @@ It follows from the recipe and the lock alone: a mix that is made again has the 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -16,11 +16,32 @@ from curate.mix.recipe import Recipe
 from curate.store.mixes import CHECKSUMS, CROISSANT, LINEAGE, LOCK, RECIPE, MixLock
 from schemas.names import DROP_REASONS
 
-MADE = {
-    "sampled": "sampled: best and worst of several responses of a model, by a scorer",
-    "written": "written: both responses by one model, the rejected one with a flaw",
-    "imported": "imported as pairs",
+MADE = {"sampled": "sampled from a model", "written": "written by a model", "imported": "imported"}
+HOW = {
+    "sampled": "several responses of a model to each prompt, of which a scorer names the better and the worse one",
+    "written": "both responses by one model, which put a flaw into the rejected one",
+    "imported": "ready pairs",
 }
+OWN = "samples"
+"""The prompts and pairs that come with pairwright."""
+REASONS = {
+    "flaw_not_found": "the flaw that the rejected response was written with is not in it",
+    "failed_score": "no score could be had",
+    "human_reject": "reviewers found both responses bad, or neither better",
+    "tie": "the scores are equal, or differ by no more than the noise of the scorer",
+    "low_margin": "the scorer puts the chosen response too little above the rejected one, or below it",
+    "low_z_margin": "the same, in standard deviations of the scores of a prompt",
+    "leaked_tokens": "a response holds tokens of a chat template, or the system message",
+    "prompt_echo": "a response repeats the prompt",
+    "repetition": "a response repeats itself",
+    "contaminated": "the pair holds a part of an evaluation prompt",
+    "off_topic": "a response fits another prompt far better than its own",
+    "lexical_duplicate": "a better pair has nearly the same wording",
+    "semantic_duplicate_prompt": "a better pair has a prompt of nearly the same meaning",
+    "semantic_duplicate_pair": "a better pair has nearly the same meaning",
+    "over_quota": "as many pairs as were asked for come before it",
+}
+"""Reason for which rows are dropped -> what it means, where its name does not say so."""
 COLUMNS = {
     "prompt": "the conversation, a list of messages with `role` and `content`",
     "chosen, rejected": "the better and the worse response, each a list of one message of the assistant",
@@ -41,7 +62,7 @@ def write_card(recipe: Recipe, lock: MixLock) -> str:
         "Columns": table(("Column", "Meaning"), ((code_names(name), text) for name, text in COLUMNS.items())),
         "Sources": source_table(lock) + model_lines(lock),
         "Recipe": recipe_text(recipe, lock),
-        "Rows": waterfall(lock),
+        "What was dropped": waterfall(lock),
         "Screening": thresholds_text(lock),
         "Evaluation prompts": contamination_text(lock),
         "Review by people": review_text(lock),
@@ -58,14 +79,14 @@ def introduction(lock: MixLock) -> str:
     facts, count = lock.facts, len(lock.sources)
     parts = {"real": "imported from other datasets", "synthetic": "made for it, with responses of models"}
     origins = {parts[origin]: rows for origin, rows in facts["origins"].items()}
-    made = " and ".join(f"{rows:,} {text}" for text, rows in origins.items())
+    made = " and ".join(f"{rows:,} were {text}" for text, rows in origins.items())
     if len(origins) == 1:
-        made = f"all {next(iter(origins))}"
+        made = f"All were {next(iter(origins))}"
     chosen, rejected = (facts["lengths"][side] for side in ("chosen", "rejected"))
     return (
         f"{count_pairs(lock.rows)} of a preferred (chosen) and a worse (rejected) response to one prompt, to train "
         f"language models with DPO and similar methods: {lock.train:,} to train on (`train`) and {lock.heldout:,} held "
-        f"out (`test`). They are {made}, and were put together from {count} source{'' if count == 1 else 's'} by "
+        f"out (`test`). {made}. They come from {count} source{'' if count == 1 else 's'} and were put together by "
         "pairwright.\n\n"
         f"A chosen response has {chosen['median']:,} words and punctuation marks in the median ({chosen['low']:,} to "
         f"{chosen['high']:,} from the 5th to the 95th percentile), a rejected one {rejected['median']:,} "
@@ -103,10 +124,13 @@ def source_table(lock: MixLock) -> str:
     rows = []
     for source in lock.sources:
         told = lock.facts["sources"][source.build]
-        share = f"{source.share:.4g}" if source.share < 1 else "all"
-        counts = (f"{told['rows_in']:,}", f"{source.kept:,}", share, f"{source.rows:,}")
-        rows.append((code(source.build), code(told["from"]), MADE[told["made"]].partition(":")[0], *counts))
-    return table(("Source", "From", "Made", "Rows in", "Passed screening", "Share taken", "In the mix"), rows)
+        counts = (f"{told['rows_in']:,}", f"{told['kept']:,}", f"{source.rows:,}")
+        rows.append((code(source.build), origin_name(told["from"]), MADE[told["made"]], *counts))
+    return table(("Source", "From", "Made", "Rows in", "Passed screening", "In the mix"), rows)
+
+
+def origin_name(name: str) -> str:
+    return "pairwright's samples" if name == OWN else code(name)
 
 
 def model_lines(lock: MixLock) -> str:
@@ -114,7 +138,10 @@ def model_lines(lock: MixLock) -> str:
     lines = []
     for name, told in lock.facts["sources"].items():
         what = "prompts" if told["generator"] else "pairs"
-        parts = [MADE[told["made"]], f"{what} from {code(told['from'])} (digest {code(told['from_sha256'][:12])})"]
+        parts = [
+            HOW[told["made"]],
+            f"{what} from {origin_name(told['from'])} (digest {code(told['from_sha256'][:12])})",
+        ]
         if generator := told["generator"]:
             parts.append(f"responses by {code(generator['model'])} (digest {code(generator['digest'][:12])})")
         if scorer := told["scorer"]:
@@ -137,22 +164,33 @@ def recipe_text(recipe: Recipe, lock: MixLock) -> str:
 
 def waterfall(lock: MixLock) -> str:
     """Rows of each source, from those that came in to those in the mix, with the reasons why others were dropped."""
-    sources = lock.facts["sources"]
-    met = [reason for reason in DROP_REASONS if any(reason in told["dropped"] for told in sources.values())]
-    rows = [("rows in", *[f"{told['rows_in']:,}" for told in sources.values()])]
-    rows += [
-        (f"dropped: {reason.replace('_', ' ')}", *[f"{told['dropped'].get(reason, 0):,}" for told in sources.values()])
-        for reason in met
+    facts = list(lock.facts["sources"].values())
+    left_out = [left_out_of(told["kept"] - source.rows) for told, source in zip(facts, lock.sources, strict=True)]
+    counts = [
+        ("rows in", [told["rows_in"] for told in facts]),
+        *count_reasons("dropped", [told["dropped"] for told in facts], DROP_REASONS),
+        ("passed screening", [told["kept"] for told in facts]),
+        *count_reasons("left out", left_out, dict.fromkeys(reason for reasons in left_out for reason in reasons)),
+        ("in the mix", [source.rows for source in lock.sources]),
     ]
-    rows.append(("passed screening", *[f"{told['kept']:,}" for told in sources.values()]))
-    taken = {source.build: source.rows for source in lock.sources}
-    rows.append(("in the mix", *[f"{taken[name]:,}" for name in sources]))
-    left_out = {
-        "near-duplicates of pairs of another source": lock.duplicates_between_sources,
-        "training rows that are like a held-out row": lock.like_heldout,
-    }
-    between = "; ".join(f"{what}: {count:,}" for what, count in left_out.items() if count)
-    return table(("Rows", *map(code, sources)), rows) + (f"\nLeft out of the mix: {between}.\n" if between else "")
+    rows = [(name, *[f"{count:,}" for count in row]) for name, row in counts]
+    met = [reason for reason in REASONS if any(reason in told["dropped"] for told in facts)]
+    meanings = bullets(f"{reason.replace('_', ' ')}: {REASONS[reason]}" for reason in met)
+    return table(("Rows", *map(code, lock.facts["sources"])), rows) + (f"\n{meanings}" if meanings else "")
+
+
+def count_reasons(
+    word: str, found: Sequence[Mapping[str, int]], reasons: Iterable[str]
+) -> Iterator[tuple[str, list[int]]]:
+    """A row for each reason that any source has."""
+    for reason in reasons:
+        if any(reason in each for each in found):
+            yield f"{word}: {reason.replace('_', ' ')}", [each.get(reason, 0) for each in found]
+
+
+def left_out_of(rest: int) -> dict[str, int]:
+    """Reason -> pairs of a source that passed screening and are not in the mix."""
+    return {"by the recipe, or like another pair": rest} if rest else {}
 
 
 def thresholds_text(lock: MixLock) -> str:
@@ -191,16 +229,17 @@ def first_sentence(text: str) -> str:
 
 def contamination_text(lock: MixLock) -> str:
     """The evaluation prompts that pairs were compared with, and what was dropped for them."""
-    lines = []
+    checked: dict[str, list[str]] = {}
     for name, told in lock.facts["sources"].items():
         files = ", ".join(
-            f"{code(file['name'])} (sha256 {code(file['sha256'][:12])})" for file in told["checked_against"]
+            f"{code(each['name'])} (sha256 {code(each['sha256'][:12])})" for each in told["checked_against"]
         )
-        dropped = told["dropped"].get("contaminated", 0)
-        lines.append(f"{code(name)}: {f'{files}; {count_pairs(dropped)} dropped' if files else 'not checked'}")
+        checked.setdefault(files, []).append(code(name))
+    dropped = sum(told["dropped"].get("contaminated", 0) for told in lock.facts["sources"].values())
     return (
-        "A pair is dropped that holds 13 words in a row, or half of the 8-grams, of an evaluation prompt in:\n\n"
-        + bullets(lines)
+        "A pair is dropped that holds 13 words in a row, or half of the 8-grams, of an evaluation prompt; "
+        f"{count_pairs(dropped)} did. Looked for in each source were the prompts of these files:\n\n"
+        + bullets(f"{', '.join(names)}: {files or 'none'}" for files, names in checked.items())
     )
 
 

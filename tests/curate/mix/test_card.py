@@ -106,7 +106,7 @@ def test_rows_of_a_source_add_up_from_what_came_in_to_what_was_kept(tmp_path):
     # margins of 1 and 2 are under 3
     assert told["dropped"] == {"bad_response": 1, "duplicate_pair": 1, "low_margin": 2}
     assert told["rows_in"] - sum(told["dropped"].values()) == told["kept"] == mixed.lock.rows == 8
-    shown = cells(section(read_card(mixed), "Rows"))
+    shown = cells(section(read_card(mixed), "What was dropped"))
     assert shown[shown.index("dropped: low margin") + 1] == "2"
     assert shown[shown.index("in the mix") + 1] == "8"
 
