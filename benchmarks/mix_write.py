@@ -1,4 +1,4 @@
-"""The rows of a mix of a million pairs, written as `curate mix` writes them, beside polars' gather and write of the same.
+"""The rows of a mix of a million pairs, written as `curate mix` does, beside polars' gather and write of the same.
 
     python benchmarks/mix_write.py --pairs 1000000
 
