@@ -18,9 +18,9 @@ from schemas.names import DROP_REASONS
 
 MADE = {"sampled": "sampled from a model", "written": "written by a model", "imported": "imported"}
 HOW = {
-    "sampled": "several responses of a model to each prompt, of which a scorer names the better and the worse one",
-    "written": "both responses by one model, which put a flaw into the rejected one",
-    "imported": "ready pairs",
+    "sampled": "several responses to each prompt, of which a scorer names the better and the worse one; prompts from",
+    "written": "both responses by one model, which put a flaw into the rejected one; prompts from",
+    "imported": "ready pairs from",
 }
 OWN = "samples"
 """The prompts and pairs that come with pairwright."""
@@ -79,14 +79,15 @@ def introduction(lock: MixLock) -> str:
     facts, count = lock.facts, len(lock.sources)
     parts = {"real": "imported from other datasets", "synthetic": "made for it, with responses of models"}
     origins = {parts[origin]: rows for origin, rows in facts["origins"].items()}
-    made = " and ".join(f"{rows:,} were {text}" for text, rows in origins.items())
+    made = " and ".join(f"{rows:,} {'was' if rows == 1 else 'were'} {text}" for text, rows in origins.items())
     if len(origins) == 1:
         made = f"All were {next(iter(origins))}"
+    heldout = f"{lock.heldout:,} held out (`test`)" if lock.heldout else "none held out"
     chosen, rejected = (facts["lengths"][side] for side in ("chosen", "rejected"))
     return (
         f"{count_pairs(lock.rows)} of a preferred (chosen) and a worse (rejected) response to one prompt, to train "
-        f"language models with DPO and similar methods: {lock.train:,} to train on (`train`) and {lock.heldout:,} held "
-        f"out (`test`). {made}. They come from {count} source{'' if count == 1 else 's'} and were put together by "
+        f"language models with DPO and similar methods: {lock.train:,} to train on (`train`) and {heldout}. "
+        f"{made}. They come from {count} source{'' if count == 1 else 's'} and were put together by "
         "pairwright.\n\n"
         f"A chosen response has {chosen['median']:,} words and punctuation marks in the median ({chosen['low']:,} to "
         f"{chosen['high']:,} from the 5th to the 95th percentile), a rejected one {rejected['median']:,} "
@@ -96,13 +97,17 @@ def introduction(lock: MixLock) -> str:
 
 def usage(lock: MixLock) -> str:
     """How to load the mix and train on it."""
-    evaluated = ', eval_dataset=mix["test"]' if lock.heldout else ""
+    evaluated = '    eval_dataset=mix["test"],\n' if lock.heldout else ""
     python = (
         "from datasets import load_dataset\n"
         "from trl import DPOConfig, DPOTrainer\n\n"
         'mix = load_dataset("OWNER/NAME")  # or the path of this folder\n'
-        'args = DPOConfig(output_dir="dpo")\n'
-        f'trainer = DPOTrainer("Qwen/Qwen3-0.6B", args=args, train_dataset=mix["train"]{evaluated})\n'
+        "trainer = DPOTrainer(\n"
+        '    "Qwen/Qwen3-0.6B",  # or your own model\n'
+        '    args=DPOConfig(output_dir="dpo"),\n'
+        '    train_dataset=mix["train"],\n'
+        f"{evaluated}"
+        ")\n"
         "trainer.train()\n"
     )
     return (

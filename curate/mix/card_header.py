@@ -3,7 +3,7 @@
 import json
 import re
 
-from curate.store.mixes import WORDS, MixLock
+from curate.store.mixes import MixLock
 from schemas.names import UNKNOWN
 
 HUB_LICENSES = """
@@ -23,7 +23,7 @@ SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "1
 
 def card_header(lock: MixLock) -> str:
     """The YAML block; texts that others chose are JSON, which is YAML as well."""
-    files = "".join(f"  - split: {word}\n    path: {word}-*.parquet\n" for word in WORDS.values())
+    files = "".join(f"  - split: {word}\n    path: {word}-*.parquet\n" for word in lock.split_words())
     license = "".join(f"{name}: {value}\n" for name, value in license_fields(mix_license(lock)).items())
     lists = {
         "task_categories": ["text-generation"],

@@ -13,7 +13,7 @@ import dataframely as dy
 
 from curate.mix.card_header import mix_license
 from curate.mix.known_limits import known_limits, label_limits, length_limits, personal_limits
-from curate.store.mixes import LINEAGE, WORDS, MixLock
+from curate.store.mixes import LINEAGE, MixLock
 from schemas.tables import MixLineage, MixRow
 
 CONTEXT: dict[str, Any] = {
@@ -77,7 +77,7 @@ def write_croissant(lock: MixLock, citation: str) -> str:
         "keywords": ["preference", "dpo", "language model"],
         **responsible_ai(lock),
         "distribution": distribution(lock),
-        "recordSet": [*[pair_records(word) for word in WORDS.values()], lineage_records()],
+        "recordSet": [*[pair_records(word) for word in lock.split_words()], lineage_records()],
     }
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
@@ -98,7 +98,7 @@ def distribution(lock: MixLock) -> list[dict[str, Any]]:
     sets = [
         {"@type": "cr:FileSet", "@id": f"{word}-files", "name": f"{word}-files", "encodingFormat": PARQUET}
         | {"includes": f"{word}-*.parquet"}
-        for word in WORDS.values()
+        for word in lock.split_words()
     ]
     return [*files, *sets]
 

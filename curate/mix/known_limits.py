@@ -47,6 +47,18 @@ def label_limits(lock: MixLock) -> list[str]:
         limits.append(f"The noise of the scorer was not measured for {names}: a small margin may be a tie.")
     if names := names_where(sources, lambda source: source["scorer"] and not source["is_probed"]):
         limits.append(f"Whether the scorer prefers responses that say nothing was not tried for {names}.")
+    against = ("tie", "low_margin", "low_z_margin")
+    dropped = sum(
+        source["dropped"].get(reason, 0)
+        for source in sources.values()
+        if source["made"] == "imported" and source["scorer"]
+        for reason in against
+    )
+    if dropped:
+        limits.append(
+            f"{count_pairs(dropped)} whose label the scorer contradicts, or hardly supports, "
+            f"{'was' if dropped == 1 else 'were'} dropped: the labels that are left are those it agrees with."
+        )
     return limits
 
 
@@ -84,7 +96,7 @@ def mix_limits(lock: MixLock) -> list[str]:
     if unknown := sum(rows for license, rows in lock.licenses.items() if UNKNOWN in license.split(" AND ")):
         limits.append(f"The license of {count_pairs(unknown)} is unknown.")
     if not lock.heldout:
-        limits.append("No pair is held out: the `test` split has no rows.")
+        limits.append("No pair is held out: there is no `test` split.")
     return [*limits, "The languages of the pairs were not recorded."]
 
 

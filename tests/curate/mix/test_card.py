@@ -56,7 +56,7 @@ def test_a_mix_without_scorer_review_and_heldout_rows_says_so(tmp_path):
     limits = section(card, "Known limits")
     assert "No person checked the labels" in limits
     assert "No model scored the pairs of `garden` here" in limits
-    assert "the `test` split has no rows" in limits
+    assert "there is no `test` split" in limits
     assert "The license of 10 pairs is unknown." in limits
     assert "eval_dataset" not in card
     assert "Review by people" not in card
