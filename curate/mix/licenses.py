@@ -43,9 +43,20 @@ class MixLicense:
     unknown: int
     """Rows of which nobody knows the license."""
 
+    @classmethod
+    def read(cls, summary: Mapping[str, Any]) -> "MixLicense":
+        """The license of a mix from its summary, as a lock holds it."""
+        terms = tuple(RowTerms(**each) for each in summary["terms"])
+        return cls(summary["license"], terms, tuple(summary["conflicts"]), summary["unknown"])
+
     def summary(self) -> dict[str, Any]:
         """The JSON object of it; the names are a contract."""
-        return asdict(self)
+        return {
+            "license": self.license,
+            "terms": [asdict(each) for each in self.terms],
+            "conflicts": list(self.conflicts),
+            "unknown": self.unknown,
+        }
 
     def lines(self) -> list[str]:
         """The license, its terms, and what stands against publishing, for people to read."""

@@ -118,8 +118,8 @@ def check_entry(entry: Any, where: str, fields: Mapping[str, type]) -> None:
     for name, value in entry.items():
         if name not in fields:
             raise UserError(f"{where}: unknown field '{name}'; known: {', '.join(fields)}")
-        is_right = isinstance(value, fields[name])
-        if not is_right:
+        is_list_of_others = name == "under" and isinstance(value, list) and not all(isinstance(x, str) for x in value)
+        if not isinstance(value, fields[name]) or is_list_of_others:
             raise UserError(f"{where}: `{name}` must be a {fields[name].__name__}, found {value!r}")
 
 
