@@ -65,10 +65,8 @@ class MixLicense:
         lines += [f"  {each.license}: {each.note}" for each in self.terms if each.note]
         lines += [f"license conflict: {conflict}" for conflict in self.conflicts]
         if self.unknown:
-            lines.append(
-                f"{self.unknown} rows of unknown license; say it with curate build --license ID, or in licenses.toml "
-                "of the data folder"
-            )
+            rows = f"{self.unknown} row{'' if self.unknown == 1 else 's'} of unknown license"
+            lines.append(f"{rows}; say it with curate build --license ID, or in licenses.toml of the data folder")
         return lines
 
 
