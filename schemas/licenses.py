@@ -56,6 +56,7 @@ def unwrap(license: str) -> str:
     return unwrap(text[1:-1])
 
 
+@lru_cache(maxsize=4096)
 def join_licenses(*licenses: str) -> str:
     """The license of what is made of several things: all their terms, each once, in their order.
 

@@ -13,6 +13,7 @@ from curate.models.licenses import (
     parse_license,
     read_license,
 )
+from curate.store.folders import write_folder
 from schemas.errors import UserError
 from schemas.licenses import spdx
 
@@ -150,3 +151,13 @@ def test_wrong_table_of_the_user_is_refused_by_name(content, named, tmp_path):
         own_licenses(tmp_path)
 
     assert named in str(error.value) and "licenses.toml" in str(error.value)
+
+
+def test_run_has_the_terms_of_its_base_model(tmp_path):
+    folder = tmp_path / "runs" / "sft-1"
+    (folder / "adapter").mkdir(parents=True)
+    manifest = {"kind": "sft", "base": "hf:meta-llama/Llama-3.1-8B", "finished_at": "2026-11-01T00:00:00Z"}
+    write_folder(folder / "manifest.json", "sft-1", manifest, [])
+
+    assert generator_terms("sft-1", None, tmp_path) == "LicenseRef-llama3.1"
+    assert generator_terms("vllm:sft-1", None, tmp_path) == "LicenseRef-llama3.1"
