@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from curate.config import Thresholds
-from curate.mix.card_header import card_header, mix_license
+from curate.mix.card_header import card_header
 from curate.mix.known_limits import count_pairs, known_limits
 from curate.mix.markdown import bullets, code, fenced, plain, table
 from curate.mix.recipe import Recipe
@@ -279,7 +279,8 @@ def show_verdicts(verdicts: Mapping[str, int], split: int) -> str:
 
 def license_text(lock: MixLock) -> str:
     """The license of the whole, and the terms of the rows."""
-    whole, told = mix_license(lock), lock.facts.get("license", {})
+    told = lock.facts["license"]
+    whole = told["license"]
     said = {
         "other": "No single license stands for the whole mix: each row has its own, in the column `license`.",
         "unknown": "The license of this mix is not known. Ask whoever published it before you use it.",
@@ -289,10 +290,10 @@ def license_text(lock: MixLock) -> str:
     text += table(("License of the row", "Pairs"), ((code(license), f"{count:,}") for license, count in rows))
     notes = [
         f"{code(term['license'])}: {plain(term['note'])}{linked(term['link'])}"
-        for term in told.get("terms", ())
+        for term in told["terms"]
         if term["note"]
     ]
-    notes += [f"Conflict: {plain(conflict)}" for conflict in told.get("conflicts", ())]
+    notes += [f"Conflict: {plain(conflict)}" for conflict in told["conflicts"]]
     return text + (f"\n{bullets(notes)}" if notes else "")
 
 

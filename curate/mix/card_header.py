@@ -24,7 +24,7 @@ SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "1
 def card_header(lock: MixLock) -> str:
     """The YAML block; texts that others chose are JSON, which is YAML as well."""
     files = "".join(f"  - split: {word}\n    path: {word}-*.parquet\n" for word in lock.split_words())
-    license = "".join(f"{name}: {value}\n" for name, value in license_fields(mix_license(lock)).items())
+    license = "".join(f"{name}: {value}\n" for name, value in license_fields(lock.facts["license"]["license"]).items())
     lists = {
         "task_categories": ["text-generation"],
         "size_categories": [size_category(lock.rows)],
@@ -35,13 +35,6 @@ def card_header(lock: MixLock) -> str:
         + "".join(f"{name}:\n" + "".join(f"- {value}\n" for value in values) for name, values in lists.items())
         + "---\n"
     )
-
-
-def mix_license(lock: MixLock) -> str:
-    """The license that stands for the whole mix, else `other`; `unknown` where nothing is known of any row."""
-    if "license" in lock.facts:
-        return str(lock.facts["license"]["license"])
-    return next(iter(lock.licenses)) if len(lock.licenses) == 1 else "other"
 
 
 def license_fields(license: str) -> dict[str, str]:

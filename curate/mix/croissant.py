@@ -11,7 +11,6 @@ from typing import Any
 
 import dataframely as dy
 
-from curate.mix.card_header import mix_license
 from curate.mix.known_limits import known_limits, label_limits, length_limits, personal_limits
 from curate.store.mixes import LINEAGE, MixLock
 from schemas.tables import MixLineage, MixRow
@@ -71,7 +70,7 @@ def write_croissant(lock: MixLock, citation: str) -> str:
         "name": lock.name,
         "description": f"{lock.rows} pairs of a preferred and a worse response to one prompt, {lock.train} to train "
         f"language models on and {lock.heldout} held out; made with pairwright.",
-        "license": license_value(mix_license(lock)),
+        "license": license_value(lock.facts["license"]["license"]),
         "version": f"1.0.0+{lock.sha256[:12]}",
         "citeAs": citation,
         "keywords": ["preference", "dpo", "language model"],

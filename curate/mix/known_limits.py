@@ -5,7 +5,7 @@ from typing import Any
 
 from curate.mix.markdown import code
 from curate.store.mixes import MixLock
-from schemas.names import PERSONAL_DATA, UNKNOWN
+from schemas.names import PERSONAL_DATA
 
 FLAGGED = {
     "scorer_unreliable": "In {pairs} the scorer put a response that says nothing, such as a full stop or a refusal, "
@@ -93,10 +93,12 @@ def screening_limits(lock: MixLock) -> list[str]:
 
 def mix_limits(lock: MixLock) -> list[str]:
     limits = []
-    if unknown := sum(rows for license, rows in lock.licenses.items() if UNKNOWN in license.split(" AND ")):
+    if unknown := lock.facts["license"]["unknown"]:
         limits.append(f"The license of {count_pairs(unknown)} is unknown.")
     if not lock.heldout:
         limits.append("No pair is held out: there is no `test` split.")
+    if lock.facts["license"]["conflicts"]:
+        limits.append("Terms of its rows contradict each other; see Licenses.")
     return [*limits, "The languages of the pairs were not recorded."]
 
 

@@ -13,6 +13,7 @@ from mixes import folder_bytes
 from curate.config import BuildConfig, MixConfig, ScreenConfig
 from curate.mix.card import write_card
 from curate.mix.card_header import license_fields, size_category
+from curate.mix.licenses import mix_license
 from curate.mix.markdown import code, fenced, plain, table
 from curate.mix.mix import mix
 from curate.pipeline.build import build
@@ -139,6 +140,19 @@ def test_verdicts_of_reviewers_are_told_with_those_on_a_random_draw(tmp_path):
     assert DatasetCard(read_card(mixed)).data.tags[-1] == "human-feedback"
 
 
+def test_the_license_of_the_whole_stands_beside_the_terms_of_the_rows(tmp_path):
+    make_build(tmp_path, "mit", PAIRS[:4], license="MIT")
+    make_build(tmp_path, "shared", PAIRS[4:], license="CC-BY-SA-4.0")
+
+    card = read_card(make_mix(tmp_path, "mit", "shared"))
+
+    assert DatasetCard(card).data.license == "cc-by-sa-4.0"
+    licenses = section(card, "Licenses")
+    assert "The whole mix may be used under `CC-BY-SA-4.0`." in licenses
+    assert cells(licenses)[2:] == ["`CC-BY-SA-4.0`", "6", "`MIT`", "4"]
+    assert "unknown" not in section(card, "Known limits")
+
+
 def test_personal_data_and_longer_responses_are_known_limits(tmp_path):
     rows = [{**row, "chosen": f"{row['chosen']} Write to me{i}@mailbox.net about it."} for i, row in enumerate(PAIRS)]
     make_build(tmp_path, rows=rows)
@@ -168,7 +182,11 @@ def test_names_that_hold_markup_stay_text(tmp_path):
     name = "a|b`c``\n# head\n<script>x</script>"
     told = mixed.lock.facts["sources"]["garden"]
     model = {"model": name, "digest": "0" * 64}
-    facts = {**mixed.lock.facts, "sources": {"garden": {**told, "from": name, "generator": model, "scorer": model}}}
+    facts = {
+        **mixed.lock.facts,
+        "sources": {"garden": {**told, "from": name, "generator": model, "scorer": model}},
+        "license": mix_license({name: 10}).summary() | {"conflicts": [name]},
+    }
     lock = replace(mixed.lock, facts=facts, licenses={name: 10})
 
     card = write_card(mixed.recipe, lock)
