@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from four_prompts import PROMPTS, written
 from garden import PAIRS, write_rows
 from huggingface_hub import DatasetCard
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from judging import answer, ask_about
 from markdown_it import MarkdownIt
 from mixes import folder_bytes
+from scripted import ScriptedEndpoint
 
 from curate.config import BuildConfig, MixConfig, ScreenConfig
 from curate.mix.card import write_card
@@ -174,6 +176,29 @@ def test_a_card_names_no_folder_and_no_address_of_this_machine(tmp_path):
     card = read_card(mixed)
     assert "`garden.jsonl`" in section(card, "Sources")
     assert "`our eval.jsonl` (sha256" in section(card, "Evaluation prompts")
+
+
+def test_a_generator_is_named_without_its_address_and_its_pairs_are_synthetic(tmp_path):
+    server = ScriptedEndpoint(lambda body: (200, written(body)))
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(PROMPTS))
+    generator = f"{server.url}#tiny"
+    asked = BuildConfig(
+        source="gpt", prompts=str(prompts), flaws="none", generator=generator, skip_rule=NO_VECTORS, data=tmp_path
+    )
+    try:
+        build(asked)
+    finally:
+        server.close()
+
+    mixed = make_mix(tmp_path, "gpt")
+
+    card = read_card(mixed)
+    assert mixed.lock.facts["sources"]["gpt"]["generator"]["model"] == "tiny"
+    assert "responses by `tiny` (digest" in section(card, "Sources")
+    assert "127.0.0.1" not in card + (mixed.path / "croissant.json").read_text(encoding="utf-8")
+    assert "All were made for it, with responses of models." in card
+    assert "synthetic" in DatasetCard(card).data.tags
 
 
 def test_names_that_hold_markup_stay_text(tmp_path):
