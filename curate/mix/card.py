@@ -142,11 +142,7 @@ def model_lines(lock: MixLock) -> str:
     """The models and files behind each source, and how its pairs were made."""
     lines = []
     for name, told in lock.facts["sources"].items():
-        what = "prompts" if told["generator"] else "pairs"
-        parts = [
-            HOW[told["made"]],
-            f"{what} from {origin_name(told['from'])} (digest {code(told['from_sha256'][:12])})",
-        ]
+        parts = [f"{HOW[told['made']]} {origin_name(told['from'])} (digest {code(told['from_sha256'][:12])})"]
         if generator := told["generator"]:
             parts.append(f"responses by {code(generator['model'])} (digest {code(generator['digest'][:12])})")
         if scorer := told["scorer"]:
@@ -298,7 +294,10 @@ def license_text(lock: MixLock) -> str:
 
 
 def linked(address: str) -> str:
-    return f" (<{address}>)" if address else ""
+    """The address of terms as a link, in brackets."""
+    if not address:
+        return ""
+    return f" (<{address}>)" if re.fullmatch(r"https?://[^\s<>]+", address) else f" ({plain(address)})"
 
 
 def citation(lock: MixLock) -> str:

@@ -174,7 +174,7 @@ def test_a_card_names_no_folder_and_no_address_of_this_machine(tmp_path):
     for name in ("README.md", "croissant.json", "lock.json"):
         assert str(tmp_path) not in (mixed.path / name).read_text(encoding="utf-8")
     card = read_card(mixed)
-    assert "`garden.jsonl`" in section(card, "Sources")
+    assert "- `garden`: ready pairs from `garden.jsonl` (digest" in section(card, "Sources")
     assert "`our eval.jsonl` (sha256" in section(card, "Evaluation prompts")
 
 
@@ -195,6 +195,7 @@ def test_a_generator_is_named_without_its_address_and_its_pairs_are_synthetic(tm
 
     card = read_card(mixed)
     assert mixed.lock.facts["sources"]["gpt"]["generator"]["model"] == "tiny"
+    assert "prompts from `prompts.txt` (digest" in section(card, "Sources")
     assert "responses by `tiny` (digest" in section(card, "Sources")
     assert "127.0.0.1" not in card + (mixed.path / "croissant.json").read_text(encoding="utf-8")
     assert "All were made for it, with responses of models." in card
