@@ -12,6 +12,7 @@ from curate.generate.flaws import parse_flaws
 from curate.pipeline.pairing import policy_for
 from curate.pipeline.rounds import flaw_quotas
 from curate.sources.fields import parse_columns, plain_name
+from curate.sources.mix_folder import with_heldout
 from curate.sources.rows import RowsConfig, rows_config
 from schemas.names import WrittenFlaw
 
@@ -64,6 +65,9 @@ def source_rows(cfg: BuildConfig) -> RowsConfig:
     kind = kind_of(cfg)
     spec = cfg.prompts if kind.is_generated else cfg.source
     path = str(asset("samples", kind.samples)) if spec == "samples" else spec
+    if not kind.is_generated:
+        # The pairs that it holds out come along, marked; as prompts they would be trained on.
+        path = with_heldout(path)
     rows = rows_config(path, cfg.num_prompts, cfg.seed)
     return replace(rows, columns=parse_columns(cfg.columns), preference=plain_name(cfg.preference))
 
