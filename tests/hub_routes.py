@@ -208,7 +208,10 @@ class Asked:
         repo = self.repo(writes=True)
         if name in repo.branches:
             raise Refused(409, f"Reference already exists: {name}")
-        repo.branches[name] = repo.branches[self.sent().get("startingPoint", "main")]
+        start = self.sent().get("startingPoint", "main")
+        if (sha := repo.commit_of(start)) is None:
+            raise Refused(404, f"Invalid rev id: {start}", "RevisionNotFound")
+        repo.branches[name] = sha
         return as_json({})
 
     def tree(self, revision: str) -> Reply:

@@ -116,7 +116,10 @@ def find_cause(error: BaseException, client_error: type[Exception]) -> str:
             return f"the hub could not answer ({status}); {AGAIN}"
         return said
     lost = [each for each in causes if isinstance(each, ConnectionError | TimeoutError | client_error)]
-    return f"the connection broke ({one_line(lost[-1])}); {AGAIN}" if lost else one_line(error)
+    if lost:
+        return f"the connection broke ({one_line(lost[-1])}); {AGAIN}"
+    why = f" ({one_line(error.__cause__)})" if error.__cause__ else ""
+    return f"{one_line(error)}{why}"
 
 
 def has_token() -> bool:

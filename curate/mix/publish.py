@@ -99,7 +99,7 @@ def push(cfg: PushConfig) -> Pushed:
     if unknown := [name for name in cfg.allow if name not in ALLOWED]:
         raise UserError(f"--allow {unknown[0]} is none of {', '.join(ALLOWED)}")
     mix = Workspace(cfg.data).open_mix(cfg.name)
-    if damage := next(mix.damage(), None):
+    for damage in mix.damage().values():
         raise damage
     names = sorted([*mix.lock.files, CHECKSUMS, LOCK])
     plan = Pushed(
@@ -117,7 +117,6 @@ def push(cfg: PushConfig) -> Pushed:
         raise UserError(refused[0])
     if not has_token():
         raise UserError("no token of the hub; log in with hf auth login, or set HF_TOKEN to a token that may write")
-    log.info("pushing %s to %s at %s", plan.describe(), cfg.repo, cfg.revision)
     with hub_client(f"mix '{mix.name}' could not be pushed to {cfg.repo}") as api:
         return upload(api, mix, plan)
 
@@ -176,11 +175,12 @@ def upload(api: "HfApi", mix: Mix, plan: Pushed) -> Pushed:
     elif is_public == plan.is_private:
         raise UserError(other_visibility(plan))
     names = list(plan.files)
-    branches = {each.name: each.target_commit for each in api.list_repo_refs(plan.repo, repo_type="dataset").branches}
+    branches = [each.name for each in api.list_repo_refs(plan.repo, repo_type="dataset").branches]
     main = list_files(api, plan.repo, MAIN)
     refuse_other_mix(api, main, plan)
-    there = main if plan.revision not in branches else list_files(api, plan.repo, plan.revision)
-    # A branch of its own begins as a copy of main, and whatever is in it is still there.
+    is_branch = plan.revision != MAIN and plan.revision in branches
+    there = list_files(api, plan.repo, plan.revision) if is_branch else main
+    # A branch begins as a copy of main, which keeps what is in it.
     is_copy = plan.revision != MAIN and there.commit == main.commit
     is_same = not there.differing(mix.folder, names)
     if there.names and not is_same and not is_copy:
@@ -231,6 +231,7 @@ def commit(api: "HfApi", mix: Mix, plan: Pushed, there: HubFiles) -> str:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     names = list(plan.files)
+    log.info("pushing %s to %s at %s", plan.describe(), plan.repo, plan.revision)
     made = api.create_commit(
         plan.repo,
         [

@@ -5,7 +5,6 @@ pull(PullConfig(repo="owner/name"))
 
 import json
 import logging
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.config import BuildConfig, PullConfig
-from curate.files import full_disk, refuse_read_only
+from curate.files import Damaged, full_disk, refuse_read_only
 from curate.mix.hub_repo import HubFiles, check_repo, hub_client, list_files
+from curate.mix.mix import move_files
 from curate.pipeline.build import Built, build
 from curate.store.mixes import CHECKSUMS, LOCK, Mix, open_mix_folder
 from curate.store.workspace import Workspace, check_name
@@ -93,8 +93,7 @@ def pull(cfg: PullConfig) -> Pulled:
             with full_disk(scratch):
                 download(api, repo, there, scratch)
     if not is_here:
-        verify(scratch, repo)
-        move(scratch, folder)
+        move_files(scratch, folder, [*verify(scratch, repo).lock.files, CHECKSUMS, LOCK])
     mix = open_mix_folder(folder)
     built = build(BuildConfig(source=str(folder), name=name, data=cfg.data))
     return Pulled(name, repo, there.commit, mix, is_new=not is_here, built=built)
@@ -139,20 +138,14 @@ def download(api: "HfApi", repo: str, there: HubFiles, scratch: Path) -> None:
     api.snapshot_download(repo, allow_patterns=[*names, CHECKSUMS, LOCK], **place)
 
 
-def verify(scratch: Path, repo: str) -> None:
-    """Raises UserError, and forgets what was downloaded, where it is not what its lock says."""
+def verify(scratch: Path, repo: str) -> Mix:
+    """The mix that was downloaded. Raises UserError, and forgets it, where it is not what its lock says."""
     try:
-        damage = next((each.found for each in open_mix_folder(scratch).damage()), None)
+        mix = open_mix_folder(scratch)
+        for damage in mix.damage().values():
+            raise damage
     except UserError as error:
-        damage = str(error)
-    if damage:
         shutil.rmtree(scratch)
-        raise UserError(f"{repo} is not what was published: {damage.replace(str(scratch), repo)}")
-
-
-def move(scratch: Path, folder: Path) -> None:
-    """Put what was downloaded where it belongs, its lock last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in [*open_mix_folder(scratch).lock.files, CHECKSUMS, LOCK]:
-        os.replace(scratch / name, folder / name)
-    shutil.rmtree(scratch)
+        found = error.found if isinstance(error, Damaged) else str(error)
+        raise UserError(f"{repo} is not what was published: {found.replace(str(scratch), repo)}") from error
+    return mix
