@@ -99,18 +99,19 @@ def find_cause(error: BaseException, client_error: type[Exception]) -> str:
     if any("OfflineModeIsEnabled" in repr(each) or "HF_HUB_OFFLINE" in str(each) for each in causes):
         return "HF_HUB_OFFLINE is set; unset it"
     answered = next((each for each in causes if isinstance(each, HfHubHTTPError)), None)
-    if isinstance(answered, RepositoryNotFoundError):
-        return f"there is no such dataset, or {'the' if has_token() else 'it is private and no'} token may see it"
+    if isinstance(answered, RepositoryNotFoundError) or (is_status(answered, 401) and not has_token()):
+        if has_token():
+            return "there is no such dataset, or the token may not see it"
+        return "there is no such dataset, or it is private: log in with hf auth login, or set HF_TOKEN"
     if isinstance(answered, RevisionNotFoundError):
         return "it has no such revision"
     if answered is not None:
-        said = one_line(answered)
-        status = answered.response.status_code
-        if status == 401:
+        said, status = one_line(answered), answered.response.status_code
+        if is_status(answered, 401):
             return "the hub does not know the token; log in with hf auth login, or set HF_TOKEN to another one"
-        if status == 403:
+        if is_status(answered, 403):
             return f"the token has no right to it ({answered.server_message or said}); give one that may write there"
-        if status == 412:
+        if is_status(answered, 412):
             return "somebody changed it meanwhile; give the command again"
         if status == 429 or status >= 500:
             return f"the hub could not answer ({status}); {AGAIN}"
@@ -120,6 +121,11 @@ def find_cause(error: BaseException, client_error: type[Exception]) -> str:
         return f"the connection broke ({one_line(lost[-1])}); {AGAIN}"
     why = f" ({one_line(error.__cause__)})" if error.__cause__ else ""
     return f"{one_line(error)}{why}"
+
+
+def is_status(answered: Any, status: int) -> bool:
+    """Whether an error is an answer with this status."""
+    return answered is not None and answered.response.status_code == status
 
 
 def has_token() -> bool:
