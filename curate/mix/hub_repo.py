@@ -80,7 +80,7 @@ def hub_client(doing: str) -> Iterator["HfApi"]:
     level, without_xet = notes.level, constants.HF_HUB_DISABLE_XET
     notes.setLevel(logging.ERROR)
     # A hub behind plain HTTP has no Xet, and its client finds no way back from it.
-    constants.HF_HUB_DISABLE_XET = without_xet or constants.ENDPOINT.startswith("http://")
+    constants.HF_HUB_DISABLE_XET = without_xet or constants.ENDPOINT.lower().startswith("http://")
     try:
         yield HfApi()
     # ValueError: an answer that is none of the hub; RuntimeError: an upload that failed.
@@ -117,8 +117,10 @@ def find_cause(error: BaseException, client_error: type[Exception]) -> str:
             return f"the hub could not answer ({status}); {AGAIN}"
         return said
     lost = [each for each in causes if isinstance(each, ConnectionError | TimeoutError | client_error)]
+    if lost and "/xet-" in str(lost[-1]) and "404" in str(lost[-1]):
+        return "this hub stores no files by Xet; set HF_HUB_DISABLE_XET=1 and give the command again"
     if lost:
-        return f"the connection broke ({one_line(lost[-1])}); {AGAIN}"
+        return f"the connection broke ({one_line(lost[-1])}); look at the network, and {AGAIN}"
     why = f" ({one_line(error.__cause__)})" if error.__cause__ else ""
     return f"{one_line(error)}{why}"
 

@@ -161,10 +161,8 @@ def unknown_licenses(mix: Mix) -> str:
 
 def license_conflict(mix: Mix) -> str:
     """The sentence about licenses that contradict each other; an empty text where none do."""
-    conflicts = mix.lock.facts.get("license_conflicts") or []
-    if not conflicts:
-        return ""
-    return f"the licenses of mix '{mix.name}' do not go together ({'; '.join(conflicts)}); leave a source out"
+    conflicts = mix.lock.facts.get("license", {}).get("conflicts", ())
+    return f"the licenses of mix '{mix.name}' conflict: {'; '.join(conflicts)}" if conflicts else ""
 
 
 def upload(api: "HfApi", mix: Mix, plan: Pushed) -> Pushed:

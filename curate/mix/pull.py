@@ -124,7 +124,7 @@ def refuse_other_content(folder: Path, there: HubFiles, repo: str) -> None:
 
 def download(api: "HfApi", repo: str, there: HubFiles, scratch: Path) -> None:
     """Bring the files that the lock names into a folder; what is there of an earlier try is not asked for again."""
-    place = {"repo_type": "dataset", "revision": there.commit, "local_dir": scratch}
+    place: dict[str, Any] = {"repo_type": "dataset", "revision": there.commit, "local_dir": scratch}
     lock = Path(api.hf_hub_download(repo, LOCK, **place))
     try:
         record = json.loads(lock.read_bytes())

@@ -114,7 +114,7 @@ def test_a_push_that_broke_goes_on_with_what_is_missing(send, hub, data):
     broken = refused(send)
 
     assert broken.startswith("mix 'v1' could not be pushed to me/mix: the connection broke (")
-    assert broken.endswith("; give the same command again: it goes on with what is missing")
+    assert broken.endswith("; look at the network, and give the same command again: it goes on with what is missing")
     assert list(hub.repos["me/mix"].files()) == [".gitattributes"]
     assert len(hub.objects) == 2
 
@@ -154,12 +154,16 @@ def test_personal_data_is_published_only_by_name(tmp_path, monkeypatch):
 
 def test_licenses_that_are_unknown_or_conflict_are_published_only_by_name(data):
     mix = Workspace(data).open_mix("v1")
-    lock = replace(mix.lock, licenses={"MIT": 10, "MIT AND unknown": 20}, facts={"license_conflicts": ["A with B"]})
+    lock = replace(
+        mix.lock, licenses={"MIT": 10, "MIT AND unknown": 20}, facts={"license": {"conflicts": ["MIT forbids it"]}}
+    )
 
     unknown, conflict = find_refusals(replace(mix, lock=lock), ())
 
     assert unknown.startswith("the license of 20 of the 30 rows of mix 'v1' is unknown; ")
-    assert conflict.startswith("the licenses of mix 'v1' do not go together (A with B); ")
+    assert conflict == (
+        "the licenses of mix 'v1' conflict: MIT forbids it, or publish it all the same with --allow license-conflict"
+    )
     assert find_refusals(replace(mix, lock=lock), ("unknown-license", "license-conflict")) == []
 
 

@@ -156,7 +156,7 @@ def test_a_pull_that_broke_goes_on_with_what_is_missing(hub, data):
     broken = refused(data)
 
     assert broken.startswith("me/mix could not be pulled: ")
-    assert broken.endswith("; give the same command again: it goes on with what is missing")
+    assert broken.endswith("; look at the network, and give the same command again: it goes on with what is missing")
     assert not (data / "pulled" / "mix").exists()
     assert not Workspace(data).build_names()
 
