@@ -278,6 +278,14 @@ class MixConfig(DataConfig):
 
 
 @dataclass(frozen=True, config=CONFIG)
+class VerifyConfig(DataConfig):
+    """Check a published mix: files, schema, counts, splits, ids; exit code 1 if anything is wrong."""
+
+    name: str = field(metadata={"positional": True})
+    """A mix of the data folder, or else the folder of a mix, wherever it lies."""
+
+
+@dataclass(frozen=True, config=CONFIG)
 class PushConfig(DataConfig):
     """Publish a mix on the Hugging Face hub, private unless told otherwise."""
 

@@ -1,4 +1,4 @@
-"""The `curate` command: build, screen, review, mix, push, pull, explain, show, ledger, doctor."""
+"""The `curate` command: build, screen, review, mix, verify, push, pull, explain, show, ledger, doctor."""
 
 import argparse
 import sys
@@ -19,6 +19,7 @@ from curate.config import (
     PushConfig,
     ScreenConfig,
     ShowConfig,
+    VerifyConfig,
 )
 from curate.flags import (
     Parser,
@@ -51,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     of_review = review.add_subparsers(metavar="COMMAND", required=True)
     for name, (config, command) in REVIEW_COMMANDS.items():
         add_command(of_review, name, config, command)
-    for name in ("mix", "push", "pull", "explain", "show", "ledger", "doctor"):
+    for name in ("mix", "verify", "push", "pull", "explain", "show", "ledger", "doctor"):
         add_command(commands, name, *COMMANDS[name])
     return parser
 
@@ -138,6 +139,14 @@ def mix_command(cfg: MixConfig, as_json: bool) -> int:
     return print_result(mix(cfg), as_json)
 
 
+def verify_command(cfg: VerifyConfig, as_json: bool) -> int:
+    from curate.mix.verify import verify
+
+    verified = verify(cfg)
+    print_result(verified, as_json)
+    return 0 if verified.is_good else 1
+
+
 def push_command(cfg: PushConfig, as_json: bool) -> int:
     from curate.mix.publish import push
 
@@ -176,6 +185,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
     "build": (BuildConfig, build_command),
     "screen": (ScreenConfig, screen_command),
     "mix": (MixConfig, mix_command),
+    "verify": (VerifyConfig, verify_command),
     "push": (PushConfig, push_command),
     "pull": (PullConfig, pull_command),
     "explain": (ExplainConfig, explain_command),

@@ -14,7 +14,8 @@ import polars as pl
 
 from curate.config import PushConfig
 from curate.mix.hub_repo import HubFiles, check_repo, has_token, hub_client, list_files
-from curate.store.mixes import CHECKSUMS, LOCK, Mix, told_name
+from curate.mix.verify import check_personal_data, verify_folder
+from curate.store.mixes import CARD, CHECKSUMS, LOCK, Mix, open_mix_folder, told_name
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
 from schemas.names import PERSONAL_DATA, UNKNOWN
@@ -98,9 +99,10 @@ def push(cfg: PushConfig) -> Pushed:
     check_repo(cfg.repo)
     if unknown := [name for name in cfg.allow if name not in ALLOWED]:
         raise UserError(f"--allow {unknown[0]} is none of {', '.join(ALLOWED)}")
-    mix = Workspace(cfg.data).open_mix(cfg.name)
-    for damage in mix.damage().values():
-        raise damage
+    workspace = Workspace(cfg.data)
+    mix = workspace.open_mix(cfg.name)
+    if fault := find_fault(mix.folder, mix.name, workspace):
+        raise UserError(f"mix '{mix.name}' does not verify: {fault}")
     names = sorted([*mix.lock.files, CHECKSUMS, LOCK])
     plan = Pushed(
         name=mix.name,
@@ -119,6 +121,15 @@ def push(cfg: PushConfig) -> Pushed:
         raise UserError("no token of the hub; log in with hf auth login, or set HF_TOKEN to a token that may write")
     with hub_client(f"mix '{mix.name}' could not be pushed to {cfg.repo}") as api:
         return upload(api, mix, plan)
+
+
+def find_fault(folder: Path, name: str = "", workspace: Workspace | None = None) -> str:
+    """The first fault of a mix, as `curate verify` finds it, but for personal data; an empty text for none."""
+    faults = verify_folder(folder, name, workspace).faults
+    if not faults:
+        return ""
+    personal = set(check_personal_data(open_mix_folder(folder).lineage().collect()))
+    return next((fault for fault in faults if fault not in personal), "")
 
 
 def find_refusals(mix: Mix, allow: Sequence[str]) -> list[str]:
@@ -180,7 +191,8 @@ def upload(api: "HfApi", mix: Mix, plan: Pushed) -> Pushed:
     there = list_files(api, plan.repo, plan.revision) if is_branch else main
     # A branch begins as a copy of main, which keeps what is in it.
     is_copy = plan.revision != MAIN and there.commit == main.commit
-    is_same = not there.differing(mix.folder, names)
+    # A card may be edited on the hub.
+    is_same = not there.differing(mix.folder, [name for name in names if name != CARD])
     if there.names and not is_same and not is_copy:
         refuse_other_mix(api, there, plan)
         raise UserError(

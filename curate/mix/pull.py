@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.config import BuildConfig, PullConfig
-from curate.files import Damaged, full_disk, refuse_read_only
+from curate.files import full_disk, refuse_read_only
 from curate.mix.hub_repo import HubFiles, check_repo, hub_client, list_files
 from curate.mix.mix import move_files
+from curate.mix.publish import find_fault
 from curate.pipeline.build import Built, build
-from curate.store.mixes import CHECKSUMS, LOCK, Mix, open_mix_folder
+from curate.store.mixes import CARD, CHECKSUMS, LOCK, Mix, open_mix_folder
 from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
 from schemas.manifest import refuse_other_format
@@ -110,10 +111,11 @@ def refuse_other_build(workspace: Workspace, name: str, folder: Path) -> None:
 
 
 def is_whole(folder: Path, there: HubFiles) -> bool:
-    """Whether the mix of a folder is here as it is on the hub."""
+    """Whether the mix of a folder is here as it is on the hub, but for its card, which may be edited."""
     if not (folder / LOCK).is_file() or there.differing(folder, [LOCK]):
         return False
-    return not there.differing(folder, [*open_mix_folder(folder).lock.files, CHECKSUMS])
+    names = [*open_mix_folder(folder).lock.files, CHECKSUMS]
+    return not there.differing(folder, [name for name in names if name != CARD])
 
 
 def refuse_other_content(folder: Path, there: HubFiles, repo: str) -> None:
@@ -140,12 +142,7 @@ def download(api: "HfApi", repo: str, there: HubFiles, scratch: Path) -> None:
 
 def verify(scratch: Path, repo: str) -> Mix:
     """The mix that was downloaded. Raises UserError, and forgets it, where it is not what its lock says."""
-    try:
-        mix = open_mix_folder(scratch)
-        for damage in mix.damage().values():
-            raise damage
-    except UserError as error:
+    if fault := find_fault(scratch):
         shutil.rmtree(scratch)
-        found = error.found if isinstance(error, Damaged) else str(error)
-        raise UserError(f"{repo} is not what was published: {found.replace(str(scratch), repo)}") from error
-    return mix
+        raise UserError(f"{repo} is not what was published: {fault.replace(str(scratch), repo)}")
+    return open_mix_folder(scratch)
