@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from curate.config import PushConfig
+from curate.files import Damaged
 from curate.mix.hub_repo import HubFiles, check_repo, has_token, hub_client, list_files
 from curate.mix.verify import check_personal_data, verify_folder
 from curate.store.mixes import CARD, CHECKSUMS, LOCK, Mix, open_mix_folder, told_name
@@ -128,7 +129,10 @@ def find_fault(folder: Path, name: str = "", workspace: Workspace | None = None)
     faults = verify_folder(folder, name, workspace).faults
     if not faults:
         return ""
-    personal = set(check_personal_data(open_mix_folder(folder).lineage().collect()))
+    try:
+        personal = set(check_personal_data(open_mix_folder(folder).lineage().collect()))
+    except Damaged:
+        return faults[0]
     return next((fault for fault in faults if fault not in personal), "")
 
 
@@ -202,6 +206,8 @@ def upload(api: "HfApi", mix: Mix, plan: Pushed) -> Pushed:
     if plan.revision not in branches:
         api.create_branch(plan.repo, repo_type="dataset", branch=plan.revision, revision=there.commit)
     if is_same:
+        if there.differing(mix.folder, [CARD]):
+            log.info("the card of %s is another one than here, and stays as it is", plan.repo)
         return replace(plan, commit=there.commit)
     return replace(plan, commit=commit(api, mix, plan, there), is_new=True)
 

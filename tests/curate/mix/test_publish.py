@@ -1,6 +1,7 @@
 """A mix is pushed to a real server on this machine by the hub's own client: whole, private and without a secret."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from hub_server import serve_hub
 from published import TOKEN, TOKENS, ask_hub, publish_mix, use_hub
 
 from curate.config import PushConfig
-from curate.mix.publish import find_refusals, push
+from curate.mix.publish import ALLOWED, find_refusals, push
 from curate.store.mixes import open_mix_folder
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
@@ -174,19 +175,37 @@ def test_nothing_else_can_be_allowed(send, hub):
     assert not hub.log
 
 
-@pytest.mark.parametrize("name", FILES[:3] + FILES[4:])
-def test_a_mix_that_is_not_what_its_lock_says_is_never_pushed(name, data, tmp_path, hub):
-    folder = tmp_path / "mixes" / "v1"
-    folder.mkdir(parents=True)
-    for path in (data / "mixes" / "v1").iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    with (folder / name).open("ab") as file:
+@pytest.fixture
+def copied(data, tmp_path):
+    """A data folder with a copy of v1 alone."""
+    shutil.copytree(data / "mixes" / "v1", tmp_path / "mixes" / "v1")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_a_mix_that_does_not_verify_is_never_pushed(name, copied, hub):
+    with (copied / "mixes" / "v1" / name).open("ab") as file:
         file.write(b" ")
 
     with pytest.raises(UserError, match=name):
-        push(PushConfig(name="v1", repo="me/mix", allow=ALLOW, data=tmp_path))
+        push(PushConfig(name="v1", repo="me/mix", allow=ALLOWED, data=copied))
 
     assert not hub.log
+
+
+def test_a_card_may_be_edited_here_and_on_the_hub(copied, hub, caplog):
+    asked = PushConfig(name="v1", repo="me/mix", allow=ALLOW, data=copied)
+    card = copied / "mixes" / "v1" / "README.md"
+    card.write_text(card.read_text() + "More about it.\n")
+    assert push(asked).is_new
+    repo = hub.repos["me/mix"]
+    assert repo.files()["README.md"].content == card.read_bytes()
+
+    repo.commit("main", {**repo.files(), "README.md": repo.files()["recipe.toml"]})
+
+    with caplog.at_level("INFO"):
+        assert not push(asked).is_new
+    assert "the card of me/mix is another one than here, and stays as it is" in caplog.text
 
 
 def test_other_content_is_never_overwritten(send, hub):

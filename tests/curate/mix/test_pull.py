@@ -207,7 +207,17 @@ def test_a_lock_that_names_a_file_elsewhere_is_refused(name, hub, data):
     )
 
 
-@pytest.mark.parametrize("name", [TRAIN, "README.md", "checksums.txt", "lock.json"])
+def test_a_card_that_was_edited_on_the_hub_comes_along(hub, data):
+    repo = hub.repos["me/mix"]
+    pull(PullConfig(repo="me/mix", name="first", data=data))
+    repo.commit("main", {**repo.files(), "README.md": File(b"# Edited\n", False)})
+
+    assert pull(PullConfig(repo="me/mix", data=data)).is_new
+    assert (data / "pulled" / "mix" / "README.md").read_bytes() == b"# Edited\n"
+    assert not pull(PullConfig(repo="me/mix", name="first", data=data)).is_new
+
+
+@pytest.mark.parametrize("name", [TRAIN, "lineage.parquet", "recipe.toml", "checksums.txt", "lock.json"])
 def test_a_file_that_was_changed_on_the_hub_is_refused_and_forgotten(name, hub, data):
     repo = hub.repos["me/mix"]
     file = repo.files()[name]
