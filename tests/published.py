@@ -18,7 +18,7 @@ TOKEN = "hf_onlyForTests0123456789"
 TOKENS = {TOKEN: ("me", True), "hf_reads": ("me", False), "hf_other": ("other", True)}
 
 
-def publish_mix(data: Path, name: str = "v1", count: int = 30, note: str = "") -> Path:
+def publish_mix(data: Path, name: str = "v1", count: int = 30, note: str = "", license: str = "") -> Path:
     """The folder of a mix of some samples with scores, with a note at the end of each rejected response."""
     samples = asset("samples", "pairs.jsonl").read_text(encoding="utf-8").splitlines()[:count]
     source = data / f"{name}-source.jsonl"
@@ -30,7 +30,7 @@ def publish_mix(data: Path, name: str = "v1", count: int = 30, note: str = "") -
             file.write(f"{json.dumps(row)}\n")
     # Nothing is embedded, which takes long.
     off = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
-    build(BuildConfig(source=str(source), name=f"{name}-source", skip_rule=off, data=data))
+    build(BuildConfig(source=str(source), name=f"{name}-source", skip_rule=off, license=license, data=data))
     return mix(MixConfig(name=name, add=(f"{name}-source",), heldout_share=0.2, data=data)).path
 
 

@@ -16,10 +16,10 @@ BOTH = "train+test"
 SPLITS: dict[str, tuple[Split, ...]] = {"train": ("train",), "test": ("heldout",), BOTH: ("train", "heldout")}
 """What stands behind the folder -> splits of the mix, in their order."""
 KEPT = (
-    *("prompt_group", "scorer", "origin", "flaw", "license", "is_heldout", "z_chosen", "z_rejected"),
+    *("prompt_group", "scorer", "origin", "flaw", "is_heldout", "z_chosen", "z_rejected"),
     *("chosen_finish", "rejected_finish", "chosen_reasoning", "rejected_reasoning"),
 )
-"""Columns of a row that are those of its pair."""
+"""Columns of a row that are those of its pair; other columns are read as those of any file."""
 LINEAGE_COLUMNS = {
     **{name: name for name in ("z_chosen", "z_rejected", "chosen_finish", "rejected_finish")},
     "chosen_reasoning": "reasoning_chosen",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from curate.sources.fields import Columns, Fields, number
 from curate.sources.formats import FORMATS, Format, Ready, Responses, find_format, read_row
+from curate.sources.licenses import row_license
 from curate.sources.messages import UnusableRow
 from curate.sources.mix_folder import KEPT, find_mix_folder
 from curate.sources.preferences import describe_preference
@@ -17,7 +18,8 @@ from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable
 from curate.store.store import Part, dropped_row, json_of, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
-from schemas.names import FLAWS, UNKNOWN, UnpairedReason
+from schemas.licenses import join_licenses
+from schemas.names import FLAWS, UnpairedReason
 from schemas.stages import StageName
 from schemas.tables import Pair, RecordedVerdict
 
@@ -120,8 +122,9 @@ class Reader:
             if len(set(scores)) < 2:
                 yield from (Unusable("unpaired", row) for row, _ in group)
             else:
-                together = Responses(group[0][1].messages, [found.responses[0] for _, found in group], scores)
-                yield Answered(keys[place], together)
+                responses = [found.responses[0] for _, found in group]
+                license = join_licenses(*(found.license for _, found in group))
+                yield Answered(keys[place], Responses(group[0][1].messages, responses, scores, license))
 
     def _read_row(self, row: Row | BadRow, form: Format) -> Ready | Responses:
         """What a row gives. Raises UnusableRow for one of another kind than the first."""
@@ -132,13 +135,14 @@ class Reader:
             fields.note(name)
         try:
             found_form, found = read_row(fields, self.cfg.preference)
+            license = row_license(fields, self.cfg)
         finally:
             self.columns.add(fields)
         if found_form.gives != form.gives:
             raise UnusableRow("unreadable_row")
         if found_form.name == "two" and not self.decides:
             self.decides = describe_preference(fields, self.cfg.preference)
-        return found
+        return found._replace(license=license)
 
 
 def read_pairs(cfg: RowsConfig, pair_responses: PairResponses | None = None) -> Iterator[Part]:
@@ -254,7 +258,7 @@ def pair_row(item: Imported) -> dict[str, Any]:
         "origin": "real",
         "flaw": item.flaw if item.flaw in FLAWS else None,
         "tools": ready.tools,
-        "license": UNKNOWN,
+        "license": ready.license,
         "is_heldout": False,
         **item.kept,
     }

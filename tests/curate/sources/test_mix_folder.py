@@ -75,6 +75,14 @@ def test_a_build_of_a_copied_folder_marks_what_is_held_out(folder, tmp_path):
     assert pairs["score_chosen"].n_unique() == 30
 
 
+def test_licenses_come_along_unless_one_is_given(tmp_path):
+    terms = "CC-BY-4.0 AND LicenseRef-OpenAI-terms AND MIT"
+    made = publish_mix(tmp_path / "origin", count=12, license=terms)
+
+    assert set(built_pairs(made, tmp_path, skip_rule=OFF)["license"]) == {terms}
+    assert set(built_pairs(made, tmp_path, skip_rule=OFF, license="mit")["license"]) == {"MIT"}
+
+
 def test_an_unknown_split_is_named_with_the_known_ones(folder):
     with pytest.raises(UserError) as error:
         rows_config(f"{folder}:dev", None, None)
