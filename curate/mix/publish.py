@@ -19,6 +19,7 @@ from curate.mix.verify import check_personal_data, verify_folder
 from curate.store.mixes import CARD, CHECKSUMS, LOCK, Mix, open_mix_folder, told_name
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
+from schemas.licenses import split_terms
 from schemas.names import PERSONAL_DATA, UNKNOWN
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def personal_data(mix: Mix) -> str:
 
 def unknown_licenses(mix: Mix) -> str:
     """The sentence about rows of an unknown license; an empty text where there are none."""
-    rows = sum(rows for license, rows in mix.lock.licenses.items() if UNKNOWN in license.split(" AND "))
+    rows = sum(rows for license, rows in mix.lock.licenses.items() if UNKNOWN in split_terms(license))
     if not rows:
         return ""
     return (

@@ -96,6 +96,7 @@ def test_a_pulled_mix_is_a_build_with_all_that_its_rows_say(hub, data, origin):
         path.name: path.read_bytes() for path in published.folder.iterdir()
     }
     assert pulled.mix.lock == published.lock
+    assert not any(TOKEN.encode() in path.read_bytes() for path in data.rglob("*") if path.is_file())
     assert pulled.summary()["kept"] == 30
     rows = published.scan().collect()
     expected = pl.DataFrame(
@@ -282,3 +283,11 @@ def test_a_public_mix_is_pulled_without_a_token(hub, data, monkeypatch, tmp_path
     hub.repos["me/mix"].is_private = False
 
     assert pull(PullConfig(repo="me/mix", data=data)).is_new
+
+
+def test_personal_data_that_was_published_by_name_is_flagged_here_too(hub, data, tmp_path):
+    publish_mix(tmp_path / "other", count=12, note=" Ask john.miller@acme-widgets.com.")
+    allow = ("unknown-license", "personal-data")
+    push(PushConfig(name="v1", repo="me/personal", allow=allow, data=tmp_path / "other"))
+
+    assert pull(PullConfig(repo="me/personal", data=data)).built.counts.flags["email"] == 12
