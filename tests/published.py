@@ -18,7 +18,9 @@ TOKEN = "hf_onlyForTests0123456789"
 TOKENS = {TOKEN: ("me", True), "hf_reads": ("me", False), "hf_other": ("other", True)}
 
 
-def publish_mix(data: Path, name: str = "v1", count: int = 30, note: str = "", license: str = "") -> Path:
+def publish_mix(
+    data: Path, name: str = "v1", count: int = 30, note: str = "", license: str = "", heldout_share: float = 0.2
+) -> Path:
     """The folder of a mix of some samples with scores, with a note at the end of each rejected response."""
     samples = asset("samples", "pairs.jsonl").read_text(encoding="utf-8").splitlines()[:count]
     source = data / f"{name}-source.jsonl"
@@ -31,7 +33,7 @@ def publish_mix(data: Path, name: str = "v1", count: int = 30, note: str = "", l
     # Nothing is embedded, which takes long.
     off = ("off_topic", "semantic_duplicate_prompt", "semantic_duplicate_pair")
     build(BuildConfig(source=str(source), name=f"{name}-source", skip_rule=off, license=license, data=data))
-    return mix(MixConfig(name=name, add=(f"{name}-source",), heldout_share=0.2, data=data)).path
+    return mix(MixConfig(name=name, add=(f"{name}-source",), heldout_share=heldout_share, data=data)).path
 
 
 def use_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, folder: Path, token: str | None = TOKEN) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hub_server import serve_hub
 from published import TOKEN, TOKENS, ask_hub, publish_mix, use_hub
 
+from curate.cli.main import main
 from curate.config import PushConfig
 from curate.mix.publish import ALLOWED, find_refusals, push
 from curate.store.mixes import open_mix_folder
@@ -93,6 +94,16 @@ def test_a_dry_run_says_what_would_be_uploaded_and_asks_nobody(send, hub):
     assert list(planned.files) == FILES
     assert planned.licenses == {"unknown": 30}
     assert planned.lines()[-1].startswith("would be refused: the license of 30 of the 30 rows of mix 'v1' is unknown")
+    assert not hub.log
+
+
+def test_a_dry_run_that_would_be_refused_has_exit_code_1(data, hub, capsys):
+    command = ["push", "v1", "me/mix", "--dry-run", "--data", str(data)]
+
+    assert main(command) == 1
+    assert "would be refused: the license of 30 " in capsys.readouterr().out
+    assert main([*command, "--allow", "unknown-license", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["refused"] == []
     assert not hub.log
 
 

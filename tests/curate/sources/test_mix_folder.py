@@ -83,6 +83,14 @@ def test_licenses_come_along_unless_one_is_given(tmp_path):
     assert set(built_pairs(made, tmp_path, skip_rule=OFF, license="mit")["license"]) == {"MIT"}
 
 
+def test_a_mix_that_holds_nothing_out_is_read(tmp_path):
+    made = publish_mix(tmp_path / "origin", count=12, heldout_share=0.0)
+
+    assert not built_pairs(made, tmp_path, skip_rule=OFF)["is_heldout"].any()
+    with pytest.raises(UserError, match=":test has no rows"):
+        read(f"{made}:test")
+
+
 def test_an_unknown_split_is_named_with_the_known_ones(folder):
     with pytest.raises(UserError) as error:
         rows_config(f"{folder}:dev", None, None)
