@@ -169,7 +169,7 @@ class BuildConfig(Thresholds, JudgeConfig, DataConfig):
     """`sft`: best and worst of several responses of one model; `gpt`: a chosen and a rejected response written by
     one model; `samples`: the pairs that come with pairwright; else preferences from a file (.jsonl, .json, .csv,
     .tsv, .parquet or .arrow, also with .gz or .zst behind it), a folder that `save_to_disk` wrote (`FOLDER[:split]`),
-    or a hub dataset (`owner/name[/subset][@revision][:split]`)."""
+    a published mix (its folder), or a hub dataset (`owner/name[/subset][@revision][:split]`)."""
     name: str = ""
     """Name of the build; by default the source, or the stem of its file."""
     prompts: str = "samples"
@@ -279,6 +279,44 @@ class MixConfig(DataConfig):
     """Only pairs that at least this many reviewers judged; 1 is the same as `--reviewed-only`."""
     seed: Int = 30
     """Seed of shares, order and split."""
+
+
+@dataclass(frozen=True, config=CONFIG)
+class VerifyConfig(DataConfig):
+    """Check a published mix: files, schema, counts, splits, ids; exit code 1 if anything is wrong."""
+
+    name: str = field(metadata={"positional": True})
+    """A mix of the data folder, or else the folder of a mix, wherever it lies."""
+
+
+@dataclass(frozen=True, config=CONFIG)
+class PushConfig(DataConfig):
+    """Publish a mix on the Hugging Face hub, private unless told otherwise."""
+
+    name: str = field(metadata={"positional": True})
+    """Name of the mix."""
+    repo: str = field(metadata={"positional": True})
+    """Repository of datasets, as `owner/name`; it is made where there is none. HF_TOKEN, or hf auth login, says who
+    you are."""
+    public: bool = False
+    """Make the new repository public."""
+    revision: str = "main"
+    """Branch of the repository; it is made where there is none."""
+    allow: tuple[str, ...] = ()
+    """Publish it in spite of `personal-data` that is flagged, an `unknown-license` or a `license-conflict`; may be
+    repeated."""
+    dry_run: bool = False
+    """Print what would be uploaded, and ask nobody."""
+
+
+@dataclass(frozen=True, config=CONFIG)
+class PullConfig(DataConfig):
+    """Bring a published mix from the Hugging Face hub back as a build, verified by its checksums."""
+
+    repo: str = field(metadata={"positional": True})
+    """Repository of the mix, as `owner/name[@revision]`."""
+    name: str = ""
+    """Name of the build; by default that of the repository."""
 
 
 @dataclass(frozen=True, config=CONFIG)

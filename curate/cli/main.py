@@ -1,4 +1,4 @@
-"""The `curate` command: build, screen, review, mix, explain, show, ledger, doctor."""
+"""The `curate` command: build, screen, review, mix, verify, push, pull, explain, show, ledger, doctor."""
 
 import argparse
 import sys
@@ -15,8 +15,11 @@ from curate.config import (
     ExplainConfig,
     LedgerConfig,
     MixConfig,
+    PullConfig,
+    PushConfig,
     ScreenConfig,
     ShowConfig,
+    VerifyConfig,
 )
 from curate.flags import (
     Parser,
@@ -49,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     of_review = review.add_subparsers(metavar="COMMAND", required=True)
     for name, (config, command) in REVIEW_COMMANDS.items():
         add_command(of_review, name, config, command)
-    for name in ("mix", "explain", "show", "ledger", "doctor"):
+    for name in ("mix", "verify", "push", "pull", "explain", "show", "ledger", "doctor"):
         add_command(commands, name, *COMMANDS[name])
     return parser
 
@@ -136,6 +139,28 @@ def mix_command(cfg: MixConfig, as_json: bool) -> int:
     return print_result(mix(cfg), as_json)
 
 
+def verify_command(cfg: VerifyConfig, as_json: bool) -> int:
+    from curate.mix.verify import verify
+
+    verified = verify(cfg)
+    print_result(verified, as_json)
+    return 0 if verified.is_good else 1
+
+
+def push_command(cfg: PushConfig, as_json: bool) -> int:
+    from curate.mix.publish import push
+
+    pushed = push(cfg)
+    print_result(pushed, as_json)
+    return 1 if pushed.refused else 0
+
+
+def pull_command(cfg: PullConfig, as_json: bool) -> int:
+    from curate.mix.pull import pull
+
+    return print_result(pull(cfg), as_json)
+
+
 def explain_command(cfg: ExplainConfig, as_json: bool) -> int:
     from curate.report.explain import explain
 
@@ -160,6 +185,9 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
     "build": (BuildConfig, build_command),
     "screen": (ScreenConfig, screen_command),
     "mix": (MixConfig, mix_command),
+    "verify": (VerifyConfig, verify_command),
+    "push": (PushConfig, push_command),
+    "pull": (PullConfig, pull_command),
     "explain": (ExplainConfig, explain_command),
     "show": (ShowConfig, show_command),
     "ledger": (LedgerConfig, ledger_command),

@@ -12,6 +12,7 @@ from curate.sources.fields import Columns, Fields, number
 from curate.sources.formats import FORMATS, Format, Ready, Responses, find_format, read_row
 from curate.sources.licenses import row_license
 from curate.sources.messages import UnusableRow
+from curate.sources.mix_folder import KEPT, find_mix_folder
 from curate.sources.preferences import describe_preference
 from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable, raw_rows, raw_text, shuffle_rows
 from curate.store.store import Part, dropped_row, json_of, make_part
@@ -44,6 +45,8 @@ class Imported(NamedTuple):
     prompt_id: str
     ready: Ready
     flaw: Any
+    kept: Row
+    """Columns of the pair as the row has them; of a published mix alone."""
 
 
 class Unusable(NamedTuple):
@@ -65,8 +68,12 @@ class Reader:
     columns: Columns = field(default_factory=Columns)
     decides: str = ""
     """Which columns decide between two responses, in words."""
+    _kept: tuple[str, ...] = ()
     _pairs: Occurrences = field(default_factory=Occurrences)
     _prompts: Occurrences = field(default_factory=Occurrences)
+
+    def __post_init__(self) -> None:
+        self._kept = KEPT if find_mix_folder(self.cfg.path) else ()
 
     def read(self, form: Format) -> Iterator[Imported | Answered | Unusable]:
         """What every row gives."""
@@ -91,7 +98,8 @@ class Reader:
             else:
                 pair_id = self._pairs.unique(pair_key(found.messages, found.chosen, found.rejected))
                 assert isinstance(row, dict)
-                yield Imported(pair_id, prompt_id, found, row.get("flaw"))
+                kept = {name: row[name] for name in self._kept}
+                yield Imported(pair_id, prompt_id, found, row.get("flaw"), kept)
 
     def _grouped(self, form: Format) -> Iterator[Answered | Unusable]:
         """The responses to each prompt together, prompts in the order of the seeded shuffle.
@@ -123,7 +131,8 @@ class Reader:
         if isinstance(row, BadRow):
             raise UnusableRow("unreadable_row")
         fields = Fields(row, self.cfg.columns)
-        fields.note("flaw")
+        for name in ("flaw", *self._kept):
+            fields.note(name)
         try:
             found_form, found = read_row(fields, self.cfg.preference)
             license = row_license(fields, self.cfg)
@@ -251,4 +260,5 @@ def pair_row(item: Imported) -> dict[str, Any]:
         "tools": ready.tools,
         "license": ready.license,
         "is_heldout": False,
+        **item.kept,
     }

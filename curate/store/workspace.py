@@ -49,6 +49,8 @@ class Workspace:
         self.reviews = data / "reviews"
         self.mixes = data / "mixes"
         self.builds = data / "builds"
+        self.pulled = data / "pulled"
+        """Mixes from the hub, each in the folder of its name."""
         self.vectors = data / "vectors"
         """Vectors of texts, by model and text."""
         self.tokens = data / "tokens"
