@@ -286,6 +286,19 @@ class VerifyConfig(DataConfig):
 
 
 @dataclass(frozen=True, config=CONFIG)
+class DiffConfig(DataConfig):
+    """Compare two mixes, two builds, or two screenings of one build: settings, pairs, distributions."""
+
+    a: str = field(metadata={"positional": True})
+    """A mix, the folder of one, or a build (`mix:NAME` or `build:NAME` where both exist). `BUILD@KEY` is an earlier
+    screening of a build by its table, and `BUILD@previous` the newest other one."""
+    b: str = field(metadata={"positional": True})
+    """What it is compared with, in the same words."""
+    out: Path | None = None
+    """New file for one row a pair that differs: .json, .jsonl, .csv or .parquet."""
+
+
+@dataclass(frozen=True, config=CONFIG)
 class ExplainConfig(DataConfig):
     """Trace one pair back to its prompt, responses, scores, model calls and screening decisions."""
 

@@ -1,4 +1,4 @@
-"""The `curate` command: build, screen, review, mix, verify, explain, show, ledger, doctor."""
+"""The `curate` command: build, screen, review, mix, verify, diff, explain, show, ledger, doctor."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ from curate.cli.review import ABOUT as REVIEW
 from curate.cli.review import COMMANDS as REVIEW_COMMANDS
 from curate.config import (
     BuildConfig,
+    DiffConfig,
     DoctorConfig,
     ExplainConfig,
     LedgerConfig,
@@ -50,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     of_review = review.add_subparsers(metavar="COMMAND", required=True)
     for name, (config, command) in REVIEW_COMMANDS.items():
         add_command(of_review, name, config, command)
-    for name in ("mix", "verify", "explain", "show", "ledger", "doctor"):
+    for name in ("mix", "verify", "diff", "explain", "show", "ledger", "doctor"):
         add_command(commands, name, *COMMANDS[name])
     return parser
 
@@ -145,6 +146,12 @@ def verify_command(cfg: VerifyConfig, as_json: bool) -> int:
     return 0 if verified.is_good else 1
 
 
+def diff_command(cfg: DiffConfig, as_json: bool) -> int:
+    from curate.mix.diff import diff
+
+    return print_result(diff(cfg), as_json)
+
+
 def explain_command(cfg: ExplainConfig, as_json: bool) -> int:
     from curate.report.explain import explain
 
@@ -170,6 +177,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
     "screen": (ScreenConfig, screen_command),
     "mix": (MixConfig, mix_command),
     "verify": (VerifyConfig, verify_command),
+    "diff": (DiffConfig, diff_command),
     "explain": (ExplainConfig, explain_command),
     "show": (ShowConfig, show_command),
     "ledger": (LedgerConfig, ledger_command),
