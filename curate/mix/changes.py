@@ -84,7 +84,7 @@ def changes_of_pair() -> pl.Expr:
         "swapped": is_swapped,
         "other_text": ~is_swapped & pl.any_horizontal(pl.col(name) != pl.col(f"{name}_b") for name in TEXTS),
         "moved": pl.col("split").ne_missing(pl.col("split_b")),
-        "other_source": pl.col("source") != pl.col("source_b"),
+        "other_source": pl.col("source").ne_missing(pl.col("source_b")),
         "rescored": ~is_swapped & pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_b")) for name in SCORES),
     }
     return pl.concat_list(pl.when(flag).then(pl.lit(name)) for name, flag in flags.items()).list.drop_nulls()

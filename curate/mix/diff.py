@@ -16,6 +16,7 @@ from curate.files import write_atomically
 from curate.mix.changes import CHANGES, find_changes, row_facts
 from curate.mix.distributions import LANGUAGE_SAMPLE, Moved, find_moved
 from curate.mix.sides import Side, open_side
+from curate.pipeline.thresholds import is_other
 from curate.screen.pii import mask_personal
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
@@ -94,7 +95,7 @@ class Difference:
         lines += ["", "pairs"] if self.changed.height else ["", "pairs: all the same"]
         for row in self.by_source():
             why = f"  {row['reason']}" if row["reason"] else ""
-            lines.append(f"  {row['rows']:>9,}  {row['change']:12} {row['source']}{why}")
+            lines.append(f"  {row['rows']:>9,}  {row['change']:12} {row['source'] or ''}{why}")
         if self.moved:
             lines += ["", "distributions", *(f"  {moved.line()}" for moved in self.moved)]
         for example in self.examples:
@@ -156,7 +157,9 @@ def read_side(side: Side, sample_share: float) -> pl.DataFrame:
 def differing_settings(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
     """The settings that differ, in their order."""
     names = dict.fromkeys([*a, *b])
-    return [{"setting": name, "a": a.get(name), "b": b.get(name)} for name in names if a.get(name) != b.get(name)]
+    return [
+        {"setting": name, "a": a.get(name), "b": b.get(name)} for name in names if is_other(a.get(name), b.get(name))
+    ]
 
 
 def tell_changes(changes: pl.DataFrame, a: pl.DataFrame, b: pl.DataFrame, left: Side, right: Side) -> pl.DataFrame:

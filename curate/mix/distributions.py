@@ -26,7 +26,7 @@ FEWEST_EXPECTED = 5
 """Rows that a category must be expected to have, after Cochran; the others are tested together."""
 LANGUAGE_SAMPLE = 5_000
 """Pairs of a side whose chosen response is looked at for its language."""
-NONE, OTHER = "none", "other"
+NONE, UNKNOWN = "none", "unknown"
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,8 @@ def find_moved(a: pl.DataFrame, b: pl.DataFrame, both: pl.DataFrame) -> list[Mov
     for name, value in numbers.items():
         left, right = (rows.select(value.cast(pl.Float64).alias("value"))["value"] for rows in (a, b))
         found.append(compare_numbers(name, left, right, both))
-    flaws = [rows["flaw"].fill_null(NONE) for rows in (a, b)]
-    found.append(compare_categories("flaw", *flaws, both))
-    languages = [languages_of(rows) for rows in (a, b)]
-    found.append(compare_categories("language", *languages, both))
+    found.append(compare_categories("flaw", a["flaw"].fill_null(NONE), b["flaw"].fill_null(NONE), both))
+    found.append(compare_categories("language", languages_of(a), languages_of(b), both))
     return holm([moved for moved in found if moved])
 
 
@@ -96,7 +94,7 @@ def languages_of(rows: pl.DataFrame) -> pl.Series:
     told = []
     for text in looked["sample"]:
         shares = detect_languages(text)
-        told.append(max(shares, key=lambda name: shares[name]) if shares else "unknown")
+        told.append(max(shares, key=lambda name: shares[name]) if shares else UNKNOWN)
     found = looked.select("row", language=pl.Series(told, dtype=pl.String))
     every = pl.DataFrame({"row": pl.int_range(rows.height, dtype=pl.UInt32, eager=True)})
     return every.join(found, on="row", how="left", maintain_order="left")["language"]
@@ -110,8 +108,8 @@ def compare_numbers(feature: str, a: pl.Series, b: pl.Series, both: pl.DataFrame
         return None
     distance = largest_distance(left, right)
     p = float(kolmogorov(distance / np.sqrt(squared_weights(left.size, right.size, shared))))
-    told = [{"median": float(np.median(values)), "mean": float(values.mean())} for values in (left, right)]
-    return Moved(feature, "Kolmogorov-Smirnov", *told, left.size, right.size, differing, distance, p)
+    here, there = ({"median": float(np.median(values)), "mean": float(values.mean())} for values in (left, right))
+    return Moved(feature, "Kolmogorov-Smirnov", here, there, left.size, right.size, differing, distance, p)
 
 
 def largest_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -126,15 +124,15 @@ def compare_categories(feature: str, a: pl.Series, b: pl.Series, both: pl.DataFr
     """Chi-square of the shares; None where too few pairs differ or all have one value."""
     shared = shared_values(a, b, both)
     counts = [dict(values.drop_nulls().value_counts().iter_rows()) for values in (a, b)]
-    sizes = [sum(count.values()) for count in counts]
+    rows_a, rows_b = (sum(count.values()) for count in counts)
     names = sorted({*counts[0], *counts[1]})
-    if len(names) < 2 or not (differing := count_differing(*sizes, shared)):
+    if len(names) < 2 or not (differing := count_differing(rows_a, rows_b, shared)):
         return None
-    weight = squared_weights(*sizes, shared)
+    weight = squared_weights(rows_a, rows_b, shared)
     shares = np.array(
-        [[count.get(name, 0) / size for name in names] for count, size in zip(counts, sizes, strict=True)]
+        [[count.get(name, 0) / size for name in names] for count, size in zip(counts, (rows_a, rows_b), strict=True)]
     )
-    apart = np.array([counts[0].get(name, 0) + counts[1].get(name, 0) for name in names]) / sum(sizes)
+    apart = np.array([counts[0].get(name, 0) + counts[1].get(name, 0) for name in names]) / (rows_a + rows_b)
     is_rare = apart / weight < FEWEST_EXPECTED
     differences = fold(shares[0] - shares[1], is_rare)
     expected = fold(apart, is_rare)
@@ -142,8 +140,8 @@ def compare_categories(feature: str, a: pl.Series, b: pl.Series, both: pl.DataFr
         return None
     p = float(chdtrc(expected.size - 1, float((differences**2 / expected).sum() / weight)))
     effect = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    told = [dict(zip(names, map(float, side), strict=True)) for side in shares]
-    return Moved(feature, "chi-square", *told, *sizes, differing, effect, p)
+    here, there = (dict(zip(names, map(float, side), strict=True)) for side in shares)
+    return Moved(feature, "chi-square", here, there, rows_a, rows_b, differing, effect, p)
 
 
 def fold(values: NDArray[np.float64], is_rare: NDArray[np.bool_]) -> NDArray[np.float64]:

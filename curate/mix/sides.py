@@ -79,7 +79,7 @@ def mix_side(mix: Mix, workspace: Workspace, label: str) -> Side:
     lost = [name for name, table in screened.items() if table is None]
     notes = (f"{label}: the screened pairs of {', '.join(lost)} are not here to say why pairs are out",) if lost else ()
     rows = as_pairs(mix.scan())
-    scans = {name: table and table.scan() for name, table in screened.items()}
+    scans = {name: None if table is None else table.scan() for name, table in screened.items()}
     return Side("mix", label, settings, rows, None, lambda lost: absent_from_mix(lost, mix.lock, recipe, scans), notes)
 
 
@@ -121,7 +121,7 @@ def open_build_side(name: str, workspace: Workspace) -> Side:
     settings["pairs"] = pairs.identity[:16]
     verdicts = screened.scan().select("pair_id", pl.col("dropped_by").cast(pl.String))
     made = [table for stage, table in workspace.open_tables(record).items() if stage != StageName.SCREEN_PAIRS]
-    rows = pairs.scan().with_columns(split=pl.lit(None, pl.String), source=pl.lit(build))
+    rows = pairs.scan().with_columns(split=pl.lit(None, pl.String), source=pl.lit(None, pl.String))
     return Side("build", label, settings, rows, verdicts, lambda lost: absent_from_build(lost, verdicts, made))
 
 
