@@ -13,14 +13,17 @@ rescored     its scores are others
 import polars as pl
 
 from curate.screen.human import text_key
+from curate.screen.text.languages import detect_languages
 
 CHANGES = ("added", "removed", "other_sides", "swapped", "other_text", "moved", "other_source", "rescored")
+UNKNOWN = "unknown"
 SCORES = ("score_chosen", "score_rejected")
 TEXTS = ("chosen_hash", "rejected_hash")
+COMPARED = ("key", "prompt", "split", "source", *SCORES, *TEXTS)
 
 
 def row_facts(pairs: pl.LazyFrame, sample_share: float) -> pl.DataFrame:
-    """Ids, scores, lengths and hashes of pairs in their order, with `at`, and the chosen texts of a share of them.
+    """Ids, scores, lengths and hashes of pairs in their order, with `at`, and for a share of them the language.
 
     Which are in the sample follows from their ids, so that both sides have the same ones.
     """
@@ -37,9 +40,19 @@ def row_facts(pairs: pl.LazyFrame, sample_share: float) -> pl.DataFrame:
         prompt=number_of("prompt_id"),
         **{f"{side}_length": pl.col(side).str.len_chars() for side in ("chosen", "rejected")},
         **{f"{side}_hash": pl.col(side).hash() for side in ("chosen", "rejected")},
-        sample=pl.when(key <= int(min(sample_share, 1.0) * (2**64 - 1))).then("chosen"),
+        # No text is kept beyond the batch that it is read with.
+        language=pl.when(key <= int(min(sample_share, 1.0) * (2**64 - 1)))
+        .then("chosen")
+        .map_batches(main_languages, pl.String, is_elementwise=True),
     )
     return facts.collect(engine="streaming").sort("at")
+
+
+def main_languages(texts: pl.Series) -> pl.Series:
+    """The language of most of each text, `unknown` where that cannot be told; null for null."""
+    found = [text and detect_languages(text) for text in texts]
+    told = [None if shares is None else max(shares, key=lambda name: shares[name], default=UNKNOWN) for shares in found]
+    return pl.Series(texts.name, told, pl.String)
 
 
 def number_of(column: str) -> pl.Expr:
@@ -53,7 +66,7 @@ def find_changes(a: pl.DataFrame, b: pl.DataFrame) -> tuple[pl.DataFrame, pl.Dat
     Returns `change` (a list), `a` and `b`, the rows of `a` and `b` that it is about, null where a side has none; and
     `a` and `b` of the pairs that both sides have, changed or not.
     """
-    left, right = (numbered(rows).with_row_index(name) for name, rows in (("a", a), ("b", b)))
+    left, right = (numbered(rows.select(COMPARED)).with_row_index(name) for name, rows in (("a", a), ("b", b)))
     both = left.join(right, on=["key", "n"], suffix="_b", maintain_order="left")
     changed = both.select("a", "b", change=changes_of_pair()).filter(pl.col("change").list.len() > 0)
     only_a = left.join(both, on="a", how="anti", maintain_order="left")

@@ -17,8 +17,6 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import chdtrc, kolmogorov
 
-from curate.screen.text.languages import detect_languages
-
 ALPHA = 0.05
 FEWEST = 10
 """Pairs that must differ in a feature before it is tested."""
@@ -26,7 +24,7 @@ FEWEST_EXPECTED = 5
 """Rows that a category must be expected to have, after Cochran; the others are tested together."""
 LANGUAGE_SAMPLE = 5_000
 """Pairs of a side whose chosen response is looked at for its language."""
-NONE, UNKNOWN = "none", "unknown"
+NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -84,20 +82,8 @@ def find_moved(a: pl.DataFrame, b: pl.DataFrame, both: pl.DataFrame) -> list[Mov
         left, right = (rows.select(value.cast(pl.Float64).alias("value"))["value"] for rows in (a, b))
         found.append(compare_numbers(name, left, right, both))
     found.append(compare_categories("flaw", a["flaw"].fill_null(NONE), b["flaw"].fill_null(NONE), both))
-    found.append(compare_categories("language", languages_of(a), languages_of(b), both))
+    found.append(compare_categories("language", a["language"], b["language"], both))
     return holm([moved for moved in found if moved])
-
-
-def languages_of(rows: pl.DataFrame) -> pl.Series:
-    """The language of each chosen response in the sample, null elsewhere."""
-    looked = rows.select("at", "sample").with_row_index("row").filter(pl.col("sample").is_not_null())
-    told = []
-    for text in looked["sample"]:
-        shares = detect_languages(text)
-        told.append(max(shares, key=lambda name: shares[name]) if shares else UNKNOWN)
-    found = looked.select("row", language=pl.Series(told, dtype=pl.String))
-    every = pl.DataFrame({"row": pl.int_range(rows.height, dtype=pl.UInt32, eager=True)})
-    return every.join(found, on="row", how="left", maintain_order="left")["language"]
 
 
 def compare_numbers(feature: str, a: pl.Series, b: pl.Series, both: pl.DataFrame) -> Moved | None:

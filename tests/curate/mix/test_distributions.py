@@ -101,7 +101,7 @@ def test_p_values_are_corrected_for_the_number_of_tests():
                 "score_chosen": [None] * 200,
                 "score_rejected": [None] * 200,
                 "flaw": [None] * 200,
-                "sample": ["This is plain English text, and nothing else."] * 200,
+                "language": ["en"] * 200,
             },
             schema_overrides={"score_chosen": pl.Float64, "score_rejected": pl.Float64, "flaw": pl.String},
         )
