@@ -23,7 +23,7 @@ COMPARED = ("key", "prompt", "split", "source", *SCORES, *TEXTS)
 
 
 def row_facts(pairs: pl.LazyFrame, sample_share: float) -> pl.DataFrame:
-    """Ids, scores, lengths and hashes of pairs in their order, with `at`, and for a share of them the language.
+    """Ids, scores, lengths and hashes of pairs with `at`, their place, and for a share of them the language.
 
     Which are in the sample follows from their ids, so that both sides have the same ones.
     """

@@ -4,12 +4,13 @@ print("\\n".join(diff(DiffConfig(a="v1", b="v2")).lines()))
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from curate.config import DiffConfig
 from curate.files import write_atomically
@@ -163,7 +164,7 @@ def differing_settings(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, A
 
 
 def tell_changes(changes: pl.DataFrame, a: pl.DataFrame, b: pl.DataFrame, left: Side, right: Side) -> pl.DataFrame:
-    """change, reason, prompt_id, the columns of both sides, and `at_a` and `at_b`, where the pairs stand."""
+    """change, reason, ids and facts on both sides of each pair that differs; each change together, in its order."""
     rows = changes.with_columns(pl.col("change").list.join("+"))
     for name, side in (("a", a), ("b", b)):
         facts = side.select("at", "prompt_id", *OF_BOTH).with_columns(pl.col("source").cast(pl.String))
@@ -189,36 +190,41 @@ def find_examples(changed: pl.DataFrame, left: Side, right: Side) -> list[dict[s
     """The first pairs of each change and reason, with their texts cut to a line and personal data as its kind."""
     first = changed.filter(pl.int_range(pl.len()).over("change", "reason") < EXAMPLES)
     texts = {name: texts_at(side, first[f"at_{name}"].drop_nulls()) for name, side in (("a", left), ("b", right))}
+
+    def example(row: dict[str, Any], name: str) -> dict[str, Any] | None:
+        if (at := row[f"at_{name}"]) is None:
+            return None
+        return {"pair_id": row[f"pair_id_{name}"], "split": row[f"split_{name}"], **texts[name][at]}
+
     return [
-        {
-            "change": row["change"],
-            "reason": row["reason"],
-            **{
-                name: {
-                    "pair_id": row[f"pair_id_{name}"],
-                    "split": row[f"split_{name}"],
-                    **texts[name][row[f"at_{name}"]],
-                }
-                if row[f"at_{name}"] is not None
-                else None
-                for name in ("a", "b")
-            },
-        }
+        {"change": row["change"], "reason": row["reason"], **{name: example(row, name) for name in ("a", "b")}}
         for row in first.iter_rows(named=True)
     ]
 
 
 def texts_at(side: Side, places: pl.Series) -> dict[int, dict[str, str]]:
-    """Place -> the texts of the pair there."""
+    """Place among the pairs of a side -> the texts there."""
     if places.is_empty():
         return {}
     last_turn = pl.col("messages").list.last().struct.field("content")
-    rows = side.pairs.with_row_index("at").filter(pl.col("at").is_in(places.implode()))
-    found = rows.select("at", "chosen", "rejected", prompt=last_turn).collect(engine="streaming")
+    found = side.as_pairs(rows_at(side.files, places.sort())).select("chosen", "rejected", prompt=last_turn).collect()
     return {
-        row.pop("at"): {name: one_line(row[name]) for name in ("prompt", "chosen", "rejected")}
-        for row in found.iter_rows(named=True)
+        at: {name: one_line(row[name]) for name in ("prompt", "chosen", "rejected")}
+        for at, row in zip(places.sort(), found.iter_rows(named=True), strict=True)
     }
+
+
+def rows_at(files: Sequence[Path], places: pl.Series) -> pl.LazyFrame:
+    """The rows at these places of Parquet files, in order; only the row groups that they lie in are read."""
+    found, begin = [], 0
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                end = begin + file.metadata.row_group(group).num_rows
+                if (here := places.filter(places.is_between(begin, end, closed="left"))).len():
+                    found.append(pl.DataFrame(file.read_row_group(group))[(here - begin).to_list()])
+                begin = end
+    return pl.concat(found).lazy()
 
 
 def one_line(text: str) -> str:

@@ -15,7 +15,7 @@ from curate.config import Thresholds
 from curate.files import nearest_hint, read_toml
 from curate.mix.absence import absent_from_build, absent_from_mix
 from curate.pipeline.thresholds import format_threshold
-from curate.store.mixes import RECIPE, Mix, as_pairs, open_mix_folder
+from curate.store.mixes import RECIPE, WORDS, Mix, as_pairs, open_mix_folder, plain_turns
 from curate.store.store import Table
 from curate.store.workspace import BuildRecord, Workspace
 from schemas.errors import UserError
@@ -38,6 +38,10 @@ class Side:
     pairs: pl.LazyFrame
     """The pairs that it stands for and, of a build, those that screening dropped: pair_id, prompt_id, split, source,
     messages, chosen, rejected, score_chosen, score_rejected and flaw."""
+    files: list[Path]
+    """Where these pairs lie, in order."""
+    as_pairs: Callable[[pl.LazyFrame], pl.LazyFrame]
+    """The rows of the files with the columns of `pairs`."""
     screened: pl.LazyFrame | None
     """pair_id and dropped_by of all pairs of a build."""
     absent: Callable[[pl.DataFrame], pl.Series]
@@ -78,9 +82,18 @@ def mix_side(mix: Mix, workspace: Workspace, label: str) -> Side:
             settings |= {f"{source.build}: {name}": value for name, value in screening_settings(table).items()}
     lost = [name for name, table in screened.items() if table is None]
     notes = (f"{label}: the screened pairs of {', '.join(lost)} are not here to say why pairs are out",) if lost else ()
-    rows = as_pairs(mix.scan())
     scans = {name: None if table is None else table.scan() for name, table in screened.items()}
-    return Side("mix", label, settings, rows, None, lambda lost: absent_from_mix(lost, mix.lock, recipe, scans), notes)
+    return Side(
+        kind="mix",
+        label=label,
+        settings=settings,
+        pairs=as_pairs(mix.scan()),
+        files=[path for split in WORDS for path in mix.files(split)],
+        as_pairs=lambda rows: as_pairs(plain_turns(rows)),
+        screened=None,
+        absent=lambda lost: absent_from_mix(lost, mix.lock, recipe, scans),
+        notes=notes,
+    )
 
 
 def find_pinned(pinned: Any, build: str, workspace: Workspace) -> Table | None:
@@ -121,8 +134,16 @@ def open_build_side(name: str, workspace: Workspace) -> Side:
     settings["pairs"] = pairs.identity[:16]
     verdicts = screened.scan().select("pair_id", pl.col("dropped_by").cast(pl.String))
     made = [table for stage, table in workspace.open_tables(record).items() if stage != StageName.SCREEN_PAIRS]
-    rows = pairs.scan().with_columns(split=pl.lit(None, pl.String), source=pl.lit(None, pl.String))
-    return Side("build", label, settings, rows, verdicts, lambda lost: absent_from_build(lost, verdicts, made))
+    return Side(
+        kind="build",
+        label=label,
+        settings=settings,
+        pairs=pairs.scan().with_columns(split=pl.lit(None, pl.String), source=pl.lit(None, pl.String)),
+        files=pairs.whole_files(),
+        as_pairs=lambda rows: rows,
+        screened=verdicts,
+        absent=lambda lost: absent_from_build(lost, verdicts, made),
+    )
 
 
 def find_screening(record: BuildRecord, key: str, workspace: Workspace) -> Table:

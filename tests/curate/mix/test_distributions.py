@@ -95,7 +95,6 @@ def test_p_values_are_corrected_for_the_number_of_tests():
     rows = [
         pl.DataFrame(
             {
-                "at": range(200),
                 "chosen_length": draw.integers(10, 100, 200) + shift,
                 "rejected_length": draw.integers(10, 100, 200),
                 "score_chosen": [None] * 200,
