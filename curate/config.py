@@ -169,7 +169,7 @@ class BuildConfig(Thresholds, JudgeConfig, DataConfig):
     """`sft`: best and worst of several responses of one model; `gpt`: a chosen and a rejected response written by
     one model; `samples`: the pairs that come with pairwright; else preferences from a file (.jsonl, .json, .csv,
     .tsv, .parquet or .arrow, also with .gz or .zst behind it), a folder that `save_to_disk` wrote (`FOLDER[:split]`),
-    or a hub dataset (`owner/name[/subset][@revision][:split]`)."""
+    a published mix (its folder), or a hub dataset (`owner/name[/subset][@revision][:split]`)."""
     name: str = ""
     """Name of the build; by default the source, or the stem of its file."""
     prompts: str = "samples"
@@ -190,6 +190,10 @@ class BuildConfig(Thresholds, JudgeConfig, DataConfig):
     """Rubric of `judge:` and `judge-pairs:` scorers: one that comes with pairwright, or a text file."""
     columns: str = ""
     """Columns of other names, as in `prompt=q,chosen=a,rejected=b`: what pairwright reads, then the column."""
+    license: str = ""
+    """License of all rows of the source (of the prompts, for `sft` and `gpt`): SPDX, such as `CC-BY-4.0`,
+    `LicenseRef-NAME` or `unknown`. By default that of a column `license`, else of the card of the dataset, else what is
+    known of it; responses that a model writes have its terms too."""
     preference: str = ""
     """Column that says which of several responses is better, where a source has more than one such column."""
     pairing: Pairing = "auto"
@@ -296,6 +300,36 @@ class DiffConfig(DataConfig):
     """What it is compared with, in the same words."""
     out: Path | None = None
     """New file for one row a pair that differs: .json, .jsonl, .csv or .parquet."""
+
+
+@dataclass(frozen=True, config=CONFIG)
+class PushConfig(DataConfig):
+    """Publish a mix on the Hugging Face hub, private unless told otherwise."""
+
+    name: str = field(metadata={"positional": True})
+    """Name of the mix."""
+    repo: str = field(metadata={"positional": True})
+    """Repository of datasets, as `owner/name`; it is made where there is none. HF_TOKEN, or hf auth login, says who
+    you are."""
+    public: bool = False
+    """Make the new repository public."""
+    revision: str = "main"
+    """Branch of the repository; it is made where there is none."""
+    allow: tuple[str, ...] = ()
+    """Publish it in spite of `personal-data` that is flagged, an `unknown-license` or a `license-conflict`; may be
+    repeated."""
+    dry_run: bool = False
+    """Print what would be uploaded, and ask nobody."""
+
+
+@dataclass(frozen=True, config=CONFIG)
+class PullConfig(DataConfig):
+    """Bring a published mix from the Hugging Face hub back as a build, verified by its checksums."""
+
+    repo: str = field(metadata={"positional": True})
+    """Repository of the mix, as `owner/name[@revision]`."""
+    name: str = ""
+    """Name of the build; by default that of the repository."""
 
 
 @dataclass(frozen=True, config=CONFIG)

@@ -81,7 +81,8 @@ class Pair(dy.Schema):
     """A score was expected for either side and is missing, not a number or infinite."""
     scorer = dy.String(nullable=True)
     origin = dy.Enum(["real", "synthetic"])
-    """`synthetic` when a model of this build wrote the responses, `real` when the pair was imported."""
+    """`synthetic` when a model of this build wrote the responses, `real` when the pair was imported; of a pair from a
+    published mix, what it was there."""
     flaw = dy.Enum(FLAWS, nullable=True)
     chosen_call = dy.String(nullable=True)
     rejected_call = dy.String(nullable=True)

@@ -1,4 +1,4 @@
-"""The `curate` command: build, screen, review, mix, verify, diff, explain, show, ledger, doctor."""
+"""The `curate` command: build, screen, review, mix, verify, diff, push, pull, explain, show, ledger, doctor."""
 
 import argparse
 import sys
@@ -16,6 +16,8 @@ from curate.config import (
     ExplainConfig,
     LedgerConfig,
     MixConfig,
+    PullConfig,
+    PushConfig,
     ScreenConfig,
     ShowConfig,
     VerifyConfig,
@@ -51,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     of_review = review.add_subparsers(metavar="COMMAND", required=True)
     for name, (config, command) in REVIEW_COMMANDS.items():
         add_command(of_review, name, config, command)
-    for name in ("mix", "verify", "diff", "explain", "show", "ledger", "doctor"):
+    for name in ("mix", "verify", "diff", "push", "pull", "explain", "show", "ledger", "doctor"):
         add_command(commands, name, *COMMANDS[name])
     return parser
 
@@ -152,6 +154,20 @@ def diff_command(cfg: DiffConfig, as_json: bool) -> int:
     return print_result(diff(cfg), as_json)
 
 
+def push_command(cfg: PushConfig, as_json: bool) -> int:
+    from curate.mix.publish import push
+
+    pushed = push(cfg)
+    print_result(pushed, as_json)
+    return 1 if pushed.refused else 0
+
+
+def pull_command(cfg: PullConfig, as_json: bool) -> int:
+    from curate.mix.pull import pull
+
+    return print_result(pull(cfg), as_json)
+
+
 def explain_command(cfg: ExplainConfig, as_json: bool) -> int:
     from curate.report.explain import explain
 
@@ -178,6 +194,8 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
     "mix": (MixConfig, mix_command),
     "verify": (VerifyConfig, verify_command),
     "diff": (DiffConfig, diff_command),
+    "push": (PushConfig, push_command),
+    "pull": (PullConfig, pull_command),
     "explain": (ExplainConfig, explain_command),
     "show": (ShowConfig, show_command),
     "ledger": (LedgerConfig, ledger_command),

@@ -65,7 +65,10 @@ def choose_rows(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Works
     found = mix_similarities(unique, pinned, workspace)
     unique = unique.join(duplicates_between(found), on=["source", "pair_id"], how="anti", maintain_order="left")
     ordered = unique.sort(hash_ids(unique["pair_id"], recipe.seed, "order"), "pair_id").join(
-        split_groups(unique, recipe), on="prompt_group", how="left", maintain_order="left"
+        split_groups(unique, recipe, heldout_groups(pinned, workspace)),
+        on="prompt_group",
+        how="left",
+        maintain_order="left",
     )
     leaked = similar_to_heldout(found, ordered.select("source", "pair_id", "split"))
     ordered = ordered.join(leaked, on=["source", "pair_id"], how="anti", maintain_order="left")
@@ -87,7 +90,7 @@ def kept_pairs(recipe: Recipe, source: PinnedSource, workspace: Workspace) -> pl
     pairs = workspace.open_pinned(source.pairs, source.build)
     screened = workspace.open_pinned(source.screened, source.build).scan()
     judged = workspace.open_pinned(source.judged, source.build).scan() if source.judged else verdicts_of_nobody()
-    facts = pairs.scan().select("pair_id", "prompt_group", "license", "is_heldout").with_row_index("at")
+    facts = pairs.scan().select("pair_id", "prompt_group", "license").with_row_index("at")
     rows = (
         screened.filter(pl.col("dropped_by").is_null())
         .select("pair_id", pl.col("flags").cast(pl.List(pl.String)))
@@ -131,15 +134,22 @@ def random_share(ids: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
     return ids.sort(hash_ids(ids["pair_id"], seed, "share"), "pair_id").head(round(share * ids.height))
 
 
-def split_groups(pairs: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
-    """Group -> `train` or `heldout`, by the group's hash alone, or because a source holds out a row of it.
+def heldout_groups(pinned: Sequence[PinnedSource], workspace: Workspace) -> pl.Series:
+    """The groups of all rows that a source holds out: another source may have the same rows, and not know."""
+    pairs = [workspace.open_pinned(source.pairs, source.build).scan() for source in pinned]
+    held = [each.filter("is_heldout").select("prompt_group") for each in pairs]
+    return pl.concat(held).unique().collect()["prompt_group"]
+
+
+def split_groups(pairs: pl.DataFrame, recipe: Recipe, held: pl.Series) -> pl.DataFrame:
+    """Group -> `train` or `heldout`, by the group's hash alone, or because it is one of those `held` out by a source.
 
     With two groups or more, the one with the smallest hash is always held out, so that a small mix has
     something to check against.
     """
-    groups = pairs.group_by("prompt_group").agg(pl.col("is_heldout").any()).sort("prompt_group")
+    groups = pairs.select("prompt_group").unique().sort("prompt_group")
     ranks = hash_ids(groups["prompt_group"], recipe.seed, "heldout")
-    is_heldout = groups["is_heldout"] | (ranks < int(recipe.heldout_share * 2**64))
+    is_heldout = groups["prompt_group"].is_in(held.implode()) | (ranks < int(recipe.heldout_share * 2**64))
     if recipe.heldout_share and groups.height > 1:
         is_heldout |= ranks == ranks.min()
     names = pl.when(pl.col("is_heldout")).then(pl.lit("heldout")).otherwise(pl.lit("train"))

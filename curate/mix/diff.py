@@ -16,8 +16,7 @@ from curate.config import DiffConfig
 from curate.files import write_atomically
 from curate.mix.changes import CHANGES, find_changes, row_facts
 from curate.mix.distributions import LANGUAGE_SAMPLE, Moved, find_moved
-from curate.mix.sides import Side, open_side
-from curate.pipeline.thresholds import is_other
+from curate.mix.sides import Side, differing_settings, open_side
 from curate.screen.pii import mask_personal
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
@@ -137,7 +136,7 @@ def compare(left: Side, right: Side) -> Difference:
     return Difference(
         a=left.label,
         b=right.label,
-        settings=differing_settings(left.settings, right.settings),
+        settings=differing_settings(left, right),
         rows={"a": a.height, "b": b.height, "both": both.height},
         changed=changed.drop("at_a", "at_b"),
         moved=find_moved(a, b, both) if changed.height else [],
@@ -153,14 +152,6 @@ def read_side(side: Side, sample_share: float) -> pl.DataFrame:
         return rows
     kept = side.screened.filter(pl.col("dropped_by").is_null()).select("pair_id").collect()
     return rows.join(kept, on="pair_id", how="semi", maintain_order="left")
-
-
-def differing_settings(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    """The settings that differ, in their order."""
-    names = dict.fromkeys([*a, *b])
-    return [
-        {"setting": name, "a": a.get(name), "b": b.get(name)} for name in names if is_other(a.get(name), b.get(name))
-    ]
 
 
 def tell_changes(changes: pl.DataFrame, a: pl.DataFrame, b: pl.DataFrame, left: Side, right: Side) -> pl.DataFrame:

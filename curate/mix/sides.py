@@ -14,8 +14,8 @@ import polars as pl
 from curate.config import Thresholds
 from curate.files import nearest_hint, read_toml
 from curate.mix.absence import absent_from_build, absent_from_mix
-from curate.pipeline.thresholds import format_threshold
-from curate.store.mixes import RECIPE, WORDS, Mix, as_pairs, open_mix_folder, plain_turns
+from curate.pipeline.thresholds import format_threshold, is_other
+from curate.store.mixes import RECIPE, WORDS, Mix, MixLock, PinnedSource, as_pairs, open_mix_folder, plain_turns
 from curate.store.store import Table
 from curate.store.workspace import BuildRecord, Workspace
 from schemas.errors import UserError
@@ -34,7 +34,9 @@ class Side:
     kind: Kind
     label: str
     settings: dict[str, Any]
-    """Setting -> value: recipe and thresholds."""
+    """Setting -> value: the recipe of a mix, the config of a build."""
+    thresholds: dict[str, Any]
+    """Threshold -> value, of a mix for each of its sources."""
     pairs: pl.LazyFrame
     """The pairs that it stands for and, of a build, those that screening dropped: pair_id, prompt_id, split, source,
     messages, chosen, rejected, score_chosen, score_rejected and flaw."""
@@ -76,10 +78,10 @@ def mix_side(mix: Mix, workspace: Workspace, label: str) -> Side:
     recipe = read_toml(mix.file(RECIPE))
     screened = {source.build: find_pinned(source.screened, source.build, workspace) for source in mix.lock.sources}
     settings = recipe_settings(recipe)
+    thresholds: dict[str, Any] = {}
     for source in mix.lock.sources:
         settings[f"{source.build}: pairs"] = source.pairs.identity[:16]
-        if (table := screened[source.build]) is not None:
-            settings |= {f"{source.build}: {name}": value for name, value in screening_settings(table).items()}
+        thresholds |= mix_thresholds(source, screened[source.build], mix.lock)
     lost = [name for name, table in screened.items() if table is None]
     notes = (f"{label}: the screened pairs of {', '.join(lost)} are not here to say why pairs are out",) if lost else ()
     scans = {name: None if table is None else table.scan() for name, table in screened.items()}
@@ -87,6 +89,7 @@ def mix_side(mix: Mix, workspace: Workspace, label: str) -> Side:
         kind="mix",
         label=label,
         settings=settings,
+        thresholds=thresholds,
         pairs=as_pairs(mix.scan()),
         files=[path for split in WORDS for path in mix.files(split)],
         as_pairs=lambda rows: as_pairs(plain_turns(rows)),
@@ -96,12 +99,30 @@ def mix_side(mix: Mix, workspace: Workspace, label: str) -> Side:
     )
 
 
+def mix_thresholds(source: PinnedSource, table: Table | None, lock: MixLock) -> dict[str, Any]:
+    """The thresholds of a source, from its table, else from what the lock says, which may be nothing."""
+    known = lock.thresholds(source.build) if table is None else table.manifest.config
+    names = [field.name for field in fields(Thresholds) if field.name not in NO_THRESHOLDS]
+    return {f"{source.build}: {name}": known[name] for name in names if name in known}
+
+
 def find_pinned(pinned: Any, build: str, workspace: Workspace) -> Table | None:
     """The pinned table of a build, where it is at hand as it was."""
     try:
         return workspace.open_pinned(pinned, build)
     except UserError:
         return None
+
+
+def differing_settings(a: Side, b: Side) -> list[dict[str, Any]]:
+    """`setting` and its value on both sides, null for none, where they differ; of thresholds those that both tell."""
+    names = [*dict.fromkeys([*a.settings, *b.settings]), *(name for name in a.thresholds if name in b.thresholds)]
+    left, right = a.settings | a.thresholds, b.settings | b.thresholds
+    return [
+        {"setting": name, "a": left.get(name), "b": right.get(name)}
+        for name in names
+        if is_other(left.get(name), right.get(name))
+    ]
 
 
 def recipe_settings(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -123,14 +144,15 @@ def open_build_side(name: str, workspace: Workspace) -> Side:
     record = workspace.read_build(build)
     pairs = workspace.open_pairs(record)
     screened = workspace.open_table(StageName.SCREEN_PAIRS, record.tables[StageName.SCREEN_PAIRS])
-    settings = {field: value for field, value in record.config.items() if field != "name"}
+    names = {field.name for field in fields(Thresholds)}
+    settings = {field: value for field, value in record.config.items() if field not in (*names, "name")}
+    thresholds = {field: value for field, value in record.config.items() if field in names}
     label = f"build '{build}'"
     if at:
         screened = find_screening(record, key, workspace)
         label += f" as screened in {screened.manifest.key}"
-        known = {field.name for field in fields(Thresholds)}
-        settings |= {field: value for field, value in screening_settings(screened).items() if field in known}
-    settings["noise"] = screened.manifest.config["noise"]
+        thresholds |= {field: value for field, value in screening_settings(screened).items() if field in names}
+    thresholds["noise"] = screened.manifest.config["noise"]
     settings["pairs"] = pairs.identity[:16]
     verdicts = screened.scan().select("pair_id", pl.col("dropped_by").cast(pl.String))
     made = [table for stage, table in workspace.open_tables(record).items() if stage != StageName.SCREEN_PAIRS]
@@ -138,6 +160,7 @@ def open_build_side(name: str, workspace: Workspace) -> Side:
         kind="build",
         label=label,
         settings=settings,
+        thresholds=thresholds,
         pairs=pairs.scan().with_columns(split=pl.lit(None, pl.String), source=pl.lit(None, pl.String)),
         files=pairs.whole_files(),
         as_pairs=lambda rows: rows,

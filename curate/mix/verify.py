@@ -303,6 +303,8 @@ def check_dropped(
         if screened is None:
             if workspace:
                 notes.append(f"the screened pairs of build '{source.build}' are not here, to hold its rows against")
+            if "human_reject" in lock.thresholds(source.build).get("skip_rule", ()):
+                continue
             rejected = lineage.filter(pl.col("source") == source.build, pl.col("verdict").is_in(["reject", "tie"]))
             dropped = rows.join(rejected.select("pair_id", dropped_by=pl.lit("human_reject")), on="pair_id")
         else:

@@ -9,9 +9,12 @@ from dataclasses import dataclass, replace
 from curate.config import BuildConfig
 from curate.files import asset
 from curate.generate.flaws import parse_flaws
+from curate.models.licenses import parse_license
 from curate.pipeline.pairing import policy_for
 from curate.pipeline.rounds import flaw_quotas
 from curate.sources.fields import parse_columns, plain_name
+from curate.sources.licenses import find_license
+from curate.sources.mix_folder import with_heldout
 from curate.sources.rows import RowsConfig, rows_config
 from schemas.names import WrittenFlaw
 
@@ -64,8 +67,18 @@ def source_rows(cfg: BuildConfig) -> RowsConfig:
     kind = kind_of(cfg)
     spec = cfg.prompts if kind.is_generated else cfg.source
     path = str(asset("samples", kind.samples)) if spec == "samples" else spec
+    if not kind.is_generated:
+        # The pairs that it holds out come along, marked; as prompts they would be trained on.
+        path = with_heldout(path)
     rows = rows_config(path, cfg.num_prompts, cfg.seed)
-    return replace(rows, columns=parse_columns(cfg.columns), preference=plain_name(cfg.preference))
+    license = parse_license(cfg.license) if cfg.license else find_license(rows.path, cfg.data)
+    return replace(
+        rows,
+        columns=parse_columns(cfg.columns),
+        preference=plain_name(cfg.preference),
+        license=license,
+        is_license_given=bool(cfg.license),
+    )
 
 
 def most_prompts(cfg: BuildConfig) -> int | None:

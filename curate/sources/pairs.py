@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 
 from curate.sources.fields import Columns, Fields, number
 from curate.sources.formats import FORMATS, Format, Ready, Responses, find_format, read_row
+from curate.sources.licenses import row_license
 from curate.sources.messages import UnusableRow
+from curate.sources.mix_folder import KEPT, find_mix_folder
 from curate.sources.preferences import describe_preference
 from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable, raw_rows, raw_text, shuffle_rows
 from curate.store.store import Part, dropped_row, json_of, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
-from schemas.names import FLAWS, UNKNOWN, UnpairedReason
+from schemas.licenses import join_licenses
+from schemas.names import FLAWS, UnpairedReason
 from schemas.stages import StageName
 from schemas.tables import Pair, RecordedVerdict
 
@@ -42,6 +45,8 @@ class Imported(NamedTuple):
     prompt_id: str
     ready: Ready
     flaw: Any
+    kept: Row
+    """Columns of the pair as the row has them; of a published mix alone."""
 
 
 class Unusable(NamedTuple):
@@ -63,8 +68,12 @@ class Reader:
     columns: Columns = field(default_factory=Columns)
     decides: str = ""
     """Which columns decide between two responses, in words."""
+    _kept: tuple[str, ...] = ()
     _pairs: Occurrences = field(default_factory=Occurrences)
     _prompts: Occurrences = field(default_factory=Occurrences)
+
+    def __post_init__(self) -> None:
+        self._kept = KEPT if find_mix_folder(self.cfg.path) else ()
 
     def read(self, form: Format) -> Iterator[Imported | Answered | Unusable]:
         """What every row gives."""
@@ -89,7 +98,8 @@ class Reader:
             else:
                 pair_id = self._pairs.unique(pair_key(found.messages, found.chosen, found.rejected))
                 assert isinstance(row, dict)
-                yield Imported(pair_id, prompt_id, found, row.get("flaw"))
+                kept = {name: row[name] for name in self._kept}
+                yield Imported(pair_id, prompt_id, found, row.get("flaw"), kept)
 
     def _grouped(self, form: Format) -> Iterator[Answered | Unusable]:
         """The responses to each prompt together, prompts in the order of the seeded shuffle.
@@ -112,24 +122,27 @@ class Reader:
             if len(set(scores)) < 2:
                 yield from (Unusable("unpaired", row) for row, _ in group)
             else:
-                together = Responses(group[0][1].messages, [found.responses[0] for _, found in group], scores)
-                yield Answered(keys[place], together)
+                responses = [found.responses[0] for _, found in group]
+                license = join_licenses(*(found.license for _, found in group))
+                yield Answered(keys[place], Responses(group[0][1].messages, responses, scores, license))
 
     def _read_row(self, row: Row | BadRow, form: Format) -> Ready | Responses:
         """What a row gives. Raises UnusableRow for one of another kind than the first."""
         if isinstance(row, BadRow):
             raise UnusableRow("unreadable_row")
         fields = Fields(row, self.cfg.columns)
-        fields.note("flaw")
+        for name in ("flaw", *self._kept):
+            fields.note(name)
         try:
             found_form, found = read_row(fields, self.cfg.preference)
+            license = row_license(fields, self.cfg)
         finally:
             self.columns.add(fields)
         if found_form.gives != form.gives:
             raise UnusableRow("unreadable_row")
         if found_form.name == "two" and not self.decides:
             self.decides = describe_preference(fields, self.cfg.preference)
-        return found
+        return found._replace(license=license)
 
 
 def read_pairs(cfg: RowsConfig, pair_responses: PairResponses | None = None) -> Iterator[Part]:
@@ -245,6 +258,7 @@ def pair_row(item: Imported) -> dict[str, Any]:
         "origin": "real",
         "flaw": item.flaw if item.flaw in FLAWS else None,
         "tools": ready.tools,
-        "license": UNKNOWN,
+        "license": ready.license,
         "is_heldout": False,
+        **item.kept,
     }

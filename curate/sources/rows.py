@@ -12,11 +12,13 @@ import numpy as np
 from curate.sources import hub
 from curate.sources.dataset_folder import find_folder, list_files
 from curate.sources.file_source import FileSource, Order, Rows, ending_of, expected_files
+from curate.sources.mix_folder import find_mix_folder
 from curate.sources.row import BadRow as BadRow
 from curate.sources.row import Row as Row
 from curate.sources.row import pickled, shown_raw
 from curate.sources.row import raw_text as raw_text
 from schemas.errors import UserError
+from schemas.names import UNKNOWN
 
 FIRST_ROWS, FIRST_BYTES = 1000, 2**24
 """Of a source, no more than so many rows and bytes show what its columns are."""
@@ -27,7 +29,7 @@ class RowsConfig:
     """Rows of a source to read, and their order."""
 
     path: str = field(metadata={"key": False})
-    """A file, a dataset folder as `FOLDER[:split]`, or a hub dataset with its split."""
+    """A file, a dataset folder or a published mix as `FOLDER[:split]`, or a hub dataset with its split."""
     sha256: str
     """Digest of the file's bytes or of the folder's files, or the fingerprint of the hub dataset."""
     num_rows: int | None
@@ -39,6 +41,10 @@ class RowsConfig:
     """Name that pairwright reads -> column that is read for it."""
     preference: str = ""
     """Column that says which response is better; by default the first one that is known to."""
+    license: str = UNKNOWN
+    """Of rows that name none."""
+    is_license_given: bool = False
+    """Rows have that license whatever they name."""
     version: int = 4
     """Raised when the same file would give other rows."""
 
@@ -77,13 +83,13 @@ def rows_config(spec: str, num_rows: int | None, seed: int | None) -> RowsConfig
 
 
 def find_source(spec: str) -> Source:
-    """The source of a name: a file that exists, then what ends as a file does, then a dataset folder, then what looks
-    like a hub dataset; such a name may also be a folder of files below the working directory.
+    """The source of a name: a file that exists, then what ends as a file does, then a published mix, then a dataset
+    folder, then what looks like a hub dataset; such a name may also be a folder of files below the working directory.
     """
     path = Path(spec)
     if path.is_file() or (ending_of(spec) and not path.is_dir()):
         return find_file(spec)
-    if found := find_folder(spec) or hub.find_dataset(spec):
+    if found := find_mix_folder(spec) or find_folder(spec) or hub.find_dataset(spec):
         return found
     if path.is_dir():
         raise UserError(f"{spec} is a folder that save_to_disk did not write; {list_files(path)}; give one file")

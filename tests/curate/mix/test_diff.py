@@ -105,6 +105,11 @@ def test_every_difference_planted_in_a_real_mix_is_named_and_nothing_else(tmp_pa
     }
     assert [row["setting"] for row in difference.settings] == ["uf: pairs"]
     assert difference.rows["a"] - 7 - 8 == difference.rows["both"]
+    by_id = {key_of(row): row for row in [*rows, *changed, *swapped, *added]}
+    shown = [side for example in difference.examples for side in (example["a"], example["b"]) if side]
+    assert len(shown) == 2 + 2 + 4 + 4
+    for side in shown:
+        assert side["rejected"] == " ".join(by_id[side["pair_id"]]["rejected"].split())[:60]
     # the responses that were put in are much shorter than those of before
     assert "rejected length" in {moved.feature for moved in difference.moved if moved.is_moved}
     assert not {"chosen length", "margin"} & {moved.feature for moved in difference.moved if moved.is_moved}
@@ -124,6 +129,7 @@ def test_the_recipe_and_the_source_say_why_pairs_are_in_one_mix_alone(data):
         ("removed", "two", "source left out"): 20,
     }
     told = {row["setting"]: (row["a"], row["b"]) for row in difference.settings}
+    assert set(told) == {"one: share", "two: share", "two: pairs"}
     assert told["one: share"] == (1.0, 0.5)
     assert told["two: share"] == (1.0, None)
 
@@ -140,6 +146,20 @@ def test_pairs_in_the_other_split_are_named_by_their_ids(data):
     assert found_ids(difference, "moved", "a") == splits[0] ^ splits[1]
     assert difference.counts() == {"moved": len(splits[0] ^ splits[1])}
     assert difference.settings == [{"setting": "heldout_share", "a": 0.1, "b": 0.3}]
+
+
+def test_another_screening_of_a_source_is_the_reason_and_its_thresholds_are_named(tmp_path):
+    build_rows(tmp_path, "one", made_rows(40))
+    mix(MixConfig(name="v1", add=("one",), data=tmp_path))
+    rescreen(ScreenConfig(name="one", min_margin=15.5, skip_rule=ALL, data=tmp_path))
+    mix(MixConfig(name="v2", add=("one",), data=tmp_path))
+
+    difference = diff(DiffConfig("v1", "v2", data=tmp_path))
+
+    # of those the smallest rank is held out in each, which may have moved another group
+    removed = [row for row in difference.by_source() if row["change"] != "moved"]
+    assert removed == [{"change": "removed", "source": "one", "reason": "low_margin", "rows": 15}]
+    assert difference.settings == [{"setting": "one: min_margin", "a": 0.0, "b": 15.5}]
 
 
 def test_two_screenings_of_one_build_differ_by_their_rules(tmp_path):
