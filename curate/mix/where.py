@@ -1,6 +1,6 @@
 """Conditions on the pairs of a source: SQL over the columns of `COLUMNS`, which can read and write nothing else.
 
-    where = "margin > 0.5 and not list_contains(flags, 'personal_data') and chosen_chars < 2 * rejected_chars"
+    where = "margin > 0.5 and not list_contains(flags, 'email') and chosen_chars < 2 * rejected_chars"
 
 A condition is parsed before it is run. It holds columns, constants, comparisons and functions that give the same for
 the same pair on every machine and at any time; a subquery, another table, a window or a second statement is refused.
@@ -62,6 +62,9 @@ WORDS = {
 }
 
 ROWS_PER_BATCH = 16_384
+DEEPEST = 100
+"""Most parts of a condition that lie in one another."""
+TEXT_SHOWN = 80
 OPTIONS: dict[str, Any] = {
     "enable_external_access": "false",
     "autoload_known_extensions": "false",
@@ -80,8 +83,10 @@ class Condition:
     """A condition that was found to be one; its texts and numbers are looked at in batches."""
 
     def __init__(self, text: str, source: str) -> None:
-        self._name = f'source {source}: where "{" ".join(text.split())}"'
+        shown = " ".join(text.split())
+        self._name = f'source {source}: where "{shown[:TEXT_SHOWN]}{"..." * (len(shown) > TEXT_SHOWN)}"'
         self._database = duckdb.connect(":memory:", config=OPTIONS)
+        self._database.execute(f"SET max_expression_depth = {DEEPEST}")
         self._database.execute("SET lock_configuration = true")
         self._query = f"SELECT (\n{text}\n) AS is_met FROM pairs"
         self.columns = self._check()
@@ -117,6 +122,8 @@ class Condition:
                 yield name
             elif kind == "FUNCTION":
                 path = [part.lower() for part in node["qualified_name"]["path"]]
+                if path == ["row"] and not node["arguments"]:
+                    raise self._refuse("holds no condition")
                 if len(path) != 1 or path[0] not in FUNCTIONS:
                     name = ".".join(path)
                     raise self._refuse(
@@ -178,4 +185,5 @@ def without_places(value: Any) -> Any:
 
 
 def first_line(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else "no reason given"
+    """What duckdb says, without its advice on settings, which are locked here."""
+    return text.strip().splitlines()[0].partition('. Use "SET')[0] if text.strip() else "no reason given"
