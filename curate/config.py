@@ -267,7 +267,7 @@ class MixConfig(DataConfig):
     add: tuple[str, ...] = ()
     """A build; NAME:SHARE for a seeded random share of it (`samples:0.5` or `samples:50%`; `samples:1` is all of it);
     or NAME:COUNT for so many pairs, a whole number above 1 (`samples:500`). Give it once for each source. Without it
-    the recipe in the folder of the mix is used as it stands."""
+    the recipe `mixes/NAME/recipe.toml` is used as it stands."""
     recipe: Path | None = None
     """File of a recipe instead of `--add`: TOML as in the folder of a mix, or the YAML of TRL (`datasets`) or of the
     alignment handbook (`dataset_mixer`), whose datasets are found among the builds."""
