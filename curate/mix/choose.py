@@ -61,11 +61,12 @@ def choose_rows(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Works
     conditions = {source.build: Condition(source.where, source.build) for source in recipe.sources if source.where}
     kept: dict[str, int] = {}
     left_out: dict[str, dict[str, int]] = {}
-    drawn = []
+    drawn, heldout_groups = [], []
     for source, tables in zip(recipe.sources, pinned, strict=True):
         rows = kept_pairs(tables, workspace, needs_length="length" in recipe.balance)
         kept[source.build] = rows.height
         left_out[source.build] = {}
+        heldout_groups.append(rows.filter("is_heldout")["prompt_group"])
         pairs = workspace.open_pinned(tables.pairs, tables.build)
         drawn.append(draw_source(recipe, source, rows, pairs, conditions.get(source.build), left_out[source.build]))
     together = pl.concat(drawn)
@@ -81,7 +82,7 @@ def choose_rows(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Works
     count_lost("duplicate_between_sources", together, unique, left_out)
     preserved = [source.build for source in recipe.sources if source.order == "preserved"]
     ordered = order_rows(unique, preserved, recipe.seed).join(
-        split_groups(unique, recipe), on="prompt_group", how="left", maintain_order="left"
+        split_groups(unique, recipe, pl.concat(heldout_groups)), on="prompt_group", how="left", maintain_order="left"
     )
     leaked = similar_to_heldout(found, ordered.select(*KEYS, "split"))
     whole = ordered.join(leaked, on=KEYS, how="anti", maintain_order="left")
@@ -222,13 +223,16 @@ def mix_similarities(rows: pl.DataFrame, pinned: Sequence[PinnedSource], workspa
     return find_similar(pairs, None)
 
 
-def split_groups(pairs: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+def split_groups(pairs: pl.DataFrame, recipe: Recipe, heldout: pl.Series) -> pl.DataFrame:
     """Group -> `train` or `heldout`, by the group's hash alone, or because a source holds out a row of it.
 
-    With two groups or more, the one with the smallest hash is always held out, so that a small mix has
-    something to check against.
+    `heldout` are the groups of which a source holds out a row, whether or not the recipe takes that row. With two
+    groups or more, the one with the smallest hash is always held out, so that a small mix has something to check
+    against.
     """
-    groups = pairs.group_by("prompt_group").agg(pl.col("is_heldout").any()).sort("prompt_group")
+    groups = pairs.select(pl.col("prompt_group").unique().sort()).with_columns(
+        is_heldout=pl.col("prompt_group").is_in(heldout.unique().implode())
+    )
     ranks = hash_ids(groups["prompt_group"], recipe.seed, "heldout")
     is_heldout = groups["is_heldout"] | (ranks < int(recipe.heldout_share * 2**64))
     if recipe.heldout_share and groups.height > 1:

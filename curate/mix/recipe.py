@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from curate.config import MixConfig
 from curate.files import nearest_hint, read_toml
@@ -45,7 +45,7 @@ class Source:
     """Most pairs of one prompt group."""
     where: str = ""
     """SQL condition that a pair meets, over the columns of `curate.mix.where`."""
-    order: str = "shuffled"
+    order: Order = "shuffled"
     """`preserved`: its pairs come in the order of the build, at random places among those of the other sources."""
 
 
@@ -61,7 +61,7 @@ class Recipe:
     """Reviewers who judged each pair, at the least."""
     ratio: float | None = None
     """Synthetic pairs to a real one, of the training rows."""
-    mode: str = "add"
+    mode: Mode = "add"
     """How the ratio is reached. `add`: all real pairs stay, and at most `ratio` synthetic ones come to each.
     `replace`: there are `rows` pairs, of which synthetic ones take the place of real ones."""
     rows: int | None = None
@@ -153,7 +153,7 @@ def check_source(source: Source, where: str) -> None:
     for name in ("count", "cap"):
         if (number := getattr(source, name)) is not None and number < 1:
             raise UserError(f"{where}: the {name} of {source.build} is {number}; give 1 or more")
-    if source.order not in Order.__args__:  # type: ignore[attr-defined]
+    if source.order not in get_args(Order):
         raise UserError(f"{where}: the order of {source.build} is '{source.order}'; it is shuffled or preserved")
 
 
@@ -161,7 +161,7 @@ def check_proportions(recipe: Recipe, where: str) -> None:
     """Refuse what cannot be meant of ratio, mode, rows and balance."""
     if recipe.ratio is not None and not 0 < recipe.ratio < float("inf"):
         raise UserError(f"{where}: ratio {recipe.ratio:g} is not above 0; give synthetic pairs to a real one")
-    if recipe.mode not in Mode.__args__:  # type: ignore[attr-defined]
+    if recipe.mode not in get_args(Mode):
         raise UserError(f"{where}: mode '{recipe.mode}' is not one; it is add or replace")
     if recipe.mode == "replace" and recipe.ratio is None:
         raise UserError(f"{where}: mode replace needs a ratio of synthetic to real pairs")

@@ -3,11 +3,16 @@
 import hashlib
 import json
 
+import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scripted import ScriptedEndpoint, completion
 
 from curate.config import BuildConfig, MixConfig
+from curate.mix.choose import split_groups
 from curate.mix.mix import mix
+from curate.mix.recipe import Recipe, Source
 from curate.pipeline.build import build
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
@@ -214,6 +219,17 @@ def test_what_a_source_cannot_give_is_refused_with_what_there_is(data, add, opti
     assert not list(Workspace(data).mixes.glob("*refused*"))
 
 
+def test_what_another_source_has_too_is_accounted_for(data):
+    build(BuildConfig(source=str(data / "real.jsonl"), name="copy", data=data, **APART))
+
+    mixed, rows = published(data, "twice", "real:0.5", "copy:50", "made")
+
+    assert mixed.lock.duplicates_between_sources > 0
+    assert list(mixed.summary()["left_out"]["copy"]) == ["count", "duplicate_between_sources"]
+    assert mixed.summary()["sources"]["real"] == 30
+    assert_accounted(mixed, rows)
+
+
 def test_a_condition_sees_what_screening_flagged(data):
     path = data / "cut.jsonl"
     rows = [
@@ -233,3 +249,18 @@ def test_a_condition_sees_what_screening_flagged(data):
     assert chosen.str.ends_with("there").to_list() == [True] * 6
     lineage = Workspace(data).open_mix("flagged").lineage().collect()
     assert lineage["flags"].to_list() == [["maybe_truncated"]] * 6
+
+
+@given(st.sets(st.integers(0, 30), min_size=1), st.sets(st.integers(0, 30)), st.floats(0, 0.9), st.integers(0, 3))
+def test_a_group_is_held_out_by_its_hash_or_because_a_source_holds_out_a_row_of_it(groups, held, share, seed):
+    # Also where the recipe leaves out the very row that the source holds out.
+    pairs = pl.DataFrame({"prompt_group": [str(group) for group in groups]})
+    heldout = pl.Series([str(group) for group in held], dtype=pl.String)
+    recipe = Recipe("v1", seed, share, (Source("sft", 1.0),))
+
+    split = dict(split_groups(pairs, recipe, heldout).rows())
+    alone = dict(split_groups(pairs, recipe, heldout.clear()).rows())
+
+    assert split.keys() == set(pairs["prompt_group"])
+    for group, side in split.items():
+        assert side == ("heldout" if group in set(heldout) else alone[group])
