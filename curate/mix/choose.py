@@ -18,7 +18,7 @@ import polars as pl
 
 from curate.mix.draw import balance_strata, cap_groups, order_rows, random_count, random_share, reach_ratio
 from curate.mix.leakage import Similarities, duplicates_between, find_similar, similar_to_heldout
-from curate.mix.recipe import Recipe, Source, format_source, format_sources
+from curate.mix.recipe import Recipe, Source, format_sources
 from curate.mix.where import Condition
 from curate.models.encoder import minilm_encoder
 from curate.screen.human import text_key
@@ -140,9 +140,10 @@ def draw_source(
             raise UserError(f"source {name}: a share of {source.share:g} of its {rows.height} pairs is no pair")
         return lose("share", taken).with_columns(source=pl.lit(name))
     if source.count > rows.height:
+        narrowed = " and ".join(reason for reason in ("where", "cap") if reason in left_out)
         raise UserError(
-            f"source {name} has {rows.height} pairs for {format_source(source)}, not {source.count}; lower its count, "
-            "or leave it out to take them all"
+            f"source {name}: a count of {source.count} is more than the {rows.height} pairs there are"
+            f"{f' after {narrowed}' if narrowed else ''}; lower it, or leave it out to take them all"
         )
     return lose("count", random_count(rows, source.count, recipe.seed)).with_columns(source=pl.lit(name))
 

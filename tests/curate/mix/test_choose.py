@@ -204,8 +204,8 @@ def test_the_file_of_a_recipe_is_left_as_it_is_and_gives_the_mix_of_its_flags(da
 @pytest.mark.parametrize(
     ("add", "options", "problem"),
     [
-        (("real:61",), {}, "source real has 60 pairs for real:61, not 61"),
-        (("real:21",), {"cap": 1}, "source real has 20 pairs for real:21 cap 1, not 21"),
+        (("real:61",), {}, "source real: a count of 61 is more than the 60 pairs there are;"),
+        (("real:21",), {"cap": 1}, "source real: a count of 21 is more than the 20 pairs there are after cap"),
         (("real:0.001",), {}, "source real: a share of 0.001 of its 60 pairs is no pair"),
         (("made", "real"), {"where": "margin > 0"}, "source made would be empty: none of its 30 pairs meets its where"),
         (("real",), {"where": "random() < 0.5"}, "source real: where .* calls 'random'"),
