@@ -230,6 +230,25 @@ def test_what_another_source_has_too_is_accounted_for(data):
     assert_accounted(mixed, rows)
 
 
+def test_training_rows_like_a_held_out_row_are_accounted_for(data):
+    # Ten families of four prompts that differ in one word of thirty.
+    families = [" ".join(word(f"f{i}w{k}")[:8] for k in range(30)) for i in range(10)]
+    rows = [
+        {"prompt": f"{family} {word(str(j))[:8]}?", "chosen": f"It is the {family}.", "rejected": "It is not known."}
+        for family in families
+        for j in range(4)
+    ]
+    path = data / "families.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    build(BuildConfig(source=str(path), name="families", data=data, **APART))
+
+    mixed, rows = published(data, "like", "families", "real", heldout_share=0.2)
+
+    assert mixed.lock.like_heldout > 0
+    assert list(mixed.summary()["left_out"]["families"]) == ["like_heldout"]
+    assert_accounted(mixed, rows)
+
+
 def test_a_condition_sees_what_screening_flagged(data):
     path = data / "cut.jsonl"
     rows = [
