@@ -1,4 +1,4 @@
-"""The `curate` command: build, screen, review, mix, explain, show, ledger, doctor."""
+"""The `curate` command: build, screen, review, mix, export, explain, show, ledger, doctor."""
 
 import argparse
 import sys
@@ -13,6 +13,7 @@ from curate.config import (
     BuildConfig,
     DoctorConfig,
     ExplainConfig,
+    ExportConfig,
     LedgerConfig,
     MixConfig,
     ScreenConfig,
@@ -49,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     of_review = review.add_subparsers(metavar="COMMAND", required=True)
     for name, (config, command) in REVIEW_COMMANDS.items():
         add_command(of_review, name, config, command)
-    for name in ("mix", "explain", "show", "ledger", "doctor"):
+    for name in ("mix", "export", "explain", "show", "ledger", "doctor"):
         add_command(commands, name, *COMMANDS[name])
     return parser
 
@@ -136,6 +137,12 @@ def mix_command(cfg: MixConfig, as_json: bool) -> int:
     return print_result(mix(cfg), as_json)
 
 
+def export_command(cfg: ExportConfig, as_json: bool) -> int:
+    from curate.mix.export import export
+
+    return print_result(export(cfg), as_json)
+
+
 def explain_command(cfg: ExplainConfig, as_json: bool) -> int:
     from curate.report.explain import explain
 
@@ -160,6 +167,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
     "build": (BuildConfig, build_command),
     "screen": (ScreenConfig, screen_command),
     "mix": (MixConfig, mix_command),
+    "export": (ExportConfig, export_command),
     "explain": (ExplainConfig, explain_command),
     "show": (ShowConfig, show_command),
     "ledger": (LedgerConfig, ledger_command),

@@ -122,6 +122,9 @@ class Workspace:
     def recipe(self, name: str) -> Path:
         return self.mixes / f"{name}.toml"
 
+    def export(self, name: str) -> Path:
+        return self.data / "exports" / name
+
     def run(self, name: str) -> Path:
         return self.runs / name
 
