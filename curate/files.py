@@ -87,8 +87,10 @@ def is_unchanged(before: os.stat_result, now: os.stat_result) -> bool:
     )
 
 
-def read_record(path: Path, *fields: str, remedy: str = RESTORE) -> dict[str, Any]:
+def read_record(path: Path, *fields: str, remedy: str = RESTORE, place: str = "") -> dict[str, Any]:
     """A JSON file that pairwright wrote, with at least these fields; `format` is checked and left out.
+
+    `place` is the folder and name that it was written under, where it may lie elsewhere now.
 
     Raises Damaged, with the `remedy`, for one that is not what was written under this name, and UserError for one of
     another format.
@@ -98,7 +100,7 @@ def read_record(path: Path, *fields: str, remedy: str = RESTORE) -> dict[str, An
         value: dict[str, Any] = json.loads(content)
         is_sealed = content.startswith(HEAD)
         if is_sealed:
-            check_seal(path, content)
+            check_seal(place or place_of(path), content)
         # Formats of before had no digest.
         refuse_other_format(int(value.pop("format")), str(path))
         if not is_sealed:
@@ -111,30 +113,31 @@ def read_record(path: Path, *fields: str, remedy: str = RESTORE) -> dict[str, An
     return value
 
 
-def check_seal(path: Path, content: bytes) -> None:
-    """Raises ValueError for a JSON file that is not what was written under this name."""
-    if content != seal(path, b"," + content.partition(b",")[2]):
+def place_of(path: Path) -> str:
+    """The name of a file with that of its folder, so that a file in the place of another is found."""
+    return "/".join(path.parts[-2:])
+
+
+def check_seal(place: str, content: bytes) -> None:
+    """Raises ValueError for a JSON file that is not what was written in this place."""
+    if content != seal(place, b"," + content.partition(b",")[2]):
         raise ValueError("it is not what was written")
 
 
-def seal(path: Path, body: bytes) -> bytes:
-    """A JSON object without its opening bracket as a file, with the digest of its name and content in front.
-
-    The name goes in with its folder, so that a file in the place of another is found.
-    """
-    name = "/".join(path.parts[-2:]).encode()
-    return HEAD + hashlib.sha256(name + body).hexdigest().encode() + b'"' + body
+def seal(place: str, body: bytes) -> bytes:
+    """A JSON object without its opening bracket as a file, with the digest of its place and content in front."""
+    return HEAD + hashlib.sha256(place.encode() + body).hexdigest().encode() + b'"' + body
 
 
-def record_bytes(path: Path, value: Mapping[str, Any]) -> bytes:
+def record_bytes(path: Path, value: Mapping[str, Any], place: str = "") -> bytes:
     """The content of a JSON file that `read_record` reads."""
     text = json.dumps({"format": FORMAT, **value}, indent=1, ensure_ascii=False)
-    return seal(path, b"," + text.encode().removeprefix(b"{"))
+    return seal(place or place_of(path), b"," + text.encode().removeprefix(b"{"))
 
 
-def write_record(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file that `read_record` reads."""
-    write_atomically(path, record_bytes(path, value))
+def write_record(path: Path, value: Mapping[str, Any], place: str = "") -> None:
+    """Write a JSON file that `read_record` reads; `place` is where it lies when its folder has got its name."""
+    write_atomically(path, record_bytes(path, value, place))
 
 
 def damaged_file(path: Path, error: Exception, remedy: str = RESTORE) -> Damaged:

@@ -7,6 +7,7 @@ from curate.files import nearest_hint
 from curate.models.call_options import judge_options
 from curate.models.digests import file_digests
 from curate.models.resolve import LazyModel, resolve_generator, resolve_scorer
+from curate.store.mixes import Mix
 from curate.store.runs import Run, find_run, newest_run, run_names
 from curate.store.workspace import Workspace
 from eval.config import EvalConfig
@@ -86,14 +87,14 @@ def selection_notes(sides: Matchup, data: Path) -> list[str]:
     for name in dict.fromkeys((sides.run, sides.baseline)):
         for mix in training_mixes(name, data):
             try:
-                path, _ = Workspace(data).open_mix(mix)
+                scorers = selecting_scorers(Workspace(data).open_mix(mix))
             except UserError as error:
                 found.append(
                     f"careful: whether judge {sides.judge.model} selected training pairs of '{name}' is unknown, "
                     f"for mix {mix} is gone or damaged ({error})"
                 )
                 continue
-            if sides.judge.model in selecting_scorers(path):
+            if sides.judge.model in scorers:
                 found.append(
                     f"careful: judge {sides.judge.model} also selected training pairs of '{name}' (mix {mix}), "
                     "so it favors that side; name another with --judge"
@@ -114,9 +115,9 @@ def training_mixes(name: str, data: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def selecting_scorers(mix: Path) -> set[str]:
+def selecting_scorers(mix: Mix) -> set[str]:
     """Scorers that selected pairs of a mix."""
     import polars as pl
 
-    scorers = pl.scan_parquet(mix, glob=False).select(pl.col("scorer").drop_nulls().unique())
+    scorers = mix.scan().select(pl.col("scorer").drop_nulls().unique())
     return set(scorers.collect()["scorer"])

@@ -296,20 +296,46 @@ class Verdict(dy.Schema):
 
 
 class MixRow(dy.Schema):
-    """One pair of a published mix, in training order."""
+    """One pair of a published mix, as trainers take it: the prompt and both sides are lists of messages.
 
-    row = dy.UInt32(primary_key=True)
-    pair_id = dy.String()
-    prompt_id = dy.String()
-    prompt_group = dy.String()
-    split = dy.Enum(["train", "heldout"])
-    source = dy.String()
-    messages = dy.List(MESSAGES, min_length=1)
-    chosen = dy.String()
-    rejected = dy.String()
-    margin = dy.Float64(nullable=True)
-    scorer = dy.String(nullable=True)
-    origin = dy.Enum(["real", "synthetic"])
-    flaw = dy.Enum(FLAWS, nullable=True)
+    Rows lie in training order.
+    """
+
+    prompt = dy.List(MESSAGES, min_length=1)
+    chosen = dy.List(MESSAGES, min_length=1)
+    rejected = dy.List(MESSAGES, min_length=1)
     tools = dy.String(nullable=True)
     """JSON list of the tools that the conversation may call; null for none."""
+    prompt_id = dy.String()
+    prompt_group = dy.String()
+    pair_id = dy.String()
+    source = dy.String()
+    """The build it is from."""
+    score_chosen = dy.Float64(nullable=True)
+    score_rejected = dy.Float64(nullable=True)
+    scorer = dy.String(nullable=True)
+    origin = dy.String(check=lambda column: column.is_in(["real", "synthetic"]))
+    flaw = dy.String(nullable=True, check=lambda column: column.is_in(FLAWS))
+    license = dy.String()
+
+
+class MixLineage(dy.Schema):
+    """What is known of a pair of a mix beside its row; training rows first, in their order."""
+
+    pair_id = dy.String()
+    split = dy.String(check=lambda column: column.is_in(["train", "heldout"]))
+    source = dy.String()
+    z_chosen = dy.Float64(nullable=True)
+    z_rejected = dy.Float64(nullable=True)
+    chosen_call = dy.String(nullable=True)
+    rejected_call = dy.String(nullable=True)
+    chosen_finish = dy.String(nullable=True)
+    rejected_finish = dy.String(nullable=True)
+    reasoning_chosen = dy.String(nullable=True)
+    """What the model wrote before the response."""
+    reasoning_rejected = dy.String(nullable=True)
+    flags = dy.List(dy.String())
+    verdict = dy.String(nullable=True)
+    """Of the reviewers, as in `Verdict`."""
+    answers = dy.UInt32()
+    """Of reviewers."""

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from curate.store.mixes import Split
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
 from train.config import DPOConfig
-from train.data.mix_reader import Split, read_mix
+from train.data.mix_reader import read_mix
 from train.data.packing import Batch
 from train.data.pair_weights import read_weights, weights_sha256
 from train.data.token_store import TokenRows

@@ -14,9 +14,10 @@ from torch import Tensor
 from curate.sources.conversations import read_conversations
 from curate.sources.fields import parse_columns
 from curate.sources.rows import rows_config
+from curate.store.mixes import Split
 from schemas.errors import UserError
 from train.config import SFTConfig
-from train.data.mix_reader import Split, read_mix
+from train.data.mix_reader import read_mix
 from train.data.packing import Batch
 from train.data.token_store import Texts
 from train.loop.loop import Loss

@@ -1,9 +1,4 @@
-"""Put builds together into a versioned dataset: a recipe, its lock, and one table with a held-out split.
-
-Shares, order and split come from hashes of the seed and of ids, never from row numbers. So a larger
-share contains the smaller one, and a prompt group held out under a seed and a `heldout_share` stays held out
-in every later mix with both. The one exception is a mix so small that nothing would be held out: there
-one group is taken all the same.
+"""Put builds together into a versioned dataset: a recipe, its lock, and a folder of rows with a held-out split.
 
 A share differs from that of other tools: TRL's `fraction` takes the first rows of a dataset, and the
 alignment handbook's weights take the first rows after a shuffle of each split. Here `NAME:0.5` is a
@@ -12,35 +7,27 @@ random half of what screening kept, rounded to whole pairs.
 
 import logging
 import os
-import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import polars as pl
-
 from curate.config import BuildConfig, MixConfig
-from curate.files import Damaged, check_file, file_sha256, refuse_read_only, write_atomically
-from curate.mix.leakage import Similarities, duplicates_between, find_similar, similar_to_heldout
-from curate.mix.recipe import Recipe, Source, format_sources, read_recipe, resolve_recipe
-from curate.models.encoder import minilm_encoder
+from curate.files import Damaged, check_file, file_sha256, full_disk, refuse_read_only
+from curate.mix.card import write_card
+from curate.mix.choose import choose_rows
+from curate.mix.recipe import Recipe, Source, read_recipe, resolve_recipe
+from curate.mix.write import write_rows
 from curate.pipeline.build import build
 from curate.pipeline.mend import mended
-from curate.screen.human import all_verdicts, are_applied, text_key, verdicts_on
-from curate.screen.similar.embeddings import make_embed
-from curate.store.workspace import MixLock, PinnedSource, PinnedTable, Workspace, check_name
+from curate.screen.human import all_verdicts, are_applied, verdicts_on
+from curate.store.mixes import CARD, CHECKSUMS, LOCK, RECIPE, MixLock, PinnedSource, PinnedTable, write_lock
+from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
-from schemas.ids import hash_ids
 from schemas.stages import StageName, pairs_stage
-from schemas.tables import MixRow, Verdict
 
 log = logging.getLogger(__name__)
-
-ROWS_PER_GROUP = 16_384
-
-SCORES = ("score_chosen", "score_rejected", "z_chosen", "z_rejected")
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,7 @@ def mix(cfg: MixConfig) -> PublishedMix:
 def find_lock(workspace: Workspace, name: str) -> MixLock | None:
     """The lock of a published mix; None where there is none, or a damaged one that is to be made again."""
     try:
-        return workspace.read_lock(name) if workspace.lock(name).exists() else None
+        return workspace.open_mix(name).lock if workspace.lock(name).exists() else None
     except Damaged as error:
         log.warning("%s", error.found)
         return None
@@ -122,25 +109,33 @@ def check_recipe_file(workspace: Workspace, name: str, lock: MixLock, is_told: b
 
 
 def publish(workspace: Workspace, recipe: Recipe) -> PublishedMix:
-    """A new mix; one that lost its lock gets it back where its table comes out as it lies there."""
-    path, name = workspace.mix(recipe.name), recipe.name
+    """A new mix; one that lost its lock gets it back where its rows come out as they lie there."""
+    folder = workspace.mix(recipe.name)
     sources = [pin_build(workspace, source) for source in recipe.sources]
     refuse_unapplied(workspace, sources)
-    made = path.with_name(f".{path.name}.made")
+    made = folder.with_name(f".{folder.name}.made")
     lock = write_mix(recipe, sources, workspace, made)
-    if was_published := path.exists():
-        lost = f"{workspace.lock(name)} is lost, and the table it stood for is not what its builds give now: "
+    # The checksums come next to last: a folder without them was never published.
+    if (folder / CHECKSUMS).exists():
+        path = workspace.lock(recipe.name)
+        lost = f"{path} is lost, and the rows it stood for are not what its builds give now: "
         try:
-            check_file(path, lock.sha256, f"{lost}restore it, or publish a mix under a new name")
+            for name in lock.data_files():
+                check_file(folder / name, lock.files[name], f"{lost}restore it, or publish a mix under a new name")
         except Damaged:
-            made.unlink()
+            shutil.rmtree(made)
             raise
-        log.warning("%s is lost; made again", workspace.lock(name))
-    write_atomically(workspace.recipe(name), recipe.to_toml().encode())
-    workspace.save_lock(name, lock)
-    # Last, for with its lock a table can be made again.
-    made.unlink() if was_published else os.replace(made, path)
-    return PublishedMix(recipe, lock, path)
+        log.warning("%s is lost; made again", path)
+    move_files(made, folder, [*lock.files, CHECKSUMS, LOCK])
+    return PublishedMix(recipe, lock, folder)
+
+
+def move_files(made: Path, folder: Path, names: Iterable[str]) -> None:
+    """Put files of a folder that was made into the folder of a mix, in this order, and remove what is left of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        os.replace(made / name, folder / name)
+    shutil.rmtree(made)
 
 
 def pin_build(workspace: Workspace, source: Source) -> PinnedSource:
@@ -176,159 +171,74 @@ def refuse_unapplied(workspace: Workspace, sources: list[PinnedSource]) -> None:
             )
 
 
-def write_mix(recipe: Recipe, pinned: Sequence[PinnedSource], workspace: Workspace, path: Path) -> MixLock:
-    """Choose, order and split the pairs, write the table and return its lock."""
+def write_mix(
+    recipe: Recipe,
+    pinned: Sequence[PinnedSource],
+    workspace: Workspace,
+    folder: Path,
+    facts: dict[str, Any] | None = None,
+) -> MixLock:
+    """Write a whole mix into a new folder; `facts` are those of the lock of a mix that is made again."""
     refuse_read_only(workspace.data)
-    chosen: list[pl.DataFrame] = []
-    sources = []
-    tables: dict[str, list[str]] = {}
-    for source in pinned:
-        pairs = workspace.open_pinned(source.pairs, source.build)
-        screened = workspace.open_pinned(source.screened, source.build)
-        kept = screened.scan().filter(pl.col("dropped_by").is_null()).select("pair_id")
-        if recipe.min_verdicts:
-            enough = with_enough_verdicts(workspace, source, recipe)
-            kept = kept.join(enough, on="pair_id", how="semi", maintain_order="left")
-        margin = pl.col("score_chosen") - pl.col("score_rejected")
-        facts = pairs.scan().select("pair_id", "prompt_group", margin=margin)
-        ids = kept.join(facts, on="pair_id", maintain_order="left").collect()
-        share = random_share(ids, source.share, recipe.seed)
-        chosen.append(share.with_columns(source=pl.lit(source.build)))
-        tables[source.build] = [str(file) for file in pairs.whole_files()]
-        sources.append(replace(source, kept=ids.height))
-    together = pl.concat(chosen)
-    # The same pair from two builds is one pair, whatever its number there; the source named first has it.
-    unique = together.filter(text_key().is_first_distinct())
-    if unique.is_empty():
-        judged = f" and was judged by {recipe.min_verdicts} people" if recipe.min_verdicts else ""
-        raise UserError(
-            f"mix '{recipe.name}' would be empty: no pair of {format_sources(recipe)} passed screening{judged}"
-        )
-    found = mix_similarities(unique, pinned, workspace)
-    unique = unique.join(duplicates_between(found), on=["source", "pair_id"], how="anti", maintain_order="left")
-    ordered = unique.sort(hash_ids(unique["pair_id"], recipe.seed, "order"), "pair_id").join(
-        split_groups(unique, recipe), on="prompt_group", how="left", maintain_order="left"
-    )
-    leaked = similar_to_heldout(found, ordered)
-    ordered = ordered.join(leaked, on=["source", "pair_id"], how="anti", maintain_order="left").with_row_index("row")
-    if "train" not in ordered["split"]:
-        raise UserError(
-            f"mix '{recipe.name}' would have no training pair: all its prompts are held out, or like one that is; "
-            "lower --heldout-share"
-        )
-    copy_rows(ordered, tables, path)
-    counts = dict(ordered["source"].value_counts().rows())
-    splits = dict(ordered["split"].value_counts().rows())
-    return MixLock(
+    chosen = choose_rows(recipe, pinned, workspace)
+    shutil.rmtree(folder, ignore_errors=True)
+    tables = {source.build: workspace.open_pinned(source.pairs, source.build) for source in pinned}
+    with full_disk(folder):
+        folder.mkdir(parents=True)
+        files = write_rows(chosen.rows, tables, folder)
+    counts, splits = chosen.counts("source"), chosen.counts("split")
+    lock = MixLock(
+        name=recipe.name,
         recipe_sha256=recipe.sha256(),
-        sources=tuple(replace(source, rows=counts.get(source.build, 0)) for source in sources),
-        duplicates_between_sources=together.height - unique.height,
-        like_heldout=leaked.height,
-        rows=ordered.height,
+        sources=tuple(
+            replace(source, kept=chosen.kept[source.build], rows=counts.get(source.build, 0)) for source in pinned
+        ),
+        duplicates_between_sources=chosen.duplicates_between_sources,
+        like_heldout=chosen.like_heldout,
+        rows=chosen.rows.height,
         train=splits.get("train", 0),
         heldout=splits.get("heldout", 0),
-        sha256=file_sha256(path),
+        files=files,
+        licenses=chosen.counts("license"),
+        facts=facts or {},
     )
+    return describe_mix(recipe, lock, folder)
 
 
-def with_enough_verdicts(workspace: Workspace, source: PinnedSource, recipe: Recipe) -> pl.LazyFrame:
-    """The pairs of a source with a verdict from enough reviewers."""
-    pinned = source.judged
-    judged = workspace.open_pinned(pinned, source.build).scan() if pinned else Verdict.create_empty().lazy()
-    return judged.filter(pl.col("verdict").is_not_null(), pl.col("answers") >= recipe.min_verdicts).select("pair_id")
-
-
-def mix_similarities(rows: pl.DataFrame, pinned: Sequence[PinnedSource], workspace: Workspace) -> Similarities:
-    """The near-duplicates among the rows of a mix.
-
-    Vectors are used where all builds have them, so that mixing embeds next to nothing.
-    """
-    tables = [(workspace.open_pinned(source.pairs, source.build), source.build) for source in pinned]
-    scans = [table.scan().with_columns(source=pl.lit(name)) for table, name in tables]
-    columns = ["source", "pair_id", "messages", "chosen", "rejected", *SCORES]
-    pairs = pl.concat([scan.select(columns) for scan in scans]).join(
-        rows.lazy().select("source", "pair_id"), on=["source", "pair_id"], how="semi", maintain_order="left"
-    )
-    if all(source.is_embedded for source in pinned):
-        return find_similar(pairs, make_embed(minilm_encoder(), workspace.vectors))
-    log.info("mix: near-duplicates between builds are found by wording alone: not all of the builds were embedded")
-    return find_similar(pairs, None)
-
-
-def random_share(ids: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
-    """The `share` of the pairs with the smallest hashes, rounded to whole pairs; a larger share contains it."""
-    return ids.sort(hash_ids(ids["pair_id"], seed, "share"), "pair_id").head(round(share * ids.height))
-
-
-def split_groups(pairs: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
-    """Group -> `train` or `heldout`, by the group's hash alone.
-
-    With two groups or more, the one with the smallest hash is always held out, so that a small mix has
-    something to check against.
-    """
-    groups = pairs.select("prompt_group").unique().sort("prompt_group")
-    ranks = hash_ids(groups["prompt_group"], recipe.seed, "heldout")
-    is_heldout = ranks < int(recipe.heldout_share * 2**64)
-    if recipe.heldout_share and groups.height > 1:
-        is_heldout |= ranks == ranks.min()
-    names = pl.when(pl.col("is_heldout")).then(pl.lit("heldout")).otherwise(pl.lit("train"))
-    return groups.with_columns(is_heldout=is_heldout).select("prompt_group", split=names)
-
-
-def copy_rows(ordered: pl.DataFrame, tables: dict[str, list[str]], path: Path) -> None:
-    """Write the texts of the chosen pairs, in order; duckdb keeps to a memory bound while it sorts them."""
-    texts = " UNION ALL ".join(
-        f"SELECT {sql_text(name)} AS source, pair_id, prompt_id, messages, chosen, rejected, scorer, origin, flaw, "
-        f"tools FROM read_parquet([{', '.join(map(sql_path, files))}], hive_partitioning = false)"
-        for name, files in tables.items()
-    )
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect() as database:
-        database.register("ordered", ordered.to_arrow())
-        columns = ", ".join(f'"{name}"' for name in MixRow.column_names())
-        try:
-            database.execute(
-                f"COPY (SELECT {columns} FROM ordered JOIN ({texts}) USING (source, pair_id) ORDER BY row) "
-                f"TO {sql_text(str(scratch))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS_PER_GROUP})"
-            )
-        except duckdb.IOException as error:
-            scratch.unlink(missing_ok=True)
-            raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
-    MixRow.validate(pl.read_parquet(scratch, glob=False), cast=True)
-    os.replace(scratch, path)
-
-
-def sql_text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def sql_path(path: str) -> str:
-    """The name of one file: duckdb takes any path that it reads for a pattern."""
-    return sql_text(re.sub(r"[*?\[]", r"[\g<0>]", path))
+def describe_mix(recipe: Recipe, lock: MixLock, folder: Path) -> MixLock:
+    """Write all that follows from recipe and lock beside the rows of a mix: the recipe, the card, and last the lock."""
+    with full_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
+        (folder / CARD).write_text(write_card(lock), encoding="utf-8")
+        others = {name: file_sha256(folder / name) for name in (RECIPE, CARD)}
+        lock = replace(lock, files={**{name: lock.files[name] for name in lock.data_files()}, **others})
+        write_lock(folder, lock)
+    return lock
 
 
 def republish(workspace: Workspace, recipe: Recipe, lock: MixLock) -> PublishedMix:
     """The mix of an existing lock: as it lies there, or made again from the pinned tables."""
-    name, path = recipe.name, workspace.mix(recipe.name)
+    name, folder = recipe.name, workspace.mix(recipe.name)
     if lock.recipe_sha256 != recipe.sha256():
         raise UserError(f"{workspace.lock(name)} belongs to another recipe than these flags; choose a new name")
-    try:
-        workspace.open_mix(name)
-    except Damaged as error:
-        remade = path.with_name(f".{path.name}.remade")
-        made = write_mix(recipe, lock.sources, workspace, remade)
-        if made.sha256 != lock.sha256:
-            remade.unlink()
-            raise UserError(f"{path} could not be made again with the locked content (sha256 {lock.sha256})") from error
-        os.replace(remade, path)
-        log.warning("%s; made again", error.found)
-    if not workspace.recipe(name).exists():
-        write_atomically(workspace.recipe(name), recipe.to_toml().encode())
-        log.warning("%s is missing; made again", workspace.recipe(name))
+    if damaged := workspace.open_mix(name).damage():
+        made = folder.with_name(f".{folder.name}.remade")
+        if any(file in lock.data_files() for file in damaged):
+            remade = write_mix(recipe, lock.sources, workspace, made, lock.facts)
+        else:
+            remade = describe_mix(recipe, lock, made)
+        if remade.files != lock.files:
+            shutil.rmtree(made)
+            raise UserError(
+                f"{folder / next(iter(damaged))} could not be made again with the locked content (sha256 {lock.sha256})"
+            ) from next(iter(damaged.values()))
+        move_files(made, folder, damaged)
+        for error in damaged.values():
+            log.warning("%s; made again", error.found)
     for source in lock.sources:
         if workspace.build(source.build).exists():
             now = pin_build(workspace, Source(source.build, source.share))
             if (now.pairs, now.screened) != (source.pairs, source.screened):
                 log.info("build '%s' has changed since mix '%s'; publish a new mix to use it", source.build, name)
-    return PublishedMix(recipe, lock, path)
+    return PublishedMix(recipe, lock, folder)

@@ -15,9 +15,9 @@ from curate.models.finish_reasons import finish_reason
 from curate.models.limits import EndpointConfig
 from curate.models.rejected_params import ParametersRefused, adapt, describe_refusal
 from curate.models.reply_body import is_broken
-from curate.models.tool_turns import CallUnread, api_form, has_tool_turns
 from schemas.calls import CallResult, Request, Response
 from schemas.errors import ResponseError, UserError
+from schemas.tool_turns import CallUnread, api_form, has_tool_turns
 
 log = logging.getLogger(__name__)
 

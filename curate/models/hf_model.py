@@ -15,9 +15,9 @@ from transformers.utils import logging as transformers_logging
 
 from curate.models.folders import check_weights
 from curate.models.system_message import SYSTEM_MOVED, has_system, without_system
-from curate.models.tool_turns import CallUnread, has_tool_turns, template_form
 from schemas.calls import CallResult, Request
 from schemas.errors import UserError
+from schemas.tool_turns import CallUnread, has_tool_turns, template_form
 
 # transformers reports its defaults on stderr; what matters is checked here.
 transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -215,9 +215,10 @@ def check_other_tables(workspace: Workspace) -> str:
 
 
 def check_mix(workspace: Workspace, name: str) -> str:
-    """Raises UserError where the table of the mix, or its recipe, is not what its lock says."""
-    _, lock = workspace.open_mix(name)
-    check_recipe_file(workspace, name, lock)
+    """Raises UserError where a file of the mix is not what its lock says."""
+    mix = workspace.open_mix(name)
+    check_recipe_file(workspace, name, mix.lock)
+    refuse_damage(list(mix.damage().values()))
     return "whole"
 
 

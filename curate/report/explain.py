@@ -185,10 +185,10 @@ def find_pair(table: Table, pair_id: str) -> dict[str, Any] | None:
 def find_mixes(workspace: Workspace, pair_id: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for name in workspace.mix_names():
-        path, lock = workspace.open_mix(name)
-        found_in = pl.scan_parquet(path, glob=False).filter(pl.col("pair_id") == pair_id)
-        rows = found_in.select("row", "split", "source").collect()
-        found += [{"mix": name, "sha256": lock.sha256, **row} for row in rows.to_dicts()]
+        mix = workspace.open_mix(name)
+        lineage = mix.lineage().with_columns(row=pl.int_range(pl.len(), dtype=pl.UInt32).over("split"))
+        rows = lineage.filter(pl.col("pair_id") == pair_id).select("row", "split", "source").collect()
+        found += [{"mix": name, "sha256": mix.lock.sha256, **row} for row in rows.to_dicts()]
     return found
 
 

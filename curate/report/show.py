@@ -11,6 +11,7 @@ import polars as pl
 from curate.config import ShowConfig
 from curate.files import nearest_hint
 from curate.screen.pii import redact_texts
+from curate.store.mixes import as_pairs
 from curate.store.runs import all_runs
 from curate.store.unfinished import Standing, find_standing, unfinished_names
 from curate.store.workspace import Workspace
@@ -95,7 +96,7 @@ def show(cfg: ShowConfig) -> Listing | Shown | Standing:
 
 
 def list_all(workspace: Workspace) -> Listing:
-    locks = {name: workspace.read_lock(name) for name in workspace.mix_names()}
+    locks = {name: workspace.open_mix(name).lock for name in workspace.mix_names()}
     return Listing(
         builds=[workspace.read_build(name).summary for name in workspace.build_names()],
         mixes=[
@@ -120,10 +121,11 @@ def show_build(workspace: Workspace, name: str) -> Shown:
 
 def show_mix(workspace: Workspace, name: str) -> Shown:
     """A mix with the first of its rows."""
-    path, lock = workspace.open_mix(name)
+    mix = workspace.open_mix(name)
     columns = ["pair_id", "split", "source", "margin", "prompt", "chosen", "rejected"]
-    rows = pl.scan_parquet(path, glob=False).head(PAIRS_SHOWN)
-    return Shown({"name": name, **asdict(lock)}, cut_pairs(rows, columns))
+    margin = pl.col("score_chosen") - pl.col("score_rejected")
+    rows = as_pairs(mix.scan().head(PAIRS_SHOWN)).with_columns(margin=margin)
+    return Shown(asdict(mix.lock) | {"sha256": mix.lock.sha256}, cut_pairs(rows, columns))
 
 
 def cut_pairs(rows: pl.LazyFrame, columns: list[str]) -> list[dict[str, Any]]:

@@ -8,8 +8,9 @@ import polars as pl
 
 from curate.files import nearest_hint
 from curate.screen.human import text_key
+from curate.store.mixes import PinnedSource, as_pairs
 from curate.store.store import Table, load_table
-from curate.store.workspace import PinnedSource, Workspace, remake
+from curate.store.workspace import Workspace, remake
 from schemas.errors import UserError
 from schemas.stages import LABELED_STAGES, StageName, newest_stage
 
@@ -81,13 +82,13 @@ def build_population(workspace: Workspace, name: str, include_dropped: bool) -> 
 
 def mix_population(workspace: Workspace, name: str) -> Population:
     """The rows of a mix, as they are labeled there."""
-    path, lock = workspace.open_mix(name)
-    mixed = pl.scan_parquet(path, glob=False)
-    of_sources = [read_source_rows(workspace, source) for source in lock.sources]
+    mix = workspace.open_mix(name)
+    mixed = as_pairs(mix.scan()).with_columns(margin=pl.col("score_chosen") - pl.col("score_rejected"))
+    of_sources = [read_source_rows(workspace, source) for source in mix.lock.sources]
     facts = mixed.select("pair_id", "source", "prompt_group", "scorer", "margin")
     rows = facts.join(pl.concat(of_sources), on=["source", "pair_id"], how="left", maintain_order="left").collect()
     rows = add_disputes(rows.with_columns(key=text_key()), workspace)
-    return Population("mix", rows, mixed.select(TEXTS), all(source.is_embedded for source in lock.sources))
+    return Population("mix", rows, mixed.select(TEXTS), all(source.is_embedded for source in mix.lock.sources))
 
 
 def read_source_rows(workspace: Workspace, source: PinnedSource) -> pl.LazyFrame:

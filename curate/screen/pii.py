@@ -103,7 +103,7 @@ class RedactConfig:
 
 
 def redact_pairs(pairs: pl.DataFrame, cfg: RedactConfig) -> Part:
-    """The pairs with personal data replaced by its kind in all turns and both responses, reasoning included; ids stay."""
+    """The pairs with personal data replaced by its kind in all turns, both responses and their reasoning; ids stay."""
     turns = pairs.select("messages").with_row_index("row").explode("messages").unnest("messages")
     redacted = turns.with_columns(redact_texts(turns["content"])).group_by("row", maintain_order=True)
     messages = redacted.agg(messages=pl.struct("role", "content"))["messages"]

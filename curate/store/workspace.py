@@ -6,7 +6,8 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from curate.files import Damaged, check_file, damaged_file, nearest_hint, read_record, write_record
+from curate.files import Damaged, damaged_file, nearest_hint, read_record, write_record
+from curate.store.mixes import CHECKSUMS, LOCK, RECIPE, Mix, PinnedTable, open_mix_folder
 from curate.store.store import REMEDY, Table, load_table
 from schemas.errors import UserError
 from schemas.ids import short_id
@@ -35,49 +36,6 @@ class BuildRecord:
     """The JSON of `curate build --json`, updated by each screening."""
     is_rescreened: bool = False
     """Its thresholds are those of a later screening."""
-
-
-@dataclass(frozen=True)
-class PinnedTable:
-    """A table that a mix is locked to."""
-
-    stage: StageName
-    identity: str
-    """Key and content."""
-
-
-@dataclass(frozen=True)
-class PinnedSource:
-    """A build as a mix took it."""
-
-    build: str
-    share: float
-    is_embedded: bool
-    """Its texts have vectors."""
-    pairs: PinnedTable
-    screened: PinnedTable
-    judged: PinnedTable | None
-    """Verdicts of reviewers, where there are any."""
-    kept: int = 0
-    """Pairs that passed screening."""
-    rows: int = 0
-    """Rows of the mix."""
-
-
-@dataclass(frozen=True)
-class MixLock:
-    """Lock of a mix, in `mixes/NAME.lock.json`: the sources of the mix, and the digest of its table."""
-
-    recipe_sha256: str
-    sources: tuple[PinnedSource, ...]
-    duplicates_between_sources: int
-    like_heldout: int
-    """Training rows left out because a held-out row is like them."""
-    rows: int
-    train: int
-    heldout: int
-    sha256: str
-    """Of the file of its table."""
 
 
 class Workspace:
@@ -114,13 +72,14 @@ class Workspace:
         return self.data / "unfinished" / f"{name}.json"
 
     def mix(self, name: str) -> Path:
-        return self.mixes / f"{name}.parquet"
+        """The folder of a mix."""
+        return self.mixes / name
 
     def lock(self, name: str) -> Path:
-        return self.mixes / f"{name}.lock.json"
+        return self.mix(name) / LOCK
 
     def recipe(self, name: str) -> Path:
-        return self.mixes / f"{name}.toml"
+        return self.mix(name) / RECIPE
 
     def export(self, name: str) -> Path:
         return self.data / "exports" / name
@@ -157,15 +116,15 @@ class Workspace:
 
     def mix_names(self) -> list[str]:
         """The mixes that were published; one whose lock is gone is damaged, and among them."""
-        locks = {path.name.removesuffix(".lock.json") for path in self.mixes.glob("[!.]*.lock.json")}
-        return sorted(locks | {path.stem for path in self.mixes.glob("[!.]*.parquet")})
+        found = (path.parent.name for name in (LOCK, CHECKSUMS) for path in self.mixes.glob(f"[!.]*/{name}"))
+        return sorted(set(found))
 
     def newest_mix(self) -> str:
         """The mix published last; a published lock is never written again."""
-        locks = sorted(self.mixes.glob("*.lock.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        locks = sorted(self.mixes.glob(f"[!.]*/{LOCK}"), key=lambda path: (path.stat().st_mtime_ns, path.parent.name))
         if not locks:
             raise UserError(f"no mix in {self.mixes}; publish one with: curate mix v1 --add samples")
-        return locks[-1].name.removesuffix(".lock.json")
+        return locks[-1].parent.name
 
     def read_build(self, name: str) -> BuildRecord:
         """The record of a build. Raises UserError for an unknown one, with the nearest name."""
@@ -188,29 +147,17 @@ class Workspace:
     def save_build(self, record: BuildRecord) -> None:
         write_record(self.build(record.name), asdict(record))
 
-    def read_lock(self, name: str) -> MixLock:
-        """The lock of a published mix. Raises UserError for an unknown one, with the nearest name."""
-        path, known = self.lock(name), self.mix_names()
-        remedy = f"make it again with: curate mix {name}"
+    def open_mix(self, name: str) -> Mix:
+        """A published mix. Raises UserError for an unknown one, with the nearest name."""
+        known = self.mix_names()
         if name not in known:
+            if (early := self.mixes / f"{name}.lock.json").exists():
+                read_record(early)  # tells that it is of an earlier format
             raise UserError(f"no mix '{name}' in {self.mixes}{unknown_hint(name, known)}")
-        if not path.exists():
-            raise Damaged(f"no mix '{name}' in {self.mixes}: {path} is missing", remedy)
-        value = read_record(path, *MixLock.__dataclass_fields__, remedy=remedy)
-        try:
-            sources = tuple(read_pinned(source) for source in value.pop("sources"))
-            return MixLock(**value, sources=sources)
-        except (ValueError, TypeError, KeyError) as error:
-            raise damaged_file(path, error, remedy) from error
-
-    def save_lock(self, name: str, lock: MixLock) -> None:
-        write_record(self.lock(name), asdict(lock))
-
-    def open_mix(self, name: str) -> tuple[Path, MixLock]:
-        """The file of a published mix, which is what its lock says, and the lock."""
-        path, lock = self.mix(name), self.read_lock(name)
-        check_file(path, lock.sha256, f"make it again with: curate mix {name}")
-        return path, lock
+        remedy = f"make it again with: curate mix {name}"
+        if not self.lock(name).exists():
+            raise Damaged(f"{self.lock(name)} is missing", remedy)
+        return open_mix_folder(self.mix(name), name, remedy)
 
     def open_table(self, stage: StageName, key: str, remedy: str = REMEDY) -> Table:
         """A table that was saved before; the `remedy` is the command that makes it again."""
@@ -242,15 +189,6 @@ class Workspace:
 def remake(build: str) -> str:
     """The remedy for a damaged table of a build."""
     return f"make it again with: curate screen {build}"
-
-
-def read_pinned(value: dict[str, Any]) -> PinnedSource:
-    """A source as the lock of a mix holds it."""
-    pins = {
-        field: PinnedTable(StageName(pin["stage"]), pin["identity"]) if pin else None
-        for field, pin in ((field, value[field]) for field in ("pairs", "screened", "judged"))
-    }
-    return PinnedSource(**{**value, **pins})
 
 
 def unknown_hint(name: str, known: Sequence[str]) -> str:

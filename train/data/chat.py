@@ -8,8 +8,8 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 
 from curate.models.system_message import SYSTEM_MOVED
-from curate.models.tool_turns import PROBE, PROBE_TOOLS, PROBED, Message, template_form
 from schemas.errors import UserError
+from schemas.tool_turns import PROBE, PROBE_TOOLS, PROBED, Message, template_form
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.models.system_message import has_system, without_system
-from curate.models.tool_turns import Message, has_tool_turns, read_tools, template_form
+from schemas.tool_turns import Message, has_tool_turns, read_tools, template_form
 from train.data.chat import Chat, Reason, Unfit, encode, end_once, render
 
 

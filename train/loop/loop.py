@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from curate.store.mixes import Split
 from curate.store.runs import CHECKPOINTS, METRICS
 from schemas.errors import UserError
 from train.config import TrainingConfig
-from train.data.mix_reader import Split
 from train.data.packing import Batch
 from train.data.token_store import TokenRows
 from train.loop.checkpoints import newest_checkpoint, restore_moments, save_checkpoint

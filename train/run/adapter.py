@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from curate.store.mixes import Split
 from schemas.errors import UserError
 from schemas.ids import short_id
 from train.config import DPOConfig, SFTConfig
 from train.data.chat import Chat
-from train.data.mix_reader import Split
 from train.data.token_store import Texts, TokenRows, token_rows
 from train.loop.loop import Objective, train
 from train.loop.memory import plan_memory

@@ -19,11 +19,11 @@ from safetensors import torch as safetensors
 from curate.files import Damaged, refuse_read_only, write_atomically
 from curate.models.embedded import EMBEDDED
 from curate.store.folders import read_folder, write_folder
+from curate.store.mixes import Split
 from curate.store.runs import ADAPTER, ASKED, CHECKPOINTS, MANIFEST, METRICS, PLAN, read_run, run_folders
 from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
 from train.config import TrainingConfig
-from train.data.mix_reader import Split
 from train.data.token_store import TokenRows
 from train.loop.loop import Trained
 from train.loop.memory import MemoryPlan, read_plan, save_plan

@@ -3,10 +3,10 @@
 import pytest
 from scripted import completion, user
 
-from curate.store.folders import write_folder
 from curate.models.digests import folder_digest
 from curate.models.embedded import embedded_folder
 from curate.models.resolve import resolve_generator, resolve_scorer
+from curate.store.folders import write_folder
 from schemas.calls import Request
 from schemas.errors import UserError
 

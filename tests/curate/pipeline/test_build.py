@@ -18,11 +18,11 @@ from shared_data import DATASETS
 from curate.audit.noise import Noise, save_noise
 from curate.cli.main import main
 from curate.config import BuildConfig, ExplainConfig
-from curate.store.folders import write_folder
 from curate.models.resolve import resolve_scorer
 from curate.pipeline.build import build
 from curate.report.explain import explain
 from curate.screen.rules import RULES
+from curate.store.folders import write_folder
 from curate.store.workspace import Workspace
 
 SMALL = ["--source", "sft", "--num-prompts", "6", "--max-tokens", "8", "--json"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
-from curate.models.tool_turns import read_calls, template_form
+from schemas.tool_turns import read_calls, template_form
 from train.data.chat import read_chat
 from train.data.tokens import Preflight, conversation_row, pair_row
 

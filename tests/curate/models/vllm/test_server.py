@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save_file
 from scripted import user
 
-from curate.store.folders import write_folder
 from curate.models.chat_api import ChatAPI
 from curate.models.classify_api import ClassifyAPI
 from curate.models.limits import EndpointConfig
@@ -24,6 +23,7 @@ from curate.models.vllm.server import (
     start_managed,
     stop_servers,
 )
+from curate.store.folders import write_folder
 from schemas.calls import Request
 from schemas.errors import UserError
 

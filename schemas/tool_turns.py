@@ -73,6 +73,30 @@ def api_form(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return found
 
 
+def stored_form(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """`template_form` with the turns that call tools as they are, in `tool_call_turns`; the arguments are JSON text."""
+    found = api_form(messages)
+    at = -1
+    last = ""
+    for turn in messages:
+        is_new = turn["role"] != "tool_call" or last not in ("assistant", "tool_call")
+        at, last = at + is_new, str(turn["role"])
+        if last == "tool_call":
+            found[at].setdefault("tool_call_turns", []).append(turn["content"])
+    return found
+
+
+def row_form(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """The turns of a row from their `stored_form`."""
+    found: list[dict[str, str]] = []
+    for turn in messages:
+        calls = turn.get("tool_call_turns") or ()
+        if turn["content"] or not calls:
+            found.append({"role": turn["role"], "content": turn["content"]})
+        found += [{"role": "tool_call", "content": call} for call in calls]
+    return found
+
+
 def read_calls(text: str, count: int) -> list[dict[str, Any]]:
     """What a turn calls, in the form of OpenAI with the arguments as an object. Raises CallUnread for anything else.
 
