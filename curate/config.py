@@ -25,9 +25,21 @@ CONFIG = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False, extra="f
 Int = Annotated[int, Strict()]
 Count = Annotated[int, Strict(), Ge(1)]
 Share = Annotated[float, Interval(ge=0, le=1)]
-ExportFormat = Literal[
-    *("trl", "trl-implicit", "h4", "sharegpt", "alpaca", "axolotl", "llamafactory", "kto", "orpo", "openai", "nemo-rl"),
-    *("ultrafeedback", "csv", "jsonl"),
+ExportName = Literal[
+    "trl",
+    "trl-implicit",
+    "h4",
+    "sharegpt",
+    "alpaca",
+    "axolotl",
+    "llamafactory",
+    "kto",
+    "orpo",
+    "openai",
+    "nemo-rl",
+    "ultrafeedback",
+    "csv",
+    "jsonl",
 ]
 Pairing = Literal["auto", "best_worst", "best_sigma", "best_random", "adjacent"]
 
@@ -288,7 +300,7 @@ class ExportConfig(DataConfig):
     name: str = field(metadata={"positional": True})
     """A mix or a build; of two with one name the mix, unless it is given as `mix:NAME` or `build:NAME`. Of a build
     the pairs that screening kept are exported."""
-    to: ExportFormat
+    to: ExportName
     """Format of the files."""
     out: Path | None = None
     """New folder to write; by default `exports/NAME-FORMAT` in the data folder."""

@@ -14,23 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from curate.config import ExportConfig
-from curate.files import full_disk, nearest_hint
+from curate.files import nearest_hint
 from curate.mix.export_dropped import write_dropped
-from curate.mix.export_files import Turns, open_records
+from curate.mix.export_files import LONGEST_CELL, Turns, open_records
 from curate.mix.export_formats import DETAILS, FORMATS, UNHELD, ExportFormat, lost_details, make_records
 from curate.mix.export_records import Unheld
-from curate.mix.export_rows import BuildSource, ExportSource, MixSource, refuse_unapplied
+from curate.mix.export_rows import BuildSource, ExportSource, MixSource
 from curate.mix.export_usage import Usage, Written
+from curate.mix.mix import pin_build, refuse_unapplied
+from curate.mix.recipe import Source
 from curate.pipeline.mend import mended
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
 
 log = logging.getLogger(__name__)
 
-USAGE_FILE = "USAGE.md"
+README = "README.md"
 NOTES = {
-    "defused": "cells begin as a formula does: they got an apostrophe in front, which is read back as a part of them",
-    "long": "cells are longer than the 32,767 characters that a spreadsheet shows",
+    "defused": "cells that begin as a formula does, with an apostrophe put in front, which is read back with them",
+    "long": f"cells longer than the {LONGEST_CELL:,} characters that a spreadsheet holds",
 }
 
 
@@ -66,19 +68,19 @@ class Exported:
         config = sorted(self.usage.files) if self.usage else []
         return found | {"folder": str(self.folder), "config": config, "command": self.usage and self.usage.command}
 
-    def lines(self) -> list[str]:
-        """The same for people to read."""
-        lines = [self.note] if self.note else []
+    def counts(self) -> list[str]:
+        """The rows of each file, and what is missing from them."""
         told = ", ".join(f"{self.rows[part]:,} {part}" for part in self.files)
-        lines.append(f"{self.kind} '{self.name}' as {self.to}: {told}")
-        lines += [f"left out {count:,}: {UNHELD[reason]}" for reason, count in self.left_out.items()]
-        lines += [f"not in this format: {DETAILS[detail]} of {count:,} pairs" for detail, count in self.lost.items()]
-        lines += [f"{count:,} {NOTES[note]}" for note, count in self.changed.items()]
-        lines += [str(self.folder / file) for file in self.files.values()]
-        if self.usage:
-            lines += [str(self.folder / file) for file in self.usage.files]
-            lines += ["", *self.usage.command.splitlines()]
-        return lines
+        lines = [f"{self.kind} '{self.name}' as {self.to}: {told}"]
+        lines += [f"left out for {UNHELD[reason]}: {count:,}" for reason, count in self.left_out.items()]
+        lines += [f"exported without {DETAILS[detail]}: {count:,}" for detail, count in self.lost.items()]
+        return lines + [f"{NOTES[note]}: {count:,}" for note, count in self.changed.items()]
+
+    def lines(self) -> list[str]:
+        """The same as the summary for people to read."""
+        files = [*self.files.values(), *(self.usage.files if self.usage else ())]
+        lines = [*([self.note] if self.note else []), *self.counts(), *(str(self.folder / file) for file in files)]
+        return [*lines, "", *self.usage.command.splitlines()] if self.usage else lines
 
 
 def export(cfg: ExportConfig) -> Exported:
@@ -86,8 +88,8 @@ def export(cfg: ExportConfig) -> Exported:
     workspace = Workspace(cfg.data)
     if cfg.dropped and cfg.to not in ("jsonl", "csv"):
         raise UserError(
-            f"--dropped writes what a build dropped with the reasons, to be read and not to be trained on; --to {cfg.to} "
-            "has no place for reasons: give --to jsonl or --to csv"
+            f"--dropped writes what a build dropped with the reasons, which --to {cfg.to} has no place for; give "
+            "--to jsonl or --to csv"
         )
     source, note = find_source(workspace, cfg.name)
     folder = cfg.out or workspace.export(f"{source.name}-{cfg.to}{'-dropped' if cfg.dropped else ''}")
@@ -100,7 +102,7 @@ def export(cfg: ExportConfig) -> Exported:
             )
         return write_export(source, cfg.to, folder, note)
     assert isinstance(source, BuildSource)
-    refuse_unapplied(workspace, source.name)
+    refuse_unapplied(workspace, [pin_build(workspace, Source(source.name, 1.0))])
     if cfg.dropped:
         return mended(workspace, [source.name], lambda: export_dropped(source, cfg.to, folder, note))
     return mended(workspace, [source.name], lambda: write_export(source, cfg.to, folder, note))
@@ -152,7 +154,7 @@ def write_export(source: ExportSource, to: str, folder: Path, note: str) -> Expo
             usage=usage,
             note=note,
         )
-        for name, content in {**usage.files, USAGE_FILE: usage_page(exported, form)}.items():
+        for name, content in {**usage.files, README: write_readme(exported, form)}.items():
             (scratch / name).write_text(content, encoding="utf-8")
     return exported
 
@@ -190,8 +192,8 @@ def write_split(source: ExportSource, split: Any, form: ExportFormat, turns: Tur
 
 def nothing_left(source: ExportSource, to: str, counts: Counts) -> str:
     """The error for an export without a row."""
-    reasons = "; ".join(f"{count} have {UNHELD[reason]}" for reason, count in counts.left_out.items())
-    return f"nothing of {source.kind} '{source.name}' can be exported as {to}: {reasons or 'it has no pair'}"
+    reasons = "; ".join(f"{UNHELD[reason]}: {count:,}" for reason, count in counts.left_out.items())
+    return f"nothing of {source.kind} '{source.name}' can be exported as {to} ({reasons or 'it has no pair'})"
 
 
 def export_dropped(source: BuildSource, to: str, folder: Path, note: str) -> Exported:
@@ -204,14 +206,19 @@ def export_dropped(source: BuildSource, to: str, folder: Path, note: str) -> Exp
     return Exported("build", source.name, to, folder, files, rows, rows, {}, {}, left, None, note)
 
 
-def usage_page(exported: Exported, form: ExportFormat) -> str:
-    """What lies in the folder, what is missing from it, and how to use it."""
+def write_readme(exported: Exported, form: ExportFormat) -> str:
+    """What lies in the folder, what is missing from it, and how to use it.
+
+    Its head tells the datasets library which file is which split: without it a file without rows would stop it.
+    """
     usage = exported.usage
     assert usage
-    told = [line for line in exported.lines()[bool(exported.note) :] if not line.startswith(str(exported.folder))]
-    counts = told[: told.index("")]
-    lines = [f"# {exported.name} as {exported.to}", "", f"For {form.about}.", ""]
-    lines += [*(f"- {line}" for line in counts), "", f"```{usage.language}", usage.command, "```", ""]
+    lines = ["---", "configs:", "- config_name: default", "  data_files:"]
+    for split, file in exported.files.items():
+        if exported.records[split]:
+            lines += [f"  - split: {Path(file).name.partition('-')[0].partition('.')[0]}", f"    path: {file}"]
+    lines += ["---", "", f"# {exported.name} as {exported.to}", "", f"For {form.about}.", ""]
+    lines += [*(f"- {line}" for line in exported.counts()), "", f"```{usage.language}", usage.command, "```", ""]
     return "\n".join(lines)
 
 
@@ -219,11 +226,12 @@ def usage_page(exported: Exported, form: ExportFormat) -> str:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to write to, which gets its name when all is written, and goes where that fails."""
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-    with full_disk(folder):
+    try:
         scratch.mkdir(parents=True)
-        try:
-            yield scratch
-            scratch.rename(folder)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
+        yield scratch
+        scratch.rename(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write {folder} ({reason}); make room, or name another folder with --out") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

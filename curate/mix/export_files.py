@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.mix.export_rows import ROWS_PER_BATCH
+from curate.mix.write import TURN, tool_turn
 
 Record = dict[str, Any]
 
@@ -24,9 +25,6 @@ LONGEST_CELL = 32_767
 """Characters that a cell of a spreadsheet holds."""
 
 TEXT, NUMBER = pa.string(), pa.float64()
-CALL = pa.struct({"id": TEXT, "type": TEXT, "function": pa.struct({"name": TEXT, "arguments": TEXT})})
-TURN = {"role": TEXT, "content": TEXT}
-CALLING_TURN = TURN | {"tool_calls": pa.list_(CALL), "tool_call_id": TEXT, "name": TEXT}
 TYPES: dict[str, pa.DataType] = {
     "label": pa.bool_(),
     "score_chosen": NUMBER,
@@ -59,8 +57,10 @@ def open_records(path: Path, kind: str, columns: tuple[str, ...], turns: Turns) 
     """A new file of records with these columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "parquet":
-        with pq.ParquetWriter(path, parquet_schema(columns, turns), compression="zstd") as writer:
-            table = ParquetFile(writer)
+        # The datasets library gives arguments of the JSON type as objects, with the fields of this very call.
+        schema = parquet_schema(columns, turns, pa.json_(TEXT))
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            table = ParquetFile(writer, parquet_schema(columns, turns, TEXT))
             yield table
             table.flush()
         return
@@ -85,8 +85,10 @@ class JsonlFile:
 class ParquetFile:
     """Columns of typed values, written a batch at a time."""
 
-    def __init__(self, writer: pq.ParquetWriter) -> None:
+    def __init__(self, writer: pq.ParquetWriter, plain: pa.Schema) -> None:
         self._writer = writer
+        self._plain = plain
+        """The schema of records as Python has them."""
         self._records: list[Record] = []
         self.notes: Counter[str] = Counter()
 
@@ -96,56 +98,22 @@ class ParquetFile:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been added; a file without records has its columns all the same."""
-        stored = [{name: stored_value(value) for name, value in record.items()} for record in self._records]
-        self._writer.write_table(pa.Table.from_pylist(stored, schema=self._writer.schema))
+        """Write what has been added; no group without rows, at which the datasets library stops."""
+        if not self._records:
+            return
+        rows = pa.Table.from_pylist(self._records, schema=self._plain)
+        self._writer.write_table(rows.cast(self._writer.schema))
         self._records.clear()
 
 
-def stored_value(value: Any) -> Any:
-    """A value as Parquet holds it: the arguments of a call as JSON text, which `Json` columns are stored as."""
-    if not isinstance(value, list) or not any(isinstance(turn, dict) and "tool_calls" in turn for turn in value):
-        return value
-    return [turn | {"tool_calls": [stored_call(call) for call in turn.get("tool_calls", ())]} for turn in value]
-
-
-def stored_call(call: Record) -> Record:
-    arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
-    return call | {"function": call["function"] | {"arguments": arguments}}
-
-
-def parquet_schema(columns: tuple[str, ...], turns: Turns) -> pa.Schema:
-    """The types of the columns.
-
-    Where tools are called, the schema tells the datasets library that arguments are JSON: it gives them as objects, with
-    the fields of this very call and no others.
-    """
-    fields = {}
-    for name in columns:
-        kind = TYPES.get(name, TEXT)
-        if name in turns.columns:
-            kind = pa.list_(pa.struct(CALLING_TURN if turns.call_tools else TURN))
-        fields[name] = kind
-    schema = pa.schema(fields)
-    if not turns.call_tools:
-        return schema
-    features = {field.name: feature_of(field.type, field.name) for field in schema}
-    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-
-
-def feature_of(kind: pa.DataType, name: str = "") -> Any:
-    """A type as the datasets library writes it into the metadata of a file."""
-    if name == "arguments":
-        return {"_type": "Json"}
-    if pa.types.is_list(kind):
-        return {"feature": feature_of(kind.value_type), "_type": "List"}
-    if pa.types.is_struct(kind):
-        return {field.name: feature_of(field.type, field.name) for field in kind}
-    return {"dtype": {TEXT: "string", NUMBER: "float64", pa.bool_(): "bool"}[kind], "_type": "Value"}
+def parquet_schema(columns: tuple[str, ...], turns: Turns, arguments: pa.DataType) -> pa.Schema:
+    """The types of the columns; messages have the fields of calls only where some call tools."""
+    messages = pa.list_(tool_turn(arguments) if turns.call_tools else TURN)
+    return pa.schema([(name, messages if name in turns.columns else TYPES.get(name, TEXT)) for name in columns])
 
 
 class CsvFile:
-    """A table for spreadsheets, which would run a text that begins as a formula does: it gets an apostrophe in front."""
+    """A table for spreadsheets, which run a text that begins as a formula does: such a text gets an apostrophe."""
 
     def __init__(self, stream: Any, columns: tuple[str, ...]) -> None:
         self._writer = csv.DictWriter(stream, columns)

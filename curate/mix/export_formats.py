@@ -12,20 +12,20 @@ from curate.mix import export_usage as usage
 from curate.mix.export_records import FACTS, REASONING, SIDES, Record, Unheld
 from curate.mix.export_rows import ExportRow, Messages
 from curate.mix.export_usage import Usage, Written
-from curate.models.tool_turns import CallUnread
+from schemas.tool_turns import CallUnread
 
 Kind = Literal["parquet", "jsonl", "csv"]
 Holds = Literal["system", "turns", "tools", "reasoning", "scores"]
 
 UNHELD = {
-    "no_prompt": "the prompt says nothing, and the format needs one",
+    "no_prompt": "a prompt that says nothing",
     "system_message": "a system message",
     "several_turns": "a conversation of several turns",
     "turn_order": "turns that do not alternate between both sides",
     "tools": "tools or their calls",
     "unread_tool_call": "a call of a tool that is not the JSON of a call",
     "unfindable_response": "a response that the tool would not find in the text it renders",
-    "no_scores": "no score of either response",
+    "no_scores": "a missing score",
     "scores_disagree": "scores that do not prefer the chosen response, and only scores say which one it is",
 }
 """Why a row is left out, and what it has that the format does not hold."""
@@ -36,6 +36,7 @@ DETAILS = {
     "white_space": "white space around responses, which the tool needs trimmed",
 }
 """What of a row may be left behind, while the row itself is exported."""
+
 
 @dataclass(frozen=True)
 class ExportFormat:
@@ -110,7 +111,8 @@ def lost_details(form: ExportFormat, row: ExportRow) -> Iterable[str]:
 
 CONVERSATIONS: frozenset[Holds] = frozenset({"system", "turns"})
 WITH_TOOLS: frozenset[Holds] = CONVERSATIONS | {"tools"}
-WITH_SCORES: frozenset[Holds] = WITH_TOOLS | {"scores"}
+SCORES: frozenset[Holds] = frozenset({"scores"})
+WITH_SCORES: frozenset[Holds] = WITH_TOOLS | SCORES
 ALL: frozenset[Holds] = WITH_SCORES | {"reasoning"}
 
 FORMATS: dict[str, ExportFormat] = {
@@ -126,7 +128,7 @@ FORMATS: dict[str, ExportFormat] = {
     ),
     "h4": ExportFormat(
         "the alignment handbook, in the columns and splits of ultrafeedback_binarized",
-        *("parquet", records.h4, usage.h4_usage, CONVERSATIONS | {"scores"}),
+        *("parquet", records.h4, usage.h4_usage, CONVERSATIONS | SCORES),
         columns=("prompt", "prompt_id", *SIDES, "messages", "score_chosen", "score_rejected"),
         turns=(*SIDES, "messages"),
         files=("data/train_prefs-00000-of-00001", "data/test_prefs-00000-of-00001"),
@@ -173,7 +175,7 @@ FORMATS: dict[str, ExportFormat] = {
     ),
     "ultrafeedback": ExportFormat(
         "tools that read UltraFeedback: an instruction and its responses with scores",
-        *("jsonl", records.ultrafeedback, usage.load_usage, frozenset({"scores"})),
+        *("jsonl", records.ultrafeedback, usage.load_usage, SCORES),
         needs_scores=True,
     ),
     "csv": ExportFormat(

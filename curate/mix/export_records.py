@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from curate.mix.export_rows import ExportRow, Messages
-from curate.models.tool_turns import api_form, read_calls, read_tools, template_form
 from curate.sources.messages import UnusableRow, read_response, text_conversation
+from schemas.tool_turns import api_form, read_calls, read_tools, stored_form
 
 Record = dict[str, Any]
 
@@ -57,19 +57,19 @@ def dump(value: Any) -> str:
 
 
 def trl(row: ExportRow) -> list[Record]:
-    prompt = template_form(row.prompt)
+    prompt = stored_form(row.prompt)
     sides = {"chosen": said(row.chosen), "rejected": said(row.rejected)}
     return [{"prompt": prompt, **sides, "tools": tool_text(row), **facts(row)}]
 
 
 def trl_implicit(row: ExportRow) -> list[Record]:
-    prompt = template_form(row.prompt)
+    prompt = stored_form(row.prompt)
     sides = {"chosen": [*prompt, *said(row.chosen)], "rejected": [*prompt, *said(row.rejected)]}
     return [{**sides, "tools": tool_text(row), **facts(row)}]
 
 
 def kto(row: ExportRow) -> list[Record]:
-    prompt, tools = template_form(row.prompt), tool_text(row)
+    prompt, tools = stored_form(row.prompt), tool_text(row)
     return [
         {"prompt": prompt, "completion": said(text), "label": label, "tools": tools, "pair_id": row.pair_id}
         for text, label in ((row.chosen, True), (row.rejected, False))
@@ -106,7 +106,13 @@ def axolotl(row: ExportRow) -> list[Record]:
     return [{"messages": row.prompt, "chosen": chosen, "rejected": rejected, "pair_id": row.pair_id}]
 
 
-SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt", "tool_call": "function_call", "tool": "observation"}
+SPEAKERS = {
+    "system": "system",
+    "user": "human",
+    "assistant": "gpt",
+    "tool_call": "function_call",
+    "tool": "observation",
+}
 """Role -> how ShareGPT names it."""
 
 

@@ -1,18 +1,16 @@
 """Rows of a build or a mix as all export formats take them, read a batch at a time."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import polars as pl
 
-from curate.screen.human import all_verdicts, are_applied, verdicts_on
+from curate.store.mixes import Mix, Split, as_pairs
 from curate.store.workspace import Workspace
-from schemas.errors import UserError
 from schemas.stages import StageName
 
-Split = Literal["train", "heldout"]
 Messages = list[dict[str, str]]
 
 ROWS_PER_BATCH = 4096
@@ -50,7 +48,7 @@ class ExportRow:
     @property
     def turns(self) -> Messages:
         """The prompt without its system text."""
-        return self.prompt[1:] if self.system or (self.prompt and self.prompt[0]["role"] == "system") else self.prompt
+        return [turn for turn in self.prompt if turn["role"] != "system"]
 
     @property
     def has_tools(self) -> bool:
@@ -60,8 +58,11 @@ class ExportRow:
 class ExportSource(Protocol):
     """What is exported."""
 
-    kind: Literal["mix", "build"]
-    name: str
+    @property
+    def kind(self) -> Literal["mix", "build"]: ...
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def splits(self) -> tuple[Split, ...]: ...
@@ -77,19 +78,23 @@ class ExportSource(Protocol):
 
 @dataclass(frozen=True)
 class BuildSource:
-    """The pairs of a build that screening kept."""
+    """The pairs of a build that screening kept. Those that their source holds out are held out here too."""
 
     workspace: Workspace
     name: str
     kind: Literal["mix", "build"] = "build"
-    splits: tuple[Split, ...] = ("train",)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        pairs = self.workspace.open_pairs(self.workspace.read_build(self.name)).scan()
+        return ("train", "heldout") if pairs.select(pl.col("is_heldout").any()).collect().item() else ("train",)
 
     def has_tool_turns(self) -> bool:
         return any_tool_turns(self.workspace.open_pairs(self.workspace.read_build(self.name)).scan(), "messages")
 
     def rows(self, split: Split) -> Iterator[ExportRow]:
         for pair in self._pairs():
-            if pair["dropped_by"] is None:
+            if pair["dropped_by"] is None and pair["is_heldout"] == (split == "heldout"):
                 yield pair_row(pair, self.name)
 
     def dropped_pairs(self) -> Iterator[tuple[ExportRow, str, list[str]]]:
@@ -102,8 +107,7 @@ class BuildSource:
         """Rows of `Dropped` of all stages, in the order of the stages."""
         for table in self.workspace.open_tables(self.workspace.read_build(self.name)).values():
             if table.dropped:
-                for batch in table.scan_dropped().collect_batches(chunk_size=ROWS_PER_BATCH, maintain_order=True):
-                    yield from batch.iter_rows(named=True)
+                yield from flat_rows(table.scan_dropped())
 
     def _pairs(self) -> Iterator[dict[str, Any]]:
         """All pairs with the verdict of screening."""
@@ -115,17 +119,34 @@ class BuildSource:
             yield from rows.iter_rows(named=True)
 
 
-def refuse_unapplied(workspace: Workspace, name: str) -> None:
-    """Stop where people judged pairs of a build after it was screened: pairs that they rejected would go out."""
-    record = workspace.read_build(name)
-    verdicts = all_verdicts(workspace.data)
-    tables = workspace.open_tables(record)
-    on_pairs = verdicts_on(workspace.open_pairs(record).scan(), verdicts) if verdicts.height else verdicts
-    if not are_applied(on_pairs, tables.get(StageName.COLLECT_HUMAN_VERDICTS)):
-        raise UserError(
-            f"people judged pairs of build '{name}' since it was screened; apply what they said first: "
-            f"curate screen {name}"
-        )
+@dataclass(frozen=True)
+class MixSource:
+    """The rows of a published mix."""
+
+    mix: Mix
+    kind: Literal["mix", "build"] = "mix"
+    splits: tuple[Split, ...] = ("train", "heldout")
+
+    @property
+    def name(self) -> str:
+        return self.mix.name
+
+    def has_tool_turns(self) -> bool:
+        return any_tool_turns(self.mix.scan(), "prompt")
+
+    def rows(self, split: Split) -> Iterator[ExportRow]:
+        told = self.mix.lineage().filter(split=split).select("pair_id", "reasoning_chosen", "reasoning_rejected")
+        for row, lineage in zip(flat_rows(as_pairs(self.mix.scan(split))), flat_rows(told), strict=True):
+            assert row["pair_id"] == lineage["pair_id"]
+            yield ExportRow(
+                prompt=row["messages"],
+                chosen=row["chosen"],
+                rejected=row["rejected"],
+                source=row["source"],
+                reasoning_chosen=lineage["reasoning_chosen"],
+                reasoning_rejected=lineage["reasoning_rejected"],
+                **shared_fields(row),
+            )
 
 
 def pair_row(pair: dict[str, Any], build: str) -> ExportRow:
@@ -160,6 +181,7 @@ def any_tool_turns(rows: pl.LazyFrame, column: str) -> bool:
     return bool(rows.select(found).collect().item())
 
 
-def flat_rows(batches: Iterable[pl.DataFrame]) -> Iterator[dict[str, Any]]:
-    for batch in batches:
+def flat_rows(rows: pl.LazyFrame) -> Iterator[dict[str, Any]]:
+    """The rows one after another, read a batch at a time."""
+    for batch in rows.collect_batches(chunk_size=ROWS_PER_BATCH, maintain_order=True):
         yield from batch.iter_rows(named=True)

@@ -41,6 +41,8 @@ class Responses(NamedTuple):
     messages: Messages
     responses: list[str]
     scores: list[float | None]
+    tools: str | None = None
+    """JSON list of the tools that the conversation may call."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ def read_lists(fields: Fields, preference: str) -> Responses:
     assert names
     chosen, rejected = (fields.get(name) for name in names)
     labels: list[float | None] = [*(1.0 for _ in chosen), *(0.0 for _ in rejected)]
-    return Responses(row_prompt(fields), [*chosen, *rejected], labels)
+    return Responses(row_prompt(fields), [*chosen, *rejected], labels, read_tools(fields))
 
 
 def row_prompt(fields: Fields) -> Messages:
@@ -284,13 +286,14 @@ def read_responses(fields: Fields, preference: str) -> Responses:
     messages = row_prompt(fields)
     if items and isinstance(items[0], Mapping):
         read = [read_item(Fields(item) if isinstance(item, Mapping) else None, preference) for item in items]
-        return Responses(messages, [text for text, _ in read], [score for _, score in read])
+        return Responses(messages, [text for text, _ in read], [score for _, score in read], read_tools(fields))
     column = score_name(fields, LIST_SCORES, preference)
     scores = fields.get(column) if column else None
     if not isinstance(scores, list) or len(scores) != len(items):
         raise UnusableRow("bad_preference")
     texts = [read_response(item)[1] for item in items]
-    return Responses(messages, texts, [read_label(score, column in RANKS) for score in scores])
+    labels = [read_label(score, column in RANKS) for score in scores]
+    return Responses(messages, texts, labels, read_tools(fields))
 
 
 def read_item(item: Fields | None, preference: str) -> tuple[str, float | None]:
@@ -377,7 +380,7 @@ def read_single(fields: Fields, preference: str) -> Responses:
         messages = join_prompt(prompt, (before, []))
     if score is None:
         raise UnusableRow("bad_preference")
-    return Responses(messages, [text], [score])
+    return Responses(messages, [text], [score], read_tools(fields))
 
 
 FORMATS = (

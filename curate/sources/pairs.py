@@ -112,7 +112,8 @@ class Reader:
             if len(set(scores)) < 2:
                 yield from (Unusable("unpaired", row) for row, _ in group)
             else:
-                together = Responses(group[0][1].messages, [found.responses[0] for _, found in group], scores)
+                first = group[0][1]
+                together = first._replace(responses=[found.responses[0] for _, found in group], scores=scores)
                 yield Answered(keys[place], together)
 
     def _read_row(self, row: Row | BadRow, form: Format) -> Ready | Responses:

@@ -39,7 +39,7 @@ class RowsConfig:
     """Name that pairwright reads -> column that is read for it."""
     preference: str = ""
     """Column that says which response is better; by default the first one that is known to."""
-    version: int = 4
+    version: int = 5
     """Raised when the same file would give other rows."""
 
 
