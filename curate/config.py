@@ -282,7 +282,7 @@ class MixConfig(DataConfig):
     """Name of the mix, for example v1."""
     add: tuple[str, ...] = ()
     """A build, or NAME:SHARE for a seeded random share of it (`samples:0.5` or `samples:50%`); give it once for each
-    source. Without it the recipe `mixes/NAME.toml` is used as it stands."""
+    source. Without it the recipe `mixes/NAME/recipe.toml` is used as it stands."""
     heldout_share: Annotated[float, Interval(ge=0, lt=1)] = 0.1
     """Share of prompt groups kept out of training."""
     reviewed_only: bool = False

@@ -1,4 +1,4 @@
-"""Recipe of a mix: its builds and shares, from flags or from the file `mixes/NAME.toml`."""
+"""Recipe of a mix: its builds and shares, from flags or from the file `mixes/NAME/recipe.toml`."""
 
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -20,7 +20,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The builds, shares, seed and split of a mix; the file `mixes/NAME.toml`."""
+    """The builds, shares, seed and split of a mix; the file `mixes/NAME/recipe.toml`."""
 
     name: str
     seed: int
@@ -51,7 +51,7 @@ def resolve_recipe(cfg: MixConfig, path: Path) -> Recipe:
     if not cfg.add:
         if written:
             return written
-        known = sorted(file.stem for file in path.parent.glob("*.toml"))
+        known = sorted(file.parent.name for file in path.parent.parent.glob(f"[!.]*/{path.name}"))
         raise UserError(
             f"no mix '{cfg.name}'{nearest_hint(cfg.name, known)}; name its sources with --add BUILD[:SHARE]"
         )

@@ -95,9 +95,12 @@ KINDS = {
     "record of a part": Kind(table_file(READ_PAIRS, RECORD), (BUILD, SCREEN)),
     "manifest": Kind(table_file(None, "manifest.json"), MADE),
     "build": Kind(named_file("builds/{}.json"), (BUILD, SCREEN, NEW_MIX, SHOW, EXPLAIN), gone_is_seen=False),
-    "mix": Kind(named_file("mixes/{}-mix.parquet"), (MIX, SHOW_MIX, EXPLAIN, EXPORT_MIX), SIDES),
-    "lock": Kind(named_file("mixes/{}-mix.lock.json"), (MIX, SHOW_MIX, EXPLAIN, EXPORT_MIX)),
-    "recipe": Kind(named_file("mixes/{}-mix.toml"), (MIX,)),
+    "mix": Kind(named_file("mixes/{}-mix/train-00000-of-00001.parquet"), (MIX, SHOW_MIX, EXPORT_MIX), SIDES),
+    "lineage of a mix": Kind(named_file("mixes/{}-mix/lineage.parquet"), (MIX, EXPLAIN), ("split",)),
+    "lock": Kind(named_file("mixes/{}-mix/lock.json"), (MIX, SHOW_MIX, EXPLAIN, EXPORT_MIX)),
+    "recipe": Kind(named_file("mixes/{}-mix/recipe.toml"), (MIX,)),
+    "card": Kind(named_file("mixes/{}-mix/README.md"), (MIX,)),
+    "checksums": Kind(named_file("mixes/{}-mix/checksums.txt"), (MIX,)),
     "review": Kind(named_file("reviews/{}/review.json"), REVIEWED),
     "asked": Kind(
         named_file("reviews/{}/asked.parquet"), (STATUS, EXPORT, IMPORT, SCREEN), ("response_a", "response_b")

@@ -73,14 +73,21 @@ def make_config(tmp_path: Path) -> Callable[..., EvalConfig]:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """Writes the manifest and the adapter file of a finished run; returns its folder."""
+    """Writes the adapter file and the manifest of a finished run; returns its folder."""
 
     def make(
-        name: str, finished_at: str = "2026-11-01T00:00:00Z", mix: str = "", policy: str = "smollm2", kind: str = "dpo"
+        name: str,
+        finished_at: str = "2026-11-01T00:00:00Z",
+        mix: str = "",
+        policy: str = "smollm2",
+        kind: str = "dpo",
+        write_adapter: Callable[[Path], object] | None = None,
     ) -> Path:
         folder = tmp_path / "data" / "runs" / name
-        (folder / "adapter").mkdir(parents=True)
-        (folder / "adapter" / "adapter_model.safetensors").write_bytes(name.encode())
+        (folder / "adapter").mkdir(parents=True, exist_ok=True)
+        (folder / "adapter" / "adapter_model.safetensors").write_bytes(f"{name} {finished_at}".encode())
+        if write_adapter:
+            write_adapter(folder / "adapter")
         record = {
             **{"kind": kind, "base": "smollm2", "finished_at": finished_at},
             **{"policy": {"name": policy}, "data": {"mix": mix} if mix else {"dataset": "chat.jsonl"}},

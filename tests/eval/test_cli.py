@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import polars as pl
 import pytest
 from mixes import publish
 from scripted import completion
@@ -88,7 +87,7 @@ def test_what_can_be_shown_is_said_before_sampling(make_run, tmp_path, caplog, e
 
 def test_a_judge_that_selected_the_training_pairs_is_the_first_line(server, make_run, tmp_path, capsys):
     make_run("dpo-1", mix="v1")
-    publish(tmp_path / "data", "v1", pl.DataFrame({"scorer": ["nim:counter"]}))
+    publish(tmp_path / "data", "v1", [("Why?", "So.", "No.")], scorers=["nim:counter"])
 
     main(on(server, tmp_path))
 

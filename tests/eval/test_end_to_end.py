@@ -32,9 +32,7 @@ def make_adapter(make_run):
             for parameter_name, parameter in model.named_parameters():
                 if "lora_B" in parameter_name:
                     parameter.normal_(std=size) if size else parameter.zero_()
-        adapter = make_run(name) / "adapter"
-        (adapter / "adapter_model.safetensors").unlink()
-        model.save_pretrained(adapter)
+        make_run(name, write_adapter=model.save_pretrained)
 
     return make
 

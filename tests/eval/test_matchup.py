@@ -1,6 +1,5 @@
 """Names become two sides and a judge, and a judge that selected the training pairs is told of."""
 
-import polars as pl
 import pytest
 from mixes import publish
 from scripted import ScriptedModel
@@ -14,8 +13,8 @@ SERVER = "http://127.0.0.1:8000/v1"
 @pytest.fixture
 def write_mix(tmp_path):
     def write(name, scorers):
-        table = pl.DataFrame({"scorer": scorers}, schema={"scorer": pl.String})
-        publish(tmp_path / "data", name, table)
+        pairs = [(f"Why {i}?", "So.", "No.") for i in range(len(scorers))]
+        publish(tmp_path / "data", name, pairs, scorers=scorers)
 
     return write
 
@@ -82,11 +81,11 @@ def test_a_model_with_an_address_stays_there(make_config):
 
 
 def test_a_run_trained_again_under_its_name_is_another_model_on_the_server(make_config, make_run):
-    folder = make_run("dpo-1")
+    make_run("dpo-1")
     cfg = make_config(engine=SERVER)
     before = engine_model("dpo-1", cfg).digest
 
-    (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"trained again")
+    make_run("dpo-1", "2026-11-02T00:00:00Z")
 
     assert engine_model("dpo-1", cfg).digest != before
 

@@ -1,14 +1,11 @@
 """Small random models with a real tokenizer, and mixes written as `curate mix` writes them."""
 
-import polars as pl
 import pytest
 import torch
+from mixes import publish
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from curate.files import file_sha256, write_record
 from curate.models.folders import model_folder
-from schemas.ids import pair_key, prompt_group, prompt_key
-from schemas.tables import MixRow
 
 SHAPE = {
     "vocab_size": 49_152,
@@ -64,41 +61,7 @@ def make_mix(tmp_path):
     """Publish a mix of (prompt, chosen, rejected) in `tmp_path/data`; the last `heldout` rows are held out."""
 
     def make(pairs, name="v1", heldout=0, data=tmp_path / "data"):
-        rows = []
-        for row, (prompt, chosen, rejected) in enumerate(pairs):
-            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-            rows.append(
-                {
-                    "row": row,
-                    "pair_id": pair_key(messages, chosen, rejected),
-                    "prompt_id": prompt_key(messages),
-                    "prompt_group": prompt_group(messages),
-                    "split": "heldout" if row >= len(pairs) - heldout else "train",
-                    "source": "test",
-                    "messages": messages,
-                    "chosen": chosen,
-                    "rejected": rejected,
-                    "margin": None,
-                    "scorer": None,
-                    "origin": "real",
-                    "flaw": None,
-                    "tools": None,
-                }
-            )
-        path = data / "mixes" / f"{name}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        MixRow.validate(pl.DataFrame(rows), cast=True).write_parquet(path)
-        counts = {split: sum(row["split"] == split for row in rows) for split in ("train", "heldout")}
-        lock = {
-            "recipe_sha256": "",
-            "sources": [],
-            "duplicates_between_sources": 0,
-            "like_heldout": 0,
-            "rows": len(rows),
-            "sha256": file_sha256(path),
-            **counts,
-        }
-        write_record(path.with_name(f"{name}.lock.json"), lock)
+        publish(data, name, pairs, heldout)
         return data
 
     return make

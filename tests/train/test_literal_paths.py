@@ -13,6 +13,7 @@ from curate.pipeline.build import build
 from curate.pipeline.rescreen import rescreen
 from curate.report.explain import explain
 from curate.report.show import show
+from curate.store.workspace import Workspace
 from eval.matchup import selecting_scorers
 from train.data.chat import read_chat
 from train.data.mix_reader import read_mix
@@ -47,7 +48,7 @@ def test_a_data_folder_named_like_a_pattern_is_read_by_every_step(tmp_path, toke
     pair_id = next(read.pairs("train"))["pair_id"]
     assert pair_id in json.dumps(explain(ExplainConfig(pair_id, data=folder)).summary())
     assert show(ShowConfig("v1", data=folder)).summary()["pairs"]
-    assert selecting_scorers(mixed.path) == {"imported"}
+    assert selecting_scorers(Workspace(folder).open_mix("v1")) == {"imported"}
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])

@@ -96,7 +96,7 @@ def test_bad_input_is_a_sentence_and_exit_code_2(flags, sentence, make_mix, few_
 def test_a_mix_without_training_rows_or_with_other_bytes_is_refused(make_mix, few_pairs, tiny_llama, capsys):
     data = make_mix(few_pairs[:2], name="empty", heldout=2)
     make_mix(few_pairs, name="torn")
-    torn = data / "mixes" / "torn.parquet"
+    torn = data / "mixes" / "torn" / "train-00000-of-00001.parquet"
     torn.write_bytes(torn.read_bytes()[:-10])
 
     codes = [main(["dpo", "--mix", name, "--base", str(tiny_llama), "--data", str(data)]) for name in ("empty", "torn")]

@@ -230,7 +230,7 @@ def test_a_password_in_a_name_is_not_repeated(run, words):
     assert ":pw@" not in err
 
 
-@pytest.mark.parametrize("file", ["builds/pairs.json", "mixes/v1.lock.json", "runs/r/manifest.json"])
+@pytest.mark.parametrize("file", ["builds/pairs.json", "mixes/v1/lock.json", "runs/r/manifest.json"])
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"format": 99}'])
 def test_a_damaged_record_is_one_sentence_and_the_doctor_names_it(run, pairs, tmp_path, file, content):
     run("build", "--source", str(pairs))

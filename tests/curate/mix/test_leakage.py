@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from garden import PAIRS, write_rows
+from mixes import folder_bytes, read_rows
 
 from curate.config import BuildConfig, MixConfig
 from curate.mix.leakage import Similarities, duplicates_between, find_similar, similar_to_heldout
@@ -186,7 +187,7 @@ def test_thousands_of_equal_rows_in_each_build_leave_those_of_the_better_one(ali
 
 def published(data: Path, *sources: str, **options) -> tuple[PublishedMix, pl.DataFrame]:
     mixed = mix(MixConfig(name="v1", add=sources, data=data, **options))
-    return mixed, pl.read_parquet(mixed.path)
+    return mixed, read_rows(mixed.path)
 
 
 def built(data: Path, name: str, rows: list, **options) -> None:
@@ -227,7 +228,7 @@ def test_training_rows_like_held_out_ones_are_left_out_and_the_counts_agree(tmp_
     questions = rows.with_columns(question=pl.col("messages").list.last().struct.field("content").str.head(20))
     sides = questions.group_by("question").agg(pl.col("split").n_unique())
     assert sides["split"].max() == 1
-    lock = json.loads((tmp_path / "mixes" / "v1.lock.json").read_text())
+    lock = json.loads((tmp_path / "mixes" / "v1" / "lock.json").read_text())
     assert (lock["like_heldout"], lock["train"]) == (summary["like_heldout"], summary["train"])
 
 
@@ -235,10 +236,10 @@ def test_such_a_mix_is_made_again_with_the_same_bytes(tmp_path):
     built(tmp_path, "one", PAIRS)
     built(tmp_path, "two", [row | {"rejected": "I would rather not say.", "score_chosen": 3.5} for row in PAIRS])
     mixed, _ = published(tmp_path, "one", "two", heldout_share=0.4)
-    content = mixed.path.read_bytes()
-    mixed.path.unlink()
+    content = folder_bytes(mixed.path)
+    (mixed.path / "test-00000-of-00001.parquet").unlink()
 
-    assert mix(MixConfig(name="v1", data=tmp_path)).path.read_bytes() == content
+    assert folder_bytes(mix(MixConfig(name="v1", data=tmp_path)).path) == content
 
 
 def test_builds_of_which_one_has_no_vectors_are_compared_by_wording(tmp_path):

@@ -1,15 +1,20 @@
 import json
+import shutil
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mixes import folder_bytes, read_rows
 
 from curate.config import BuildConfig, MixConfig
-from curate.mix.mix import mix, random_share
+from curate.mix.choose import random_share
+from curate.mix.mix import mix
 from curate.pipeline.build import build
+from curate.store.mixes import open_mix_folder
 from schemas.errors import UserError
 from schemas.ids import hash_ids
+from schemas.tables import MixLineage, MixRow
 
 
 def write_pairs(path, count, label, prompts=None):
@@ -42,7 +47,7 @@ def data(tmp_path_factory):
 
 def published(data, name, *add, **options):
     mixed = mix(MixConfig(name=name, add=add, data=data, **options))
-    return mixed, pl.read_parquet(mixed.path)
+    return mixed, read_rows(mixed.path)
 
 
 def test_a_mix_holds_every_kept_pair_once_and_the_sums_agree(data):
@@ -52,11 +57,12 @@ def test_a_mix_holds_every_kept_pair_once_and_the_sums_agree(data):
     assert summary["rows"] == rows.height == summary["train"] + summary["heldout"] == sum(summary["sources"].values())
     assert summary["sources"] == {"real": 60, "other": 20}
     assert rows["pair_id"].is_unique().all()
-    assert rows["row"].to_list() == list(range(80))
+    MixRow.validate(open_mix_folder(mixed.path).scan().drop("split").collect())
+    MixLineage.validate(open_mix_folder(mixed.path).lineage().collect())
 
 
 def test_synthetic_and_real_pairs_are_interleaved(data):
-    _, rows = published(data, "interleaved", "real", "other")
+    _, rows = published(data, "interleaved", "real", "other", heldout_share=0.0)
 
     positions = rows.filter(source="other")["row"].to_list()
     assert min(positions) < 20
@@ -65,13 +71,15 @@ def test_synthetic_and_real_pairs_are_interleaved(data):
 
 def test_the_same_recipe_gives_the_same_bytes(data):
     first, _ = published(data, "again", "real", "other:0.5")
-    before = first.path.read_bytes()
-    first.path.unlink()
+    before = folder_bytes(first.path)
+    shutil.rmtree(first.path)
 
     second, _ = published(data, "again", "real", "other:0.5")
+    anew = folder_bytes(second.path)
+    (second.path / "lineage.parquet").unlink()
     third, _ = published(data, "again")
 
-    assert second.path.read_bytes() == third.path.read_bytes() == before
+    assert anew == folder_bytes(third.path) == before
     assert first.summary() == second.summary() == third.summary()
 
 
@@ -101,15 +109,16 @@ def test_a_mix_stays_as_locked_when_its_build_changes(tmp_path):
     path = write_pairs(tmp_path / "real.jsonl", 30, "real")
     build(BuildConfig(source=str(path), name="real", max_cosine=1.0, data=tmp_path))
     first, _ = published(tmp_path, "v1", "real")
-    before = first.path.read_bytes()
+    before = folder_bytes(first.path)
     write_pairs(path, 40, "changed")
     build(BuildConfig(source=str(path), name="real", max_cosine=1.0, data=tmp_path))
-    first.path.unlink()
+    for name in ("train-00000-of-00001.parquet", "README.md"):
+        (first.path / name).unlink()
 
     second, _ = published(tmp_path, "v1", "real")
     third, _ = published(tmp_path, "v2", "real")
 
-    assert second.path.read_bytes() == before
+    assert folder_bytes(second.path) == before
     assert third.summary()["rows"] == 40
 
 
@@ -185,8 +194,8 @@ def test_a_source_that_cannot_be_meant_is_refused(data, add, problem):
 )
 def test_a_recipe_changed_by_hand_never_changes_a_published_mix(data, line, problem):
     mixed, _ = published(data, "by-hand", "real")
-    recipe = data / "mixes" / "by-hand.toml"
-    before, text = mixed.path.read_bytes(), recipe.read_text()
+    recipe = mixed.path / "recipe.toml"
+    before, text = folder_bytes(mixed.path), recipe.read_text()
     field = line.split(" = ")[0]
     recipe.write_text("".join(f"{line}\n" if row.startswith(field) else row for row in text.splitlines(keepends=True)))
 
@@ -194,18 +203,19 @@ def test_a_recipe_changed_by_hand_never_changes_a_published_mix(data, line, prob
         published(data, "by-hand")
     recipe.write_text(text)
 
-    assert mixed.path.read_bytes() == before
+    assert folder_bytes(mixed.path) == before
 
 
 def test_a_recipe_copied_under_another_name_is_refused(data):
-    published(data, "original", "real")
-    before = (data / "mixes" / "original.parquet").read_bytes()
-    (data / "mixes" / "copy.toml").write_text((data / "mixes" / "original.toml").read_text())
+    mixed, _ = published(data, "original", "real")
+    before = folder_bytes(mixed.path)
+    (data / "mixes" / "copy").mkdir()
+    shutil.copy(mixed.path / "recipe.toml", data / "mixes" / "copy")
 
     with pytest.raises(UserError, match="set its name to 'copy'"):
         published(data, "copy")
 
-    assert (data / "mixes" / "original.parquet").read_bytes() == before
+    assert folder_bytes(mixed.path) == before
 
 
 def test_a_pair_that_is_numbered_in_one_build_is_the_same_pair_in_another(tmp_path):

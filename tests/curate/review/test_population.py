@@ -189,7 +189,7 @@ def test_a_mix_has_no_dropped_pairs_to_include(tmp_path):
 
 def test_a_mix_whose_rows_are_gone_says_how_they_come_back(tmp_path):
     built(tmp_path)
-    mix(MixConfig(name="v1", add=("garden",), data=tmp_path)).path.unlink()
+    mix(MixConfig(name="v1", add=("garden",), data=tmp_path)).path.joinpath("train-00000-of-00001.parquet").unlink()
 
     with pytest.raises(UserError, match="curate mix v1"):
         read_population(tmp_path, "v1", False)

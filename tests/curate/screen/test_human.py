@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from garden import write_rows
 from judging import answer, ask_about, pairs_of
+from mixes import read_rows
 
 from curate.config import BuildConfig, ExplainConfig, MixConfig, ScreenConfig
 from curate.mix.mix import mix
@@ -156,12 +157,12 @@ def test_a_mix_of_reviewed_pairs_holds_only_those_and_the_swapped_the_right_way(
     reviewed = mix(MixConfig(name="v1", add=("garden",), heldout_share=0.0, reviewed_only=True, data=data))
     twice = mix(MixConfig(name="v2", add=("garden",), heldout_share=0.0, min_verdicts=2, data=data))
 
-    rows = pl.read_parquet(reviewed.path)
+    rows = read_rows(reviewed.path)
     assert set(rows["pair_id"]) == {asked["record_id"][0], asked["record_id"][1]}
     swapped = rows.filter(pair_id=asked["record_id"][1]).row(0, named=True)
     assert swapped["chosen"] == old["rejected"][1]
-    assert swapped["margin"] is None
-    assert pl.read_parquet(twice.path)["pair_id"].to_list() == [asked["record_id"][0]]
+    assert (swapped["score_chosen"], swapped["score_rejected"]) == (None, None)
+    assert read_rows(twice.path)["pair_id"].to_list() == [asked["record_id"][0]]
 
 
 def test_a_locked_mix_of_reviewed_pairs_is_made_again_after_other_verdicts(data):
@@ -169,14 +170,14 @@ def test_a_locked_mix_of_reviewed_pairs_is_made_again_after_other_verdicts(data)
     answer(data, "garden", asked, {0: "chosen", 1: "rejected"})
     apply_verdicts(data, "garden")
     first = mix(MixConfig(name="v1", add=("garden",), heldout_share=0.0, reviewed_only=True, data=data))
-    first.path.unlink()
+    (first.path / "train-00000-of-00001.parquet").unlink()
     answer(data, "garden", asked, {0: "both_bad", 1: "chosen", 2: "chosen"}, reviewer="r1")
     apply_verdicts(data, "garden")
 
     again = mix(MixConfig(name="v1", data=data))
 
     assert again.summary()["sha256"] == first.summary()["sha256"]
-    assert again.path.exists()
+    assert (again.path / "train-00000-of-00001.parquet").exists()
 
 
 def test_a_mix_of_reviewed_pairs_without_any_says_so(data):

@@ -1,11 +1,12 @@
 """A mix is read in order, as much of it as is asked for, and never whole."""
 
-import json
+from dataclasses import replace
 
 import polars as pl
 import pytest
 
 from curate.files import file_sha256
+from curate.store.mixes import open_mix_folder, write_lock
 from schemas.errors import UserError
 from train.data import mix_reader as mix_rows
 from train.data.mix_reader import read_mix
@@ -44,32 +45,6 @@ def test_rows_are_read_a_few_at_a_time(make_mix, few_pairs, monkeypatch):
     assert whole[0]["messages"] == [{"role": "user", "content": "What is tea?"}]
 
 
-def test_a_table_that_lies_in_another_order_is_read_by_row_number(make_mix, few_pairs):
-    data = make_mix(few_pairs, heldout=2)
-    path = data / "mixes" / "v1.parquet"
-    pl.read_parquet(path).reverse().write_parquet(path)
-    lock = path.with_name("v1.lock.json")
-    lock.write_text(json.dumps(json.loads(lock.read_text()) | {"sha256": file_sha256(path)}))
-
-    mix = read_mix(data, "v1", 3)
-
-    assert chosen(mix) == [pair[1] for pair in few_pairs[:3]]
-
-
-@pytest.mark.parametrize("is_in_order", [True, False])
-def test_a_mix_of_an_earlier_version_offers_no_tools(make_mix, few_pairs, is_in_order):
-    data = make_mix(few_pairs)
-    path = data / "mixes" / "v1.parquet"
-    rows = pl.read_parquet(path).drop("tools")
-    (rows if is_in_order else rows.reverse()).write_parquet(path)
-    lock = path.with_name("v1.lock.json")
-    lock.write_text(json.dumps(json.loads(lock.read_text()) | {"sha256": file_sha256(path)}))
-
-    rows = list(read_mix(data, "v1", None).pairs("train"))
-
-    assert [row["tools"] for row in rows] == [None] * len(few_pairs)
-
-
 def test_a_limit_beyond_the_mix_is_no_limit(make_mix, few_pairs):
     data = make_mix(few_pairs)
 
@@ -94,20 +69,33 @@ def test_the_texts_of_a_pair_and_of_a_conversation_are_the_same_row(make_mix, fe
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("lock", "no mix 'v1' in"),
-        ("table", "is missing .*; make it again with: curate mix v1"),
+        ("lock.json", "lock.json is missing; make it again with: curate mix v1"),
+        ("train-00000-of-00001.parquet", "is missing .*; make it again with: curate mix v1"),
         ("bytes", "is damaged: it is not what was written; make it again with: curate mix v1"),
     ],
 )
 def test_a_mix_that_is_not_there_as_locked_is_refused(make_mix, few_pairs, damage, message):
-    mixes = make_mix(few_pairs) / "mixes"
+    data = make_mix(few_pairs)
     if damage == "bytes":
-        (mixes / "v1.parquet").write_bytes(b"PAR1")
+        (data / "mixes" / "v1" / "test-00000-of-00001.parquet").write_bytes(b"PAR1")
     else:
-        (mixes / {"lock": "v1.lock.json", "table": "v1.parquet"}[damage]).unlink()
+        (data / "mixes" / "v1" / damage).unlink()
 
     with pytest.raises(UserError, match=message):
-        read_mix(mixes.parent, "v1", None)
+        read_mix(data, "v1", None)
+
+
+def test_rows_of_several_files_come_one_file_after_the_other(make_mix, few_pairs):
+    data = make_mix(few_pairs)
+    folder = data / "mixes" / "v1"
+    mix = open_mix_folder(folder)
+    whole = pl.read_parquet(folder / "train-00000-of-00001.parquet")
+    for number, part in enumerate((whole[:4], whole[4:])):
+        part.write_parquet(folder / f"train-0000{number}-of-00002.parquet")
+    (folder / "train-00000-of-00001.parquet").unlink()
+    write_lock(folder, replace(mix.lock, files={path.name: file_sha256(path) for path in folder.glob("*.parquet")}))
+
+    assert chosen(read_mix(data, "v1", None)) == [pair[1] for pair in few_pairs]
 
 
 def test_a_mix_of_held_out_rows_alone_is_refused(make_mix, few_pairs):
