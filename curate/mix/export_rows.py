@@ -78,7 +78,7 @@ class ExportSource(Protocol):
 
 @dataclass(frozen=True)
 class BuildSource:
-    """The pairs of a build that screening kept. Those that their source holds out are held out here too."""
+    """The pairs of a build that screening kept; prompt groups that their source holds out are held out here too."""
 
     workspace: Workspace
     name: str
@@ -86,15 +86,15 @@ class BuildSource:
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        pairs = self.workspace.open_pairs(self.workspace.read_build(self.name)).scan()
-        return ("train", "heldout") if pairs.select(pl.col("is_heldout").any()).collect().item() else ("train",)
+        return ("train", "heldout") if self._heldout_groups() else ("train",)
 
     def has_tool_turns(self) -> bool:
         return any_tool_turns(self.workspace.open_pairs(self.workspace.read_build(self.name)).scan(), "messages")
 
     def rows(self, split: Split) -> Iterator[ExportRow]:
+        heldout = self._heldout_groups()
         for pair in self._pairs():
-            if pair["dropped_by"] is None and pair["is_heldout"] == (split == "heldout"):
+            if pair["dropped_by"] is None and (pair["prompt_group"] in heldout) == (split == "heldout"):
                 yield pair_row(pair, self.name)
 
     def dropped_pairs(self) -> Iterator[tuple[ExportRow, str, list[str]]]:
@@ -108,6 +108,10 @@ class BuildSource:
         for table in self.workspace.open_tables(self.workspace.read_build(self.name)).values():
             if table.dropped:
                 yield from flat_rows(table.scan_dropped())
+
+    def _heldout_groups(self) -> set[str]:
+        pairs = self.workspace.open_pairs(self.workspace.read_build(self.name)).scan()
+        return set(pairs.filter("is_heldout").select("prompt_group").collect()["prompt_group"])
 
     def _pairs(self) -> Iterator[dict[str, Any]]:
         """All pairs with the verdict of screening."""

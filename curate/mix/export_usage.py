@@ -109,7 +109,7 @@ def axolotl_usage(kind: str, head: list[str], fields: list[str]) -> Callable[[Wr
                 lines += [f"{name}:", f"  - path: {file}", "    ds_type: json", "    split: train", f"    type: {kind}"]
                 lines += [f"    {line}" for line in fields]
         lines += ["sequence_len: 2048", "micro_batch_size: 1", "gradient_accumulation_steps: 8", "num_epochs: 1"]
-        lines += ["learning_rate: 5e-6", "adapter: lora", "lora_r: 16", "lora_alpha: 32", "lora_target_linear: true"]
+        lines += ["learning_rate: 5.0e-6", "adapter: lora", "lora_r: 16", "lora_alpha: 32", "lora_target_linear: true"]
         lines += [f"output_dir: ./{written.name}-model"]
         content = "".join(f"{line}\n" for line in lines)
         command = f"cd {shlex.quote(str(written.folder))} && axolotl train axolotl.yaml"
