@@ -117,12 +117,12 @@ ALL: frozenset[Holds] = WITH_SCORES | {"reasoning"}
 
 FORMATS: dict[str, ExportFormat] = {
     "trl": ExportFormat(
-        "TRL's DPOTrainer, RewardTrainer and ORPOTrainer, with the prompt in a column of its own",
+        "TRL's trainers of pairs, with the prompt in a column of its own",
         *("parquet", records.trl, usage.trl_usage("dpo"), WITH_SCORES),
         columns=("prompt", *SIDES, "tools", *FACTS),
     ),
     "trl-implicit": ExportFormat(
-        "TRL's trainers, with the whole conversation on both sides",
+        "TRL's trainers of pairs, with the whole conversation on both sides",
         *("parquet", records.trl_implicit, usage.trl_usage("dpo"), WITH_SCORES),
         columns=(*SIDES, "tools", *FACTS),
     ),

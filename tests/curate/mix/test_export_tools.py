@@ -47,7 +47,8 @@ def test_trl_gets_the_arguments_of_a_call_as_they_are_and_no_others(tmp_path):
 
 
 def test_trl_finds_the_same_prompts_whether_they_are_explicit_or_not(tmp_path):
-    data_utils = pytest.importorskip("trl.data_utils")
+    from trl import data_utils
+
     for to in ("trl", "trl-implicit"):
         (tmp_path / to).mkdir()
         exported(tmp_path / to, to)
@@ -63,7 +64,8 @@ def test_trl_finds_the_same_prompts_whether_they_are_explicit_or_not(tmp_path):
 
 
 def test_kto_rows_are_those_that_trl_makes_of_the_pairs(tmp_path):
-    data_utils = pytest.importorskip("trl.data_utils")
+    from trl import data_utils
+
     for to in ("trl", "kto"):
         (tmp_path / to).mkdir()
         exported(tmp_path / to, to)
