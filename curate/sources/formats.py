@@ -262,6 +262,27 @@ def list_column(fields: Fields) -> str | None:
     return next((name for name in LISTS if isinstance(fields.peek(name), list)), None)
 
 
+def are_two_ranked(fields: Fields, preference: str) -> bool:
+    """True for NeMo-RL's form of a pair: two completions of a context, of which the one of lower rank is better."""
+    items = fields.peek("completions")
+    is_pair = "context" in fields and isinstance(items, list) and len(items) == 2
+    return is_pair and preference in ("", "rank") and all(is_ranked(item) for item in items)
+
+
+def is_ranked(item: Any) -> bool:
+    return isinstance(item, Mapping) and {"rank", "completion"} <= item.keys()
+
+
+def read_two_ranked(fields: Fields, preference: str) -> Ready:
+    """The two completions by their ranks; their scores are the ranks with the sign turned."""
+    ranks = [number(item["rank"]) for item in fields.get("completions")]
+    if None in ranks or ranks[0] == ranks[1]:
+        raise UnusableRow("bad_preference")
+    chosen, rejected = sorted(fields.get("completions"), key=lambda item: float(item["rank"]))
+    pair = join_sides(fields, chosen["completion"], rejected["completion"])
+    return pair._replace(scores=(0.0 - float(chosen["rank"]), 0.0 - float(rejected["rank"])))
+
+
 def are_responses(fields: Fields, preference: str) -> bool:
     """True for a prompt with a list of objects that have a score, or with a list of texts and one of scores."""
     name = list_column(fields)
@@ -399,6 +420,13 @@ FORMATS = (
         "pair",
         is_pair,
         read_pair,
+    ),
+    Format(
+        "ranked",
+        "`context` and two `completions`, each with `rank` and `completion` (NeMo-RL)",
+        "pair",
+        are_two_ranked,
+        read_two_ranked,
     ),
     Format(
         "responses",
