@@ -206,6 +206,10 @@ class BuildConfig(Thresholds, JudgeConfig, DataConfig):
     """Rubric of `judge:` and `judge-pairs:` scorers: one that comes with pairwright, or a text file."""
     columns: str = ""
     """Columns of other names, as in `prompt=q,chosen=a,rejected=b`: what pairwright reads, then the column."""
+    license: str = ""
+    """License of all rows of the source (of the prompts, for `sft` and `gpt`): SPDX, such as `CC-BY-4.0`,
+    `LicenseRef-NAME` or `unknown`. By default that of a column `license`, else of the card of the dataset, else what is
+    known of it; responses that a model writes have its terms too."""
     preference: str = ""
     """Column that says which of several responses is better, where a source has more than one such column."""
     pairing: Pairing = "auto"

@@ -20,6 +20,8 @@ def publish(data: Path, name: str, pairs: list[tuple[Any, str, str]], heldout: i
     rows = [mix_row(*pair, scorer) for pair, scorer in zip(pairs, scorers or [None] * len(pairs), strict=True)]
     train = len(rows) - heldout
     for word, some in (("train", rows[:train]), ("test", rows[train:])):
+        if not some:
+            continue
         schema = mix_schema(has_calls=False)
         columns = {column: [row[column] for row in some] for column in schema.names}
         frame = pl.from_arrow(cast_rows(columns, schema))

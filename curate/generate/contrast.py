@@ -16,7 +16,8 @@ from curate.store.store import Part, dropped_row, make_part
 from schemas.calls import Backend, CallResult, Request, Response
 from schemas.errors import ResponseError
 from schemas.ids import made_pair_id
-from schemas.names import UnpairedReason, WrittenFlaw
+from schemas.licenses import join_licenses
+from schemas.names import UNKNOWN, UnpairedReason, WrittenFlaw
 from schemas.stages import StageName
 from schemas.tables import Pair
 from schemas.wire import FlawedPairJSON, PairJSON
@@ -54,6 +55,8 @@ class ContrastConfig:
     """Shares of the flaws that are asked for, as `parse_flaws` gives them; none are asked for without."""
     options: dict[str, Any] = field(default_factory=dict)
     """What the user adds to the sampling parameters, as `curate.models.call_options` reads it."""
+    terms: str = UNKNOWN
+    """Of the responses of the model."""
     version: int = 6
     """Raised when the same recorded calls would give other rows."""
 
@@ -92,7 +95,9 @@ def write_pairs(prompts: pl.DataFrame, cfg: ContrastConfig, *, generator: Backen
         one = slice(i, i + 1)
         return next(iter(read_answers(rows[one], flaws[one], asked[one], [answer]).dropped["reason"]), None)
 
-    return read_answers(rows, flaws, asked, recorder.ask(generator, requests, why_lost))
+    part = read_answers(rows, flaws, asked, recorder.ask(generator, requests, why_lost))
+    licenses = [join_licenses(license, cfg.terms) for license in part.rows["license"]]
+    return part._replace(rows=part.rows.with_columns(license=pl.Series(licenses, dtype=pl.String)))
 
 
 def read_answers(

@@ -17,8 +17,10 @@ from curate.config import BuildConfig, MixConfig
 from curate.files import Damaged, check_file, file_sha256, full_disk, refuse_read_only
 from curate.mix.card import write_card
 from curate.mix.choose import choose_rows
+from curate.mix.licenses import MixLicense, mix_license
 from curate.mix.recipe import Recipe, Source, read_recipe, resolve_recipe
 from curate.mix.write import write_rows
+from curate.models.licenses import known_terms
 from curate.pipeline.build import build
 from curate.pipeline.mend import mended
 from curate.screen.human import all_verdicts, are_applied, verdicts_on
@@ -28,6 +30,9 @@ from schemas.errors import UserError
 from schemas.stages import StageName, pairs_stage
 
 log = logging.getLogger(__name__)
+
+LICENSE = "license"
+"""Of the facts of a lock, the one about the license of the mix."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class PublishedMix:
             "sources": {source.build: source.rows for source in self.lock.sources},
             "duplicates_between_sources": self.lock.duplicates_between_sources,
             "like_heldout": self.lock.like_heldout,
+            "license": self.lock.facts[LICENSE],
             "sha256": self.lock.sha256,
             "path": str(self.path),
         }
@@ -62,6 +68,7 @@ class PublishedMix:
         }
         if any(left_out.values()):
             lines.append("left out: " + ", ".join(f"{rows} {name}" for name, rows in left_out.items() if rows))
+        lines += MixLicense.read(self.lock.facts[LICENSE]).lines()
         return [*lines, f"{self.path}  sha256 {self.lock.sha256}"]
 
 
@@ -186,7 +193,8 @@ def write_mix(
     with full_disk(folder):
         folder.mkdir(parents=True)
         files = write_rows(chosen.rows, tables, folder)
-    counts, splits = chosen.counts("source"), chosen.counts("split")
+    counts, splits, licenses = (chosen.counts(column) for column in ("source", "split", "license"))
+    facts = facts or {LICENSE: mix_license(licenses, known_terms(workspace.data)).summary()}
     lock = MixLock(
         name=recipe.name,
         recipe_sha256=recipe.sha256(),
@@ -199,8 +207,8 @@ def write_mix(
         train=splits.get("train", 0),
         heldout=splits.get("heldout", 0),
         files=files,
-        licenses=chosen.counts("license"),
-        facts=facts or {},
+        licenses=licenses,
+        facts=facts,
     )
     return describe_mix(recipe, lock, folder)
 

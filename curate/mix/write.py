@@ -28,8 +28,8 @@ from schemas.tool_turns import has_tool_turns, stored_form
 
 BYTES_PER_BLOCK = 2**27
 ROWS_PER_GROUP = 8_192
-BYTES_PER_SHARD = 500 * 10**6
-"""No file of rows is larger."""
+BYTES_PER_SHARD = 495 * 10**6
+"""Most bytes of row groups in a file, which with their index at its end are under 500 MB."""
 
 TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 
@@ -158,7 +158,7 @@ def merge_groups(folder: Path, count: int) -> Iterator[pa.Table]:
 
 def in_order(rows: pa.Table) -> pa.Table:
     """The rows by their place in the mix, in one piece."""
-    return rows.combine_chunks().take(np.argsort(rows["row"].to_numpy(), kind="stable"))
+    return rows.take(np.argsort(rows["row"].to_numpy(), kind="stable")).combine_chunks()
 
 
 def mix_rows(group: pa.Table, facts: pl.DataFrame, schema: pa.Schema) -> pa.Table:
@@ -269,7 +269,10 @@ class ParquetFile:
 
 
 class Shards:
-    """The files of a split, none of them larger than `BYTES_PER_SHARD`; at least one, which may have no rows."""
+    """The files of a split, none of them larger than `BYTES_PER_SHARD`; none at all for a split without rows.
+
+    The datasets library loads no split that has a file and no rows.
+    """
 
     def __init__(self, folder: Path, word: str, schema: pa.Schema) -> None:
         self._folder, self._word, self._schema = folder, word, schema
@@ -279,26 +282,26 @@ class Shards:
         """File -> SHA-256, when all are written."""
 
     def __enter__(self) -> "Shards":
-        self._open()
         return self
-
-    def _open(self) -> None:
-        self._shards.append(ParquetFile(self._path(len(self._shards)), self._schema))
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{self._word}-{number:05d}"
 
     def write(self, rows: pa.Table) -> None:
         """Write a row group, into the next file where this one could grow too large."""
-        if self._shards[-1].size + self._largest > BYTES_PER_SHARD:
-            self._shards[-1].__exit__()
-            self._open()
+        if not self._shards or self._shards[-1].size + self._largest > BYTES_PER_SHARD:
+            self._close()
+            self._shards.append(ParquetFile(self._path(len(self._shards)), self._schema))
         before = self._shards[-1].size
         self._shards[-1].write(rows)
         self._largest = max(self._largest, self._shards[-1].size - before)
 
+    def _close(self) -> None:
+        if self._shards:
+            self._shards[-1].__exit__()
+
     def __exit__(self, *_: object) -> None:
-        self._shards[-1].__exit__()
+        self._close()
         for number, shard in enumerate(self._shards):
             path = self._path(number)
             named = path.with_name(f"{path.name}-of-{len(self._shards):05d}.parquet")

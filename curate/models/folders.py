@@ -21,7 +21,7 @@ def model_folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     with asking_hub(f"no folder and no reachable hub model '{place}'"):
-        return Path(snapshot_download(place, allow_patterns=[f"*{end}" for end in LOADED]))
+        return Path(snapshot_download(place, allow_patterns=[*(f"*{end}" for end in LOADED), "README.md"]))
 
 
 def check_weights(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from curate.models.call_options import Options, flag_names, no_judge_error
 from curate.models.digests import DIGESTS, file_digests, folder_digest
 from curate.models.folders import model_folder
 from curate.models.judge_prompts import pair_request, read_rubric, score_request
+from curate.models.licenses import generator_terms
 from curate.models.limits import EndpointConfig
 from curate.models.remote import Remote, at_nim, at_openai, at_server, at_url
 from curate.models.reward_head import HEAD_FILE, HEADS, HeadScorer, RewardHead, head_folder
@@ -21,6 +22,7 @@ from curate.store.runs import find_run, newest_run, run_names
 from schemas.calls import Backend, CallResult, Request
 from schemas.errors import UserError
 from schemas.ids import digest
+from schemas.names import UNKNOWN
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 OPENAI_MODEL = re.compile(r"(chat)?gpt-?\d|o\d(-|$)|chatgpt-|codex-", re.IGNORECASE)
@@ -49,6 +51,8 @@ class LazyModel:
     """The text it judges by; without one it is shown the conversation as it is."""
     options: Options = field(default_factory=dict)
     """Of a judge: what the user adds to how it is asked."""
+    terms: str = UNKNOWN
+    """License of what it generates."""
     _loading: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def answer(self, requests: Sequence[Request], needed: set[int]) -> Iterator[list[tuple[int, CallResult]]]:
@@ -103,7 +107,9 @@ def resolve_generator(
         name = newest.name if newest else "smollm2"
     found = find_model(name, data)
     refuse_options(found, "generate", options or {})
-    return lazy_model(found, "generate", data, cfg or EndpointConfig())
+    model = lazy_model(found, "generate", data, cfg or EndpointConfig())
+    model.terms = generator_terms(found.name, found.price_name, data)
+    return model
 
 
 def resolve_scorer(

@@ -13,7 +13,6 @@ from curate.sources.rows import RowsConfig
 from curate.store.store import Part, make_frame
 from schemas.errors import UserError
 from schemas.ids import prompt_group
-from schemas.names import UNKNOWN
 from schemas.tables import Prompt
 
 
@@ -69,7 +68,7 @@ def response_tables(answered: list[Answered]) -> tuple[pl.DataFrame, pl.DataFram
             "place": place,
             "messages": found.messages,
             "prompt_group": prompt_group(found.messages),
-            "license": UNKNOWN,
+            "license": found.license,
         }
         for place, (prompt_id, found) in enumerate(answered)
     ]

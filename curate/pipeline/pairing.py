@@ -13,6 +13,7 @@ from curate.screen.text.guards import hash_prompts, response_features
 from curate.screen.text.word_runs import read_wording
 from curate.store.store import Part, dropped_row, make_frame
 from schemas.ids import digest, made_pair_id
+from schemas.licenses import join_licenses
 from schemas.names import GUARDS, UnpairedReason
 from schemas.stages import StageName
 from schemas.tables import Dropped, Pair
@@ -35,6 +36,8 @@ class PairConfig:
     """Guards that make a candidate degenerate: such a one is never chosen."""
     allow_degenerate_rejected: bool = False
     """Let a degenerate candidate be the rejected one."""
+    terms: str | None = None
+    """Terms of the generator that wrote the candidates; None where those of the prompt are all."""
     version: int = 6
     """Raised when the same candidates would give other rows."""
 
@@ -69,9 +72,15 @@ def make_pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataF
         origin=pl.lit("synthetic"),
         flaw=pl.lit(None, dtype=pl.String),
         tools=pl.lit(None, dtype=pl.String),
+        license=pl.Series(joined_licenses(paired["license"], cfg.terms)),
         is_heldout=pl.lit(False),
     ).select(Pair.column_names())
     return Part(Pair.cast(rows), unpaired_prompts(judged, set(rejected["prompt_id"])))
+
+
+def joined_licenses(licenses: pl.Series, terms: str | None) -> list[str]:
+    """The license of each pair: that of its prompt, and the terms of the generator."""
+    return [license if terms is None else join_licenses(license, terms) for license in licenses]
 
 
 def first_broken_guards(prompts: pl.DataFrame, candidates: pl.DataFrame, cfg: GuardConfig) -> pl.Series:

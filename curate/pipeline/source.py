@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from curate.config import BuildConfig
 from curate.files import asset
 from curate.generate.flaws import parse_flaws
+from curate.models.licenses import parse_license
 from curate.pipeline.pairing import policy_for
 from curate.pipeline.rounds import flaw_quotas
 from curate.sources.fields import parse_columns, plain_name
+from curate.sources.licenses import find_license
 from curate.sources.rows import RowsConfig, rows_config
 from schemas.names import WrittenFlaw
 
@@ -65,7 +67,14 @@ def source_rows(cfg: BuildConfig) -> RowsConfig:
     spec = cfg.prompts if kind.is_generated else cfg.source
     path = str(asset("samples", kind.samples)) if spec == "samples" else spec
     rows = rows_config(path, cfg.num_prompts, cfg.seed)
-    return replace(rows, columns=parse_columns(cfg.columns), preference=plain_name(cfg.preference))
+    license = parse_license(cfg.license) if cfg.license else find_license(rows.path, cfg.data)
+    return replace(
+        rows,
+        columns=parse_columns(cfg.columns),
+        preference=plain_name(cfg.preference),
+        license=license,
+        is_license_given=bool(cfg.license),
+    )
 
 
 def most_prompts(cfg: BuildConfig) -> int | None:

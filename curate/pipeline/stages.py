@@ -5,7 +5,7 @@ loop over the list. A new stage is a name in `schemas/stages.py` and an entry he
 """
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from curate.config import BuildConfig, Thresholds
@@ -133,7 +133,7 @@ def contrast_config(state: BuildState) -> ContrastConfig:
     cfg, model = state.cfg, state.generator
     sampling = cfg.temperature, cfg.top_p, cfg.most_tokens, cfg.seed
     flaws, options = requested_flaws(cfg), generator_options(cfg)
-    return ContrastConfig(model.model, model.digest, *sampling, flaws=flaws, options=options)
+    return ContrastConfig(model.model, model.digest, *sampling, flaws=flaws, options=options, terms=model.terms)
 
 
 def score_config(state: BuildState) -> ScoreConfig:
@@ -232,7 +232,7 @@ MAKING = (
         StageName.MAKE_PAIRS,
         make_pairs,
         Pair,
-        lambda state: pair_config(state.cfg),
+        lambda state: replace(pair_config(state.cfg), terms=state.generator.terms),
         (StageName.READ_PROMPTS, StageName.SAMPLE_RESPONSES, StageName.SCORE_RESPONSES),
         applies=lambda state: state.kind.is_sampled,
     ),

@@ -11,6 +11,7 @@ import polars as pl
 
 from curate.config import BuildConfig, Thresholds
 from curate.models.call_options import generator_options, judge_options, no_judge_error
+from curate.models.licenses import parse_license
 from curate.models.resolve import JUDGES
 from curate.pipeline.pairing import SIGMA_FROM
 from curate.pipeline.source import KINDS, kind_of, requested_flaws
@@ -64,6 +65,8 @@ def check_source(cfg: BuildConfig) -> None:
     if kind.is_generated and cfg.preference:
         raise UserError(f"--preference names a column of imported preferences; '{cfg.source}' makes its own")
     requested_flaws(cfg)
+    if cfg.license:
+        parse_license(cfg.license)
     if kind.is_sampled and cfg.temperature == 0:
         raise UserError("--temperature 0 draws the same response every time, so there is no pair; use 0.7")
 

@@ -49,7 +49,10 @@ class Trace:
         return {
             "build": self.build,
             "source": self.source,
-            **{name: self.pair[name] for name in (*shown, "z_chosen", "z_rejected", "scorer", "origin", "flaw")},
+            **{
+                name: self.pair[name]
+                for name in (*shown, "z_chosen", "z_rejected", "scorer", "origin", "flaw", "license")
+            },
             "candidates": self.candidates,
             "calls": self.calls,
             "screening": self.screening.summary() if self.screening else None,
@@ -62,6 +65,7 @@ class Trace:
     def lines(self) -> list[str]:
         pair = self.pair
         lines = [f"pair {pair['pair_id']}: build '{self.build}', {pair['origin']} responses, from {self.source}"]
+        lines += [f"license {pair['license']}"]
         lines += ["", f"prompt {pair['prompt_id']}"]
         lines += [indent(f"[{message['role']}] {message['content']}") for message in pair["messages"]]
         for side in ("chosen", "rejected"):

@@ -75,7 +75,7 @@ class Shown:
             margin = "" if pair["margin"] is None else f"margin {pair['margin']:.3f}"
             state = pair.get("dropped_by") or pair.get("split") or "kept"
             margin += "".join(f"  {flag}" for flag in pair.get("flags") or ())
-            lines += ["", f"{pair['pair_id']}  {state}  {margin}"]
+            lines += ["", f"{pair['pair_id']}  {state}  license {pair['license']}  {margin}".rstrip()]
             lines += [f"  {text:8}  {pair[text]}" for text in ("prompt", "chosen", "rejected")]
         return [*lines, "", *self.unfinished.lines()] if self.unfinished else lines
 
@@ -113,7 +113,7 @@ def show_build(workspace: Workspace, name: str) -> Shown:
     record = workspace.read_build(name)
     screened = workspace.open_tables(record)[StageName.SCREEN_PAIRS].scan()
     pairs = workspace.open_pairs(record).scan().with_columns(margin=pl.col("score_chosen") - pl.col("score_rejected"))
-    columns = ["pair_id", "dropped_by", "flags", "margin", "prompt", "chosen", "rejected"]
+    columns = ["pair_id", "dropped_by", "flags", "license", "margin", "prompt", "chosen", "rejected"]
     rows = screened.head(PAIRS_SHOWN).join(pairs, on="pair_id", how="left", maintain_order="left")
     facts = {**record.summary, "tables": record.tables}
     return Shown(facts, cut_pairs(rows, columns), find_standing(workspace, name))
@@ -122,7 +122,7 @@ def show_build(workspace: Workspace, name: str) -> Shown:
 def show_mix(workspace: Workspace, name: str) -> Shown:
     """A mix with the first of its rows."""
     mix = workspace.open_mix(name)
-    columns = ["pair_id", "split", "source", "margin", "prompt", "chosen", "rejected"]
+    columns = ["pair_id", "split", "source", "license", "margin", "prompt", "chosen", "rejected"]
     margin = pl.col("score_chosen") - pl.col("score_rejected")
     rows = as_pairs(mix.scan().head(PAIRS_SHOWN)).with_columns(margin=margin)
     return Shown(asdict(mix.lock) | {"sha256": mix.lock.sha256}, cut_pairs(rows, columns))

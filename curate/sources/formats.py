@@ -17,6 +17,7 @@ from curate.sources.messages import (
     string_list,
 )
 from curate.sources.preferences import SCORE_WORDS, Sides, find_sides, prefer, preference_columns, read_votes
+from schemas.names import UNKNOWN
 
 Gives = Literal["pair", "responses", "response"]
 
@@ -33,6 +34,7 @@ class Ready(NamedTuple):
     """Judge, whether the chosen response stood first, and strength for the chosen one, of every vote."""
     tools: str | None = None
     """JSON list of the tools that the conversation may call."""
+    license: str = UNKNOWN
 
 
 class Responses(NamedTuple):
@@ -43,6 +45,7 @@ class Responses(NamedTuple):
     scores: list[float | None]
     tools: str | None = None
     """JSON list of the tools that the conversation may call."""
+    license: str = UNKNOWN
 
 
 @dataclass(frozen=True)

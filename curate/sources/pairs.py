@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 from curate.sources.fields import Columns, Fields, number
 from curate.sources.formats import FORMATS, Format, Ready, Responses, find_format, read_row
+from curate.sources.licenses import row_license
 from curate.sources.messages import UnusableRow
 from curate.sources.preferences import describe_preference
 from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable, raw_rows, raw_text, shuffle_rows
 from curate.store.store import Part, dropped_row, json_of, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, pair_key, prompt_group, prompt_key
-from schemas.names import FLAWS, UNKNOWN, UnpairedReason
+from schemas.licenses import join_licenses
+from schemas.names import FLAWS, UnpairedReason
 from schemas.stages import StageName
 from schemas.tables import Pair, RecordedVerdict
 
@@ -112,8 +114,11 @@ class Reader:
             if len(set(scores)) < 2:
                 yield from (Unusable("unpaired", row) for row, _ in group)
             else:
-                first = group[0][1]
-                together = first._replace(responses=[found.responses[0] for _, found in group], scores=scores)
+                together = group[0][1]._replace(
+                    responses=[found.responses[0] for _, found in group],
+                    scores=scores,
+                    license=join_licenses(*(found.license for _, found in group)),
+                )
                 yield Answered(keys[place], together)
 
     def _read_row(self, row: Row | BadRow, form: Format) -> Ready | Responses:
@@ -124,13 +129,14 @@ class Reader:
         fields.note("flaw")
         try:
             found_form, found = read_row(fields, self.cfg.preference)
+            license = row_license(fields, self.cfg)
         finally:
             self.columns.add(fields)
         if found_form.gives != form.gives:
             raise UnusableRow("unreadable_row")
         if found_form.name == "two" and not self.decides:
             self.decides = describe_preference(fields, self.cfg.preference)
-        return found
+        return found._replace(license=license)
 
 
 def read_pairs(cfg: RowsConfig, pair_responses: PairResponses | None = None) -> Iterator[Part]:
@@ -246,6 +252,6 @@ def pair_row(item: Imported) -> dict[str, Any]:
         "origin": "real",
         "flaw": item.flaw if item.flaw in FLAWS else None,
         "tools": ready.tools,
-        "license": UNKNOWN,
+        "license": ready.license,
         "is_heldout": False,
     }

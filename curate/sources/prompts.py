@@ -7,12 +7,12 @@ from typing import Any
 
 from curate.sources.fields import PROMPTS, Columns, Fields, prompt_turns
 from curate.sources.formats import find_format, prompt_name
+from curate.sources.licenses import row_license
 from curate.sources.messages import Messages, UnusableRow, check_prompt, up_to_last
 from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable, raw_rows, raw_text
 from curate.store.store import PROMPTS_PER_PART, Part, dropped_row, make_part
 from schemas.errors import UserError
 from schemas.ids import Occurrences, prompt_group, prompt_key
-from schemas.names import UNKNOWN
 from schemas.stages import StageName
 from schemas.tables import Prompt
 
@@ -42,7 +42,7 @@ def read_prompts(cfg: RowsConfig) -> Iterator[Part]:
             messages = read_prompt(row, fields)
             if any(turn["role"] in ("tool_call", "tool") for turn in messages):
                 raise UnusableRow("tool_calls")
-            rows.append(prompt_row(messages, ids, places))
+            rows.append(prompt_row(messages, row_license(fields, cfg), ids, places))
             later_turns += has_later_turns(fields)
         except UnusableRow as error:
             dropped.append(dropped_row(STAGE, error.reason, raw_text(row)))
@@ -103,11 +103,11 @@ def has_later_turns(fields: Fields) -> bool:
     return prompt_name(fields) == "turns" and isinstance(turns, list) and len(turns) > 1
 
 
-def prompt_row(messages: Messages, ids: Occurrences, places: Iterator[int]) -> dict[str, Any]:
+def prompt_row(messages: Messages, license: str, ids: Occurrences, places: Iterator[int]) -> dict[str, Any]:
     return {
         "prompt_id": ids.unique(prompt_key(messages)),
         "place": next(places),
         "messages": messages,
         "prompt_group": prompt_group(messages),
-        "license": UNKNOWN,
+        "license": license,
     }

@@ -17,6 +17,7 @@ from curate.sources.row import Row as Row
 from curate.sources.row import pickled, shown_raw
 from curate.sources.row import raw_text as raw_text
 from schemas.errors import UserError
+from schemas.names import UNKNOWN
 
 FIRST_ROWS, FIRST_BYTES = 1000, 2**24
 """Of a source, no more than so many rows and bytes show what its columns are."""
@@ -39,6 +40,10 @@ class RowsConfig:
     """Name that pairwright reads -> column that is read for it."""
     preference: str = ""
     """Column that says which response is better; by default the first one that is known to."""
+    license: str = UNKNOWN
+    """Of rows that name none."""
+    is_license_given: bool = False
+    """Rows have that license whatever they name."""
     version: int = 5
     """Raised when the same file would give other rows."""
 

@@ -15,6 +15,7 @@ from curate.files import Damaged, check_file, damaged_file, read_record, write_r
 from schemas.errors import UserError
 from schemas.ids import digest
 from schemas.stages import StageName
+from schemas.tables import MixRow
 from schemas.tool_turns import row_form
 
 Split = Literal["train", "heldout"]
@@ -106,18 +107,16 @@ class Mix:
         return self.folder / name
 
     def files(self, split: Split) -> list[Path]:
-        """The files of a split, in order."""
+        """The files of a split, in order; none for a split without rows."""
         return [self.file(name) for name in sorted(self.lock.files) if name.startswith(f"{WORDS[split]}-")]
 
     def scan(self, split: Split | None = None) -> pl.LazyFrame:
         """Rows of `MixRow` in training order with `split`, those of training before those that are held out."""
-        splits = [split] if split else list(WORDS)
-        return pl.concat(
-            [
-                plain_turns(pl.scan_parquet(self.files(each), glob=False)).with_columns(split=pl.lit(each))
-                for each in splits
-            ]
-        )
+        found = [MixRow.create_empty().lazy().with_columns(split=pl.lit("train"))]
+        for each in [split] if split else WORDS:
+            if files := self.files(each):
+                found.append(plain_turns(pl.scan_parquet(files, glob=False)).with_columns(split=pl.lit(each)))
+        return pl.concat(found)
 
     def lineage(self) -> pl.LazyFrame:
         """Rows of `MixLineage`, in the same order."""

@@ -59,6 +59,8 @@ class Workspace:
         """Features of responses that reward heads were fitted on."""
         self.prices = data / "prices.toml"
         """The user's own prices."""
+        self.licenses = data / "licenses.toml"
+        """The user's own licenses."""
         self.servers = data / "servers"
         """Logs of vLLM servers."""
         self.argilla = data / "argilla"

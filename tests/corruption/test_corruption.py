@@ -96,7 +96,7 @@ KINDS = {
     "manifest": Kind(table_file(None, "manifest.json"), MADE),
     "build": Kind(named_file("builds/{}.json"), (BUILD, SCREEN, NEW_MIX, SHOW, EXPLAIN), gone_is_seen=False),
     "mix": Kind(named_file("mixes/{}-mix/train-00000-of-00001.parquet"), (MIX, SHOW_MIX, EXPORT_MIX), SIDES),
-    "lineage of a mix": Kind(named_file("mixes/{}-mix/lineage.parquet"), (MIX, EXPLAIN), ("split",)),
+    "lineage of a mix": Kind(named_file("mixes/{}-mix/lineage.parquet"), (MIX, EXPLAIN), ("split", "pair_id")),
     "lock": Kind(named_file("mixes/{}-mix/lock.json"), (MIX, SHOW_MIX, EXPLAIN, EXPORT_MIX)),
     "recipe": Kind(named_file("mixes/{}-mix/recipe.toml"), (MIX,)),
     "card": Kind(named_file("mixes/{}-mix/README.md"), (MIX,)),

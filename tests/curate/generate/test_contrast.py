@@ -196,7 +196,16 @@ def test_the_missing_constraint_of_an_endpoint_without_schemas_is_empty():
 def test_the_constraint_is_looked_for_in_every_turn(recorder):
     turns = [{"role": "system", "content": "Answer in one word."}, *user("What is the capital of France?")]
     table = make_frame(
-        Prompt, [{"prompt_id": prompt_key(turns), "place": 0, "messages": turns, "prompt_group": prompt_group(turns)}]
+        Prompt,
+        [
+            {
+                "prompt_id": prompt_key(turns),
+                "place": 0,
+                "messages": turns,
+                "prompt_group": prompt_group(turns),
+                "license": "MIT",
+            }
+        ],
     )
     answer = written(
         chosen="Paris", rejected="It is Paris.", flaw="broken_constraint", quote="It is", constraint="in one word"

@@ -70,6 +70,8 @@ def test_what_is_exported_and_read_back_is_equal_or_counted(tmp_path, to, case):
             assert (pair["chosen"], pair["rejected"]) == sides
             told = (row.score_chosen, row.score_rejected) if to in SCORED else SCORES_READ.get(to, (None, None))
             assert (pair["score_chosen"], pair["score_rejected"]) == told
+            if to in ("trl", "trl-implicit", "csv", "jsonl"):
+                assert pair["license"] == "MIT"
     assert exported.lost.get("scores", 0) == (0 if to in SCORED else 2 * len(held))
     has_reasoning = case == "reasoning" and "reasoning" not in FORMATS[to].holds
     assert exported.lost.get("reasoning", 0) == (2 if has_reasoning else 0)
