@@ -25,6 +25,22 @@ CONFIG = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False, extra="f
 Int = Annotated[int, Strict()]
 Count = Annotated[int, Strict(), Ge(1)]
 Share = Annotated[float, Interval(ge=0, le=1)]
+ExportName = Literal[
+    "trl",
+    "trl-implicit",
+    "h4",
+    "sharegpt",
+    "alpaca",
+    "axolotl",
+    "llamafactory",
+    "kto",
+    "orpo",
+    "openai",
+    "nemo-rl",
+    "ultrafeedback",
+    "csv",
+    "jsonl",
+]
 Pairing = Literal["auto", "best_worst", "best_sigma", "best_random", "adjacent"]
 
 
@@ -296,6 +312,21 @@ class MixConfig(DataConfig):
     """Only pairs that at least this many reviewers judged; 1 is the same as `--reviewed-only`."""
     seed: Int = 30
     """Seed of shares, order and split."""
+
+
+@dataclass(frozen=True, config=CONFIG)
+class ExportConfig(DataConfig):
+    """Export a mix or a build in the format of another tool, with the config that the tool needs."""
+
+    name: str = field(metadata={"positional": True})
+    """A mix or a build; of two with one name the mix, unless it is given as `mix:NAME` or `build:NAME`. Of a build
+    the pairs that screening kept are exported."""
+    to: ExportName
+    """Format of the files."""
+    out: Path | None = None
+    """New folder to write; by default `exports/NAME-FORMAT` in the data folder."""
+    dropped: bool = False
+    """Export what a build dropped instead, with the reasons, as `csv` or `jsonl`."""
 
 
 @dataclass(frozen=True, config=CONFIG)

@@ -1,4 +1,4 @@
-"""The `curate` command: build, screen, review, mix, verify, push, pull, explain, show, ledger, doctor."""
+"""The `curate` command: build, screen, review, mix, export, verify, push, pull, explain, show, ledger, doctor."""
 
 import argparse
 import sys
@@ -13,6 +13,7 @@ from curate.config import (
     BuildConfig,
     DoctorConfig,
     ExplainConfig,
+    ExportConfig,
     LedgerConfig,
     MixConfig,
     PullConfig,
@@ -52,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     of_review = review.add_subparsers(metavar="COMMAND", required=True)
     for name, (config, command) in REVIEW_COMMANDS.items():
         add_command(of_review, name, config, command)
-    for name in ("mix", "verify", "push", "pull", "explain", "show", "ledger", "doctor"):
+    for name in ("mix", "export", "verify", "push", "pull", "explain", "show", "ledger", "doctor"):
         add_command(commands, name, *COMMANDS[name])
     return parser
 
@@ -139,6 +140,12 @@ def mix_command(cfg: MixConfig, as_json: bool) -> int:
     return print_result(mix(cfg), as_json)
 
 
+def export_command(cfg: ExportConfig, as_json: bool) -> int:
+    from curate.mix.export import export
+
+    return print_result(export(cfg), as_json)
+
+
 def verify_command(cfg: VerifyConfig, as_json: bool) -> int:
     from curate.mix.verify import verify
 
@@ -185,6 +192,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
     "build": (BuildConfig, build_command),
     "screen": (ScreenConfig, screen_command),
     "mix": (MixConfig, mix_command),
+    "export": (ExportConfig, export_command),
     "verify": (VerifyConfig, verify_command),
     "push": (PushConfig, push_command),
     "pull": (PullConfig, pull_command),
