@@ -16,8 +16,10 @@ from typing import Any
 
 from curate.config import BuildConfig, MixConfig
 from curate.files import Damaged, check_file, file_sha256, full_disk, refuse_read_only
-from curate.mix.card import write_card
+from curate.mix.card import bibtex, write_card
 from curate.mix.choose import choose_rows
+from curate.mix.croissant import write_croissant
+from curate.mix.facts import gather_facts
 from curate.mix.licenses import MixLicense, mix_license
 from curate.mix.recipe import Recipe, read_recipe
 from curate.mix.resolve import resolve_recipe
@@ -26,7 +28,7 @@ from curate.models.licenses import known_terms
 from curate.pipeline.build import build
 from curate.pipeline.mend import mended
 from curate.screen.human import all_verdicts, are_applied, verdicts_on
-from curate.store.mixes import CARD, CHECKSUMS, LOCK, RECIPE, MixLock, PinnedSource, PinnedTable, write_lock
+from curate.store.mixes import CARD, CHECKSUMS, CROISSANT, LOCK, RECIPE, MixLock, PinnedSource, PinnedTable, write_lock
 from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
 from schemas.stages import StageName, pairs_stage
@@ -201,7 +203,10 @@ def write_mix(
         folder.mkdir(parents=True)
         files = write_rows(chosen.rows, tables, folder)
     counts, splits, licenses = (chosen.counts(column) for column in ("source", "split", "license"))
-    facts = facts or {LICENSE: mix_license(licenses, known_terms(workspace.data)).summary()}
+    facts = facts or {
+        **gather_facts(workspace, pinned, chosen),
+        LICENSE: mix_license(licenses, known_terms(workspace.data)).summary(),
+    }
     lock = MixLock(
         name=recipe.name,
         recipe_sha256=recipe.sha256(),
@@ -230,9 +235,14 @@ def describe_mix(recipe: Recipe, lock: MixLock, folder: Path) -> MixLock:
     """Write all that follows from recipe and lock beside the rows of a mix: the recipe, the card, and last the lock."""
     with full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
-        (folder / CARD).write_text(write_card(lock), encoding="utf-8")
-        others = {name: file_sha256(folder / name) for name in (RECIPE, CARD)}
+        texts = {
+            RECIPE: recipe.to_toml(),
+            CARD: write_card(recipe, lock),
+            CROISSANT: write_croissant(lock, bibtex(lock)),
+        }
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        others = {name: file_sha256(folder / name) for name in texts}
         lock = replace(lock, files={**{name: lock.files[name] for name in lock.data_files()}, **others})
         write_lock(folder, lock)
     return lock

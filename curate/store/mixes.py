@@ -85,6 +85,10 @@ class MixLock:
         """Names of the files with rows and their lineage."""
         return sorted(name for name in self.files if name.endswith(".parquet"))
 
+    def split_words(self) -> list[str]:
+        """How file names call the splits that have rows."""
+        return [word for split, word in WORDS.items() if getattr(self, split)]
+
     @property
     def sha256(self) -> str:
         """Of the content of the mix: its rows and their lineage."""
