@@ -22,7 +22,6 @@ from curate.mix.export_records import Unheld
 from curate.mix.export_rows import BuildSource, ExportSource, MixSource
 from curate.mix.export_usage import Usage, Written
 from curate.mix.mix import pin_build, refuse_unapplied
-from curate.mix.recipe import Source
 from curate.pipeline.mend import mended
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
@@ -102,7 +101,7 @@ def export(cfg: ExportConfig) -> Exported:
             )
         return write_export(source, cfg.to, folder, note)
     assert isinstance(source, BuildSource)
-    refuse_unapplied(workspace, [pin_build(workspace, Source(source.name, 1.0))])
+    refuse_unapplied(workspace, [pin_build(workspace, source.name)])
     if cfg.dropped:
         return mended(workspace, [source.name], lambda: export_dropped(source, cfg.to, folder, note))
     return mended(workspace, [source.name], lambda: write_export(source, cfg.to, folder, note))
