@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from curate.mix.export_rows import ExportRow
+from curate.mix.export.rows import ExportRow
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def mix_command(cfg: MixConfig, as_json: bool) -> int:
 
 
 def export_command(cfg: ExportConfig, as_json: bool) -> int:
-    from curate.mix.export import export
+    from curate.mix.export.export import export
 
     return print_result(export(cfg), as_json)
 
@@ -155,7 +155,7 @@ def verify_command(cfg: VerifyConfig, as_json: bool) -> int:
 
 
 def push_command(cfg: PushConfig, as_json: bool) -> int:
-    from curate.mix.publish import push
+    from curate.mix.hub.push import push
 
     pushed = push(cfg)
     print_result(pushed, as_json)
@@ -163,7 +163,7 @@ def push_command(cfg: PushConfig, as_json: bool) -> int:
 
 
 def pull_command(cfg: PullConfig, as_json: bool) -> int:
-    from curate.mix.pull import pull
+    from curate.mix.hub.pull import pull
 
     return print_result(pull(cfg), as_json)
 

@@ -8,7 +8,7 @@ from datasets import load_dataset
 from exporting import CASES, PLAIN, Rows
 from transformers import AutoModelForCausalLM
 
-from curate.mix.export import write_export
+from curate.mix.export.export import write_export
 
 TEMPLATE = (
     "{% for tool in tools or [] %}tool {{ tool.function.name }};{% endfor %}"

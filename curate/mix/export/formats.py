@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from curate.mix import export_records as records
-from curate.mix import export_usage as usage
-from curate.mix.export_records import FACTS, REASONING, SIDES, Record, Unheld
-from curate.mix.export_rows import ExportRow, Messages
-from curate.mix.export_usage import Usage, Written
+from curate.mix.export import records, usage
+from curate.mix.export.records import FACTS, REASONING, SIDES, Record, Unheld
+from curate.mix.export.rows import ExportRow, Messages
+from curate.mix.export.usage import Usage, Written
 from schemas.tool_turns import CallUnread
 
 Kind = Literal["parquet", "jsonl", "csv"]

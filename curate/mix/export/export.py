@@ -15,12 +15,12 @@ from typing import Any
 
 from curate.config import ExportConfig
 from curate.files import nearest_hint
-from curate.mix.export_dropped import write_dropped
-from curate.mix.export_files import LONGEST_CELL, Turns, open_records
-from curate.mix.export_formats import DETAILS, FORMATS, UNHELD, ExportFormat, lost_details, make_records
-from curate.mix.export_records import Unheld
-from curate.mix.export_rows import BuildSource, ExportSource, MixSource
-from curate.mix.export_usage import Usage, Written
+from curate.mix.export.dropped import write_dropped
+from curate.mix.export.files import LONGEST_CELL, Turns, open_records
+from curate.mix.export.formats import DETAILS, FORMATS, UNHELD, ExportFormat, lost_details, make_records
+from curate.mix.export.records import Unheld
+from curate.mix.export.rows import BuildSource, ExportSource, MixSource
+from curate.mix.export.usage import Usage, Written
 from curate.mix.mix import pin_build, refuse_unapplied
 from curate.pipeline.mend import mended
 from curate.store.workspace import Workspace

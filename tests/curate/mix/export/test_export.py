@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.config import BuildConfig, ExportName
-from curate.mix.export import write_export
-from curate.mix.export_files import Turns, open_records
-from curate.mix.export_formats import FORMATS
+from curate.mix.export.export import write_export
+from curate.mix.export.files import Turns, open_records
+from curate.mix.export.formats import FORMATS
 from curate.pipeline.imports import ImportConfig, import_pairs
 from curate.pipeline.stages import pair_config
 from curate.sources.rows import rows_config

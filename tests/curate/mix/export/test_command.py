@@ -8,7 +8,7 @@ import pytest
 
 from curate.cli.main import main
 from curate.config import BuildConfig, ExportConfig, MixConfig
-from curate.mix.export import export
+from curate.mix.export.export import export
 from curate.mix.mix import mix
 from curate.pipeline.build import build
 from curate.store.session import open_session

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from curate.mix.export_files import Turns, open_records
-from curate.mix.export_formats import ExportFormat
-from curate.mix.export_records import Record
-from curate.mix.export_rows import BuildSource
+from curate.mix.export.files import Turns, open_records
+from curate.mix.export.formats import ExportFormat
+from curate.mix.export.records import Record
+from curate.mix.export.rows import BuildSource
 from schemas.stages import StageName
 
 UNPAIRED = ("stage", "reason", "prompt_id", "raw")

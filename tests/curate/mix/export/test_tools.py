@@ -8,7 +8,7 @@ import yaml
 from datasets import load_dataset
 from exporting import CASES, PLAIN, Rows, said, user
 
-from curate.mix.export import write_export
+from curate.mix.export.export import write_export
 from schemas.tool_turns import template_form
 
 EVERY = [PLAIN, *(row for case in CASES.values() for row in case)]

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from curate.mix.export_rows import ExportRow, Messages
+from curate.mix.export.rows import ExportRow, Messages
 from curate.sources.messages import UnusableRow, read_response, text_conversation
 from schemas.tool_turns import api_form, read_calls, read_tools, stored_form
 

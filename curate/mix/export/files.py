@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.mix.export_rows import ROWS_PER_BATCH
+from curate.mix.export.rows import ROWS_PER_BATCH
 from curate.mix.write import TURN, tool_turn
 
 Record = dict[str, Any]
