@@ -19,7 +19,7 @@ from schemas.errors import UserError
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 FILES = [
-    *("README.md", "checksums.txt", "lineage.parquet", "lock.json", "recipe.toml"),
+    *("README.md", "checksums.txt", "croissant.json", "lineage.parquet", "lock.json", "recipe.toml"),
     *("test-00000-of-00001.parquet", "train-00000-of-00001.parquet"),
 ]
 ALLOW = ("unknown-license",)
