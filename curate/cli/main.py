@@ -1,4 +1,4 @@
-"""The `curate` command: build, screen, review, mix, verify, diff, push, pull, explain, show, ledger, doctor."""
+"""The `curate` command: build, screen, review, mix, export, verify, diff, push, pull, explain, show, ledger."""
 
 import argparse
 import sys
@@ -14,6 +14,7 @@ from curate.config import (
     DiffConfig,
     DoctorConfig,
     ExplainConfig,
+    ExportConfig,
     LedgerConfig,
     MixConfig,
     PullConfig,
@@ -53,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     of_review = review.add_subparsers(metavar="COMMAND", required=True)
     for name, (config, command) in REVIEW_COMMANDS.items():
         add_command(of_review, name, config, command)
-    for name in ("mix", "verify", "diff", "push", "pull", "explain", "show", "ledger", "doctor"):
+    for name in ("mix", "export", "verify", "diff", "push", "pull", "explain", "show", "ledger", "doctor"):
         add_command(commands, name, *COMMANDS[name])
     return parser
 
@@ -140,6 +141,12 @@ def mix_command(cfg: MixConfig, as_json: bool) -> int:
     return print_result(mix(cfg), as_json)
 
 
+def export_command(cfg: ExportConfig, as_json: bool) -> int:
+    from curate.mix.export.export import export
+
+    return print_result(export(cfg), as_json)
+
+
 def verify_command(cfg: VerifyConfig, as_json: bool) -> int:
     from curate.mix.verify import verify
 
@@ -155,7 +162,7 @@ def diff_command(cfg: DiffConfig, as_json: bool) -> int:
 
 
 def push_command(cfg: PushConfig, as_json: bool) -> int:
-    from curate.mix.publish import push
+    from curate.mix.hub.push import push
 
     pushed = push(cfg)
     print_result(pushed, as_json)
@@ -163,7 +170,7 @@ def push_command(cfg: PushConfig, as_json: bool) -> int:
 
 
 def pull_command(cfg: PullConfig, as_json: bool) -> int:
-    from curate.mix.pull import pull
+    from curate.mix.hub.pull import pull
 
     return print_result(pull(cfg), as_json)
 
@@ -192,6 +199,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
     "build": (BuildConfig, build_command),
     "screen": (ScreenConfig, screen_command),
     "mix": (MixConfig, mix_command),
+    "export": (ExportConfig, export_command),
     "verify": (VerifyConfig, verify_command),
     "diff": (DiffConfig, diff_command),
     "push": (PushConfig, push_command),

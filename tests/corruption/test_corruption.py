@@ -100,6 +100,7 @@ KINDS = {
     "lock": Kind(named_file("mixes/{}-mix/lock.json"), (MIX, SHOW_MIX, EXPLAIN, EXPORT_MIX)),
     "recipe": Kind(named_file("mixes/{}-mix/recipe.toml"), (MIX,)),
     "card": Kind(named_file("mixes/{}-mix/README.md"), (MIX,)),
+    "croissant": Kind(named_file("mixes/{}-mix/croissant.json"), (MIX,)),
     "checksums": Kind(named_file("mixes/{}-mix/checksums.txt"), (MIX,)),
     "review": Kind(named_file("reviews/{}/review.json"), REVIEWED),
     "asked": Kind(

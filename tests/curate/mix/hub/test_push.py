@@ -10,7 +10,7 @@ from published import TOKEN, TOKENS, ask_hub, publish_mix, use_hub
 
 from curate.cli.main import main
 from curate.config import PushConfig
-from curate.mix.publish import ALLOWED, find_refusals, push
+from curate.mix.hub.push import ALLOWED, find_refusals, push
 from curate.store.mixes import open_mix_folder
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
@@ -19,7 +19,7 @@ from schemas.errors import UserError
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 FILES = [
-    *("README.md", "checksums.txt", "lineage.parquet", "lock.json", "recipe.toml"),
+    *("README.md", "checksums.txt", "croissant.json", "lineage.parquet", "lock.json", "recipe.toml"),
     *("test-00000-of-00001.parquet", "train-00000-of-00001.parquet"),
 ]
 ALLOW = ("unknown-license",)
