@@ -168,7 +168,7 @@ def write_mix(folder: Path, name: str, rows: int) -> None:
     files |= {LINEAGE: lineage.sha256} | {each: file_sha256(folder / each) for each in (RECIPE, CARD)}
     test = int(plan["is_test"].sum())
     pins = PinnedTable(StageName.READ_PAIRS, "0:0"), PinnedTable(StageName.SCREEN_PAIRS, "0:0")
-    source = PinnedSource("made", 1.0, False, *pins, None, kept=rows, rows=rows)
+    source = PinnedSource("made", False, *pins, None, kept=rows, rows=rows)
     lock = MixLock(name, recipe.sha256(), (source,), 0, 0, rows, rows - test, test, files, {"mit": rows})
     write_lock(folder, lock)
 

@@ -1,7 +1,6 @@
 """Why a mix or a build has no such pair, as far as the tables at hand say."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import polars as pl
 
@@ -12,19 +11,17 @@ from curate.store.store import Table
 NOT_SAID = "not said"
 NO_SOURCE = "source left out"
 NO_PAIR = "no pair of the build"
-RECIPE = "recipe"
-BETWEEN_SOURCES = "duplicate between sources"
-LIKE_HELDOUT = "like a held-out pair"
 UNPAIRED = "never a pair: "
 
 
-def absent_from_mix(
-    lost: pl.DataFrame, lock: MixLock, recipe: Mapping[str, Any], screened: Mapping[str, pl.LazyFrame | None]
-) -> pl.Series:
-    """A reason for each of these pairs: the rule of screening, else what the recipe or the lock lets it be.
+def absent_from_mix(lost: pl.DataFrame, lock: MixLock, screened: Mapping[str, pl.LazyFrame | None]) -> pl.Series:
+    """A reason for each of these pairs: the rule of screening, else what the lock says of others of its source.
+
+    Where the lock counts pairs of a source for several reasons, all are named, for it does not say which pair is which.
 
     `screened` are the verdicts of each source, None where they are not at hand.
     """
+    left_out = {source.build: source.left_out for source in lock.sources}
     rows = lost.select("pair_id", "source", key=text_key()).with_row_index("row")
     parts = [rows.filter(~pl.col("source").is_in(list(screened))).select("row", reason=pl.lit(NO_SOURCE))]
     for build, verdicts in screened.items():
@@ -36,23 +33,10 @@ def absent_from_mix(
         reason = (
             pl.when(pl.col("is_known").is_null())
             .then(pl.lit(NO_PAIR))
-            .otherwise(pl.coalesce("dropped_by", pl.lit(mix_reason(build, lock, recipe))))
+            .otherwise(pl.coalesce("dropped_by", pl.lit(" or ".join(left_out[build]) or NOT_SAID)))
         )
         parts.append(own.join(found, on="key", how="left").select("row", reason=reason))
     return pl.concat(parts).sort("row")["reason"]
-
-
-def mix_reason(build: str, lock: MixLock, recipe: Mapping[str, Any]) -> str:
-    """What can have kept a pair out of a mix that passed the screening of its build: all that the lock leaves open."""
-    (source,) = [source for source in recipe["source"] if source["build"] == build]
-    is_whole = {name: value for name, value in source.items() if name not in ("build", "order")} in ({}, {"share": 1.0})
-    others = set(recipe) - {"name", "seed", "heldout_share", "source"}
-    causes = {
-        RECIPE: not is_whole or bool(others),
-        BETWEEN_SOURCES: lock.duplicates_between_sources > 0,
-        LIKE_HELDOUT: lock.like_heldout > 0,
-    }
-    return " or ".join(cause for cause, is_open in causes.items() if is_open) or NOT_SAID
 
 
 def absent_from_build(lost: pl.DataFrame, verdicts: pl.LazyFrame, tables: Sequence[Table]) -> pl.Series:

@@ -75,9 +75,8 @@ def open_mix_side(name: str, workspace: Workspace) -> Side:
 
 def mix_side(mix: Mix, workspace: Workspace, label: str) -> Side:
     """A mix as one side; the tables of its builds tell more where they are at hand."""
-    recipe = read_toml(mix.file(RECIPE))
     screened = {source.build: find_pinned(source.screened, source.build, workspace) for source in mix.lock.sources}
-    settings = recipe_settings(recipe)
+    settings = recipe_settings(read_toml(mix.file(RECIPE)))
     thresholds: dict[str, Any] = {}
     for source in mix.lock.sources:
         settings[f"{source.build}: pairs"] = source.pairs.identity[:16]
@@ -94,7 +93,7 @@ def mix_side(mix: Mix, workspace: Workspace, label: str) -> Side:
         files=[path for split in WORDS for path in mix.files(split)],
         as_pairs=lambda rows: as_pairs(plain_turns(rows)),
         screened=None,
-        absent=lambda lost: absent_from_mix(lost, mix.lock, recipe, scans),
+        absent=lambda lost: absent_from_mix(lost, mix.lock, scans),
         notes=notes,
     )
 

@@ -125,13 +125,27 @@ def test_the_recipe_and_the_source_say_why_pairs_are_in_one_mix_alone(data):
     difference = diff(DiffConfig("v1", "half", data=data))
 
     assert {(row["change"], row["source"], row["reason"]): row["rows"] for row in difference.by_source()} == {
-        ("removed", "one", "recipe"): 20,
+        ("removed", "one", "share"): 20,
         ("removed", "two", "source left out"): 20,
     }
     told = {row["setting"]: (row["a"], row["b"]) for row in difference.settings}
     assert set(told) == {"one: share", "two: share", "two: pairs"}
     assert told["one: share"] == (1.0, 0.5)
     assert told["two: share"] == (1.0, None)
+
+
+def test_reasons_that_a_lock_does_not_tell_apart_are_named_together(tmp_path):
+    rows = made_rows(40)
+    build_rows(tmp_path, "one", rows)
+    build_rows(tmp_path, "two", [*rows[:8], *made_rows(20, 50)])
+    mix(MixConfig(name="alone", add=("two",), data=tmp_path))
+    mix(MixConfig(name="after", add=("one", "two:0.8"), data=tmp_path))
+
+    difference = diff(DiffConfig("alone", "after", data=tmp_path))
+
+    reasons = {row["reason"] for row in difference.by_source() if row["change"] == "removed"}
+    assert reasons == {"share or duplicate_between_sources"}
+    assert sum("other_source" in row["change"] for row in difference.by_source()) >= 1
 
 
 def test_pairs_in_the_other_split_are_named_by_their_ids(data):
