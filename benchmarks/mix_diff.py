@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from curate.files import file_sha256
 from curate.mix.recipe import Recipe, Source
-from curate.mix.row_ids import text_ids
+from curate.mix.verify.row_ids import text_ids
 from curate.mix.write import ROWS_PER_GROUP, ParquetFile, Shards, arrow_schema, as_messages, mix_schema
 from curate.store.mixes import CARD, LINEAGE, RECIPE, WORDS, MixLock, PinnedSource, PinnedTable, write_lock
 from schemas.stages import StageName

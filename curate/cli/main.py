@@ -148,7 +148,7 @@ def export_command(cfg: ExportConfig, as_json: bool) -> int:
 
 
 def verify_command(cfg: VerifyConfig, as_json: bool) -> int:
-    from curate.mix.verify import verify
+    from curate.mix.verify.verify import verify
 
     verified = verify(cfg)
     print_result(verified, as_json)
@@ -156,7 +156,7 @@ def verify_command(cfg: VerifyConfig, as_json: bool) -> int:
 
 
 def diff_command(cfg: DiffConfig, as_json: bool) -> int:
-    from curate.mix.diff import diff
+    from curate.mix.diff.diff import diff
 
     return print_result(diff(cfg), as_json)
 

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from curate.config import DiffConfig
 from curate.files import write_atomically
-from curate.mix.changes import CHANGES, find_changes, row_facts
-from curate.mix.distributions import LANGUAGE_SAMPLE, Moved, find_moved
-from curate.mix.sides import Side, differing_settings, open_side
+from curate.mix.diff.changes import CHANGES, find_changes, row_facts
+from curate.mix.diff.distributions import LANGUAGE_SAMPLE, Moved, find_moved
+from curate.mix.diff.sides import Side, differing_settings, open_side
 from curate.screen.pii import mask_personal
 from curate.store.workspace import Workspace
 from schemas.errors import UserError

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from curate.config import VerifyConfig
 from curate.files import Damaged, check_file, nearest_hint
 from curate.mix.recipe import read_recipe
-from curate.mix.verify_rows import Rows, and_more, read_rows, row_sentences
+from curate.mix.verify.rows import Rows, and_more, read_rows, row_sentences
 from curate.mix.write import arrow_schema, mix_schema
 from curate.screen.human import text_key
 from curate.store.mixes import (

@@ -7,8 +7,8 @@ from shared_data import PAIRS, needs_pairs
 
 from curate.cli.main import main
 from curate.config import BuildConfig, DiffConfig, MixConfig, ScreenConfig
-from curate.mix.changes import find_changes
-from curate.mix.diff import diff
+from curate.mix.diff.changes import find_changes
+from curate.mix.diff.diff import diff
 from curate.mix.mix import mix
 from curate.pipeline.build import build
 from curate.pipeline.rescreen import rescreen

@@ -13,7 +13,7 @@ import polars as pl
 
 from curate.config import Thresholds
 from curate.files import nearest_hint, read_toml
-from curate.mix.absence import absent_from_build, absent_from_mix
+from curate.mix.diff.absence import absent_from_build, absent_from_mix
 from curate.pipeline.thresholds import format_threshold, is_other
 from curate.store.mixes import RECIPE, WORDS, Mix, MixLock, PinnedSource, as_pairs, open_mix_folder, plain_turns
 from curate.store.store import Table

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 from scipy.stats import chi2_contingency, ks_2samp
 
-from curate.mix.distributions import compare_categories, compare_numbers, find_moved
+from curate.mix.diff.distributions import compare_categories, compare_numbers, find_moved
 
 NO_ROWS = pl.DataFrame({"a": [], "b": []}, schema={"a": pl.UInt32, "b": pl.UInt32})
 
