@@ -25,6 +25,22 @@ CONFIG = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False, extra="f
 Int = Annotated[int, Strict()]
 Count = Annotated[int, Strict(), Ge(1)]
 Share = Annotated[float, Interval(ge=0, le=1)]
+ExportName = Literal[
+    "trl",
+    "trl-implicit",
+    "h4",
+    "sharegpt",
+    "alpaca",
+    "axolotl",
+    "llamafactory",
+    "kto",
+    "orpo",
+    "openai",
+    "nemo-rl",
+    "ultrafeedback",
+    "csv",
+    "jsonl",
+]
 Pairing = Literal["auto", "best_worst", "best_sigma", "best_random", "adjacent"]
 
 
@@ -269,8 +285,25 @@ class MixConfig(DataConfig):
     name: str = field(metadata={"positional": True})
     """Name of the mix, for example v1."""
     add: tuple[str, ...] = ()
-    """A build, or NAME:SHARE for a seeded random share of it (`samples:0.5` or `samples:50%`); give it once for each
-    source. Without it the recipe `mixes/NAME/recipe.toml` is used as it stands."""
+    """A build; NAME:SHARE for a seeded random share of it (`samples:0.5` or `samples:50%`; `samples:1` is all of it);
+    or NAME:COUNT for so many pairs, a whole number above 1 (`samples:500`). Give it once for each source. Without it
+    the recipe `mixes/NAME/recipe.toml` is used as it stands."""
+    recipe: Path | None = None
+    """File of a recipe instead of `--add`: TOML as in the folder of a mix, or the YAML of TRL (`datasets`) or of the
+    alignment handbook (`dataset_mixer`), whose datasets are found among the builds."""
+    where: str = ""
+    """SQL condition on a pair, such as `margin > 0.5 and chosen_chars < 2000`; for each source of `--add`."""
+    cap: Count | None = None
+    """Most pairs of one prompt group, for each source of `--add`."""
+    ratio: str = ""
+    """Synthetic pairs to a real one among the training rows: `0.25` or `1:4` is one synthetic to four real ones."""
+    mode: Literal["add", "replace"] = "add"
+    """How `--ratio` is reached: `add` keeps all real pairs and cuts synthetic ones; `replace` keeps the number of
+    rows and puts synthetic pairs in the place of real ones."""
+    rows: Count | None = None
+    """Training rows with `--mode replace`; by default as many as there are real ones."""
+    balance: tuple[str, ...] = ()
+    """Take equally many training rows of each `source`, or of each `length` of the chosen response; may be repeated."""
     heldout_share: Annotated[float, Interval(ge=0, lt=1)] = 0.1
     """Share of prompt groups kept out of training."""
     reviewed_only: bool = False
@@ -282,11 +315,39 @@ class MixConfig(DataConfig):
 
 
 @dataclass(frozen=True, config=CONFIG)
+class ExportConfig(DataConfig):
+    """Export a mix or a build in the format of another tool, with the config that the tool needs."""
+
+    name: str = field(metadata={"positional": True})
+    """A mix or a build; of two with one name the mix, unless it is given as `mix:NAME` or `build:NAME`. Of a build
+    the pairs that screening kept are exported."""
+    to: ExportName
+    """Format of the files."""
+    out: Path | None = None
+    """New folder to write; by default `exports/NAME-FORMAT` in the data folder."""
+    dropped: bool = False
+    """Export what a build dropped instead, with the reasons, as `csv` or `jsonl`."""
+
+
+@dataclass(frozen=True, config=CONFIG)
 class VerifyConfig(DataConfig):
     """Check a published mix: files, schema, counts, splits, ids; exit code 1 if anything is wrong."""
 
     name: str = field(metadata={"positional": True})
     """A mix of the data folder, or else the folder of a mix, wherever it lies."""
+
+
+@dataclass(frozen=True, config=CONFIG)
+class DiffConfig(DataConfig):
+    """Compare two mixes, two builds, or two screenings of one build: settings, pairs, distributions."""
+
+    a: str = field(metadata={"positional": True})
+    """A mix, the folder of one, or a build (`mix:NAME` or `build:NAME` where both exist). `BUILD@KEY` is an earlier
+    screening of a build by its table, and `BUILD@previous` the newest other one."""
+    b: str = field(metadata={"positional": True})
+    """What it is compared with, in the same words."""
+    out: Path | None = None
+    """New file for one row a pair that differs: .json, .jsonl, .csv or .parquet."""
 
 
 @dataclass(frozen=True, config=CONFIG)

@@ -1,4 +1,4 @@
-"""The `curate` command: build, screen, review, mix, verify, push, pull, explain, show, ledger, doctor."""
+"""The `curate` command: build, screen, review, mix, export, verify, diff, push, pull, explain, show, ledger."""
 
 import argparse
 import sys
@@ -11,8 +11,10 @@ from curate.cli.review import ABOUT as REVIEW
 from curate.cli.review import COMMANDS as REVIEW_COMMANDS
 from curate.config import (
     BuildConfig,
+    DiffConfig,
     DoctorConfig,
     ExplainConfig,
+    ExportConfig,
     LedgerConfig,
     MixConfig,
     PullConfig,
@@ -52,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     of_review = review.add_subparsers(metavar="COMMAND", required=True)
     for name, (config, command) in REVIEW_COMMANDS.items():
         add_command(of_review, name, config, command)
-    for name in ("mix", "verify", "push", "pull", "explain", "show", "ledger", "doctor"):
+    for name in ("mix", "export", "verify", "diff", "push", "pull", "explain", "show", "ledger", "doctor"):
         add_command(commands, name, *COMMANDS[name])
     return parser
 
@@ -139,16 +141,28 @@ def mix_command(cfg: MixConfig, as_json: bool) -> int:
     return print_result(mix(cfg), as_json)
 
 
+def export_command(cfg: ExportConfig, as_json: bool) -> int:
+    from curate.mix.export.export import export
+
+    return print_result(export(cfg), as_json)
+
+
 def verify_command(cfg: VerifyConfig, as_json: bool) -> int:
-    from curate.mix.verify import verify
+    from curate.mix.verify.verify import verify
 
     verified = verify(cfg)
     print_result(verified, as_json)
     return 0 if verified.is_good else 1
 
 
+def diff_command(cfg: DiffConfig, as_json: bool) -> int:
+    from curate.mix.diff.diff import diff
+
+    return print_result(diff(cfg), as_json)
+
+
 def push_command(cfg: PushConfig, as_json: bool) -> int:
-    from curate.mix.publish import push
+    from curate.mix.hub.push import push
 
     pushed = push(cfg)
     print_result(pushed, as_json)
@@ -156,7 +170,7 @@ def push_command(cfg: PushConfig, as_json: bool) -> int:
 
 
 def pull_command(cfg: PullConfig, as_json: bool) -> int:
-    from curate.mix.pull import pull
+    from curate.mix.hub.pull import pull
 
     return print_result(pull(cfg), as_json)
 
@@ -185,7 +199,9 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any, bool], int]]] = {
     "build": (BuildConfig, build_command),
     "screen": (ScreenConfig, screen_command),
     "mix": (MixConfig, mix_command),
+    "export": (ExportConfig, export_command),
     "verify": (VerifyConfig, verify_command),
+    "diff": (DiffConfig, diff_command),
     "push": (PushConfig, push_command),
     "pull": (PullConfig, pull_command),
     "explain": (ExplainConfig, explain_command),

@@ -1,8 +1,9 @@
 """Put builds together into a versioned dataset: a recipe, its lock, and a folder of rows with a held-out split.
 
-A share differs from that of other tools: TRL's `fraction` takes the first rows of a dataset, and the
-alignment handbook's weights take the first rows after a shuffle of each split. Here `NAME:0.5` is a
-random half of what screening kept, rounded to whole pairs.
+    mix(MixConfig(name="v1", add=("uf", "sft:500"), ratio="1:4"))
+
+A share is one of what screening kept of a build: `NAME:0.5` is a random half of it, rounded to whole pairs. The numbers
+of other tools mean other things, as `curate.mix.foreign_recipe` says.
 """
 
 import logging
@@ -20,7 +21,8 @@ from curate.mix.choose import choose_rows
 from curate.mix.croissant import write_croissant
 from curate.mix.facts import gather_facts
 from curate.mix.licenses import MixLicense, mix_license
-from curate.mix.recipe import Recipe, Source, read_recipe, resolve_recipe
+from curate.mix.recipe import Recipe, read_recipe
+from curate.mix.resolve import resolve_recipe
 from curate.mix.write import write_rows
 from curate.models.licenses import known_terms
 from curate.pipeline.build import build
@@ -53,6 +55,8 @@ class PublishedMix:
             "train": self.lock.train,
             "heldout": self.lock.heldout,
             "sources": {source.build: source.rows for source in self.lock.sources},
+            "kept": {source.build: source.kept for source in self.lock.sources},
+            "left_out": {source.build: source.left_out for source in self.lock.sources},
             "duplicates_between_sources": self.lock.duplicates_between_sources,
             "like_heldout": self.lock.like_heldout,
             "license": self.lock.facts[LICENSE],
@@ -70,6 +74,10 @@ class PublishedMix:
         }
         if any(left_out.values()):
             lines.append("left out: " + ", ".join(f"{rows} {name}" for name, rows in left_out.items() if rows))
+        for source in self.lock.sources:
+            if source.left_out:
+                reasons = "".join(f", -{rows} {name.replace('_', ' ')}" for name, rows in source.left_out.items())
+                lines.append(f"{source.build}: {source.kept} kept by screening{reasons} = {source.rows} in the mix")
         lines += MixLicense.read(self.lock.facts[LICENSE]).lines()
         return [*lines, f"{self.path}  sha256 {self.lock.sha256}"]
 
@@ -80,8 +88,8 @@ def mix(cfg: MixConfig) -> PublishedMix:
     check_name("mix name", cfg.name, (*workspace.mix_names(), *workspace.build_names()))
     lock = find_lock(workspace, cfg.name)
     if lock:
-        check_recipe_file(workspace, cfg.name, lock, is_told=bool(cfg.add))
-    recipe = resolve_recipe(cfg, workspace.recipe(cfg.name))
+        check_recipe_file(workspace, cfg.name, lock, is_told=bool(cfg.add or cfg.recipe))
+    recipe = resolve_recipe(cfg, workspace)
     builds = [source.build for source in recipe.sources]
     if lock:
         return mended(workspace, builds, lambda: republish(workspace, recipe, lock))
@@ -101,13 +109,13 @@ def find_lock(workspace: Workspace, name: str) -> MixLock | None:
 
 def check_recipe_file(workspace: Workspace, name: str, lock: MixLock, is_told: bool = False) -> None:
     """Raises Damaged where the recipe of a published mix is another one now; it may be gone where the flags tell it."""
-    path, again = workspace.recipe(name), f"give curate mix {name} with its --add again"
+    path, again = workspace.recipe(name), f"give curate mix {name} with its --add or --recipe again"
     if not path.exists():
         if is_told:
             return
         raise Damaged(f"{path} is missing", again)
     try:
-        written = read_recipe(path)
+        written = read_recipe(path, name)
     except UserError as error:
         raise Damaged(str(error), f"remove it, and {again}") from error
     if written.name != name:
@@ -120,7 +128,7 @@ def check_recipe_file(workspace: Workspace, name: str, lock: MixLock, is_told: b
 def publish(workspace: Workspace, recipe: Recipe) -> PublishedMix:
     """A new mix; one that lost its lock gets it back where its rows come out as they lie there."""
     folder = workspace.mix(recipe.name)
-    sources = [pin_build(workspace, source) for source in recipe.sources]
+    sources = [pin_build(workspace, source.build) for source in recipe.sources]
     refuse_unapplied(workspace, sources)
     made = folder.with_name(f".{folder.name}.made")
     lock = write_mix(recipe, sources, workspace, made)
@@ -147,19 +155,18 @@ def move_files(made: Path, folder: Path, names: Iterable[str]) -> None:
     shutil.rmtree(made)
 
 
-def pin_build(workspace: Workspace, source: Source) -> PinnedSource:
+def pin_build(workspace: Workspace, name: str) -> PinnedSource:
     """The tables of a build, by key and content. The samples are imported when nobody built them yet."""
-    if source.build == "samples" and not workspace.build("samples").exists():
+    if name == "samples" and not workspace.build("samples").exists():
         build(BuildConfig(source="samples", data=workspace.data))
-    identities = workspace.read_build(source.build).identities
+    identities = workspace.read_build(name).identities
 
     def pin(stage: StageName) -> PinnedTable:
         return PinnedTable(stage, identities[stage])
 
     judged = StageName.COLLECT_HUMAN_VERDICTS
     return PinnedSource(
-        build=source.build,
-        share=source.share,
+        build=name,
         is_embedded=StageName.FIND_SEMANTIC_DUPLICATES in identities,
         pairs=pin(pairs_stage(identities)),
         screened=pin(StageName.SCREEN_PAIRS),
@@ -204,7 +211,13 @@ def write_mix(
         name=recipe.name,
         recipe_sha256=recipe.sha256(),
         sources=tuple(
-            replace(source, kept=chosen.kept[source.build], rows=counts.get(source.build, 0)) for source in pinned
+            replace(
+                source,
+                kept=chosen.kept[source.build],
+                rows=counts.get(source.build, 0),
+                left_out=chosen.left_out[source.build],
+            )
+            for source in pinned
         ),
         duplicates_between_sources=chosen.duplicates_between_sources,
         like_heldout=chosen.like_heldout,
@@ -256,7 +269,7 @@ def republish(workspace: Workspace, recipe: Recipe, lock: MixLock) -> PublishedM
             log.warning("%s; made again", error.found)
     for source in lock.sources:
         if workspace.build(source.build).exists():
-            now = pin_build(workspace, Source(source.build, source.share))
+            now = pin_build(workspace, source.build)
             if (now.pairs, now.screened) != (source.pairs, source.screened):
                 log.info("build '%s' has changed since mix '%s'; publish a new mix to use it", source.build, name)
     return PublishedMix(recipe, lock, folder)

@@ -211,25 +211,18 @@ def arrow_schema(rows: type[dy.Schema], **types: pa.DataType) -> pa.Schema:
     )
 
 
-class Sink(io.RawIOBase):
+class Sink(io.BufferedWriter):
     """A file under way that knows the size and the digest of what was written."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
+        super().__init__(io.FileIO(path, "w"))
         self._digest = hashlib.sha256()
         self.size = 0
-
-    def writable(self) -> bool:
-        return True
 
     def write(self, content: Any) -> int:
         self._digest.update(content)
         self.size += len(content)
-        return self._file.write(content)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+        return super().write(content)
 
     @property
     def sha256(self) -> str:

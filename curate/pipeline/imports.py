@@ -50,7 +50,9 @@ def pair_responses(answered: list[Answered], cfg: ImportConfig) -> Part:
         .sort("place", maintain_order=True)
         for tables in ([part.rows for part in parts], [part.dropped for part in parts])
     )
+    tools = {item.prompt_id: item.found.tools for item in answered if item.found.tools}
     imported = rows.drop("place").with_columns(
+        tools=pl.col("prompt_id").replace_strict(tools, default=None, return_dtype=pl.String),
         origin=pl.lit("real", dtype=rows.schema["origin"]),
         chosen_call=pl.lit(None, dtype=pl.String),
         rejected_call=pl.lit(None, dtype=pl.String),

@@ -248,7 +248,9 @@ def read_history(value: Any) -> Messages:
 def read_tools(fields: Fields) -> str | None:
     """The tools that a conversation may call, as a JSON list; None for none. Raises UnusableRow for anything else."""
     name = fields.first(TOOLS)
-    value = fields.get(name) if name else None
+    given = fields.peek("input")
+    # OpenAI's form of preferences has them beside the messages of the prompt.
+    value = fields.get(name) if name else given.get("tools") if isinstance(given, Mapping) else None
     if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value)

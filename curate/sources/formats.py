@@ -43,6 +43,8 @@ class Responses(NamedTuple):
     messages: Messages
     responses: list[str]
     scores: list[float | None]
+    tools: str | None = None
+    """JSON list of the tools that the conversation may call."""
     license: str = UNKNOWN
 
 
@@ -247,7 +249,7 @@ def read_lists(fields: Fields, preference: str) -> Responses:
     assert names
     chosen, rejected = (fields.get(name) for name in names)
     labels: list[float | None] = [*(1.0 for _ in chosen), *(0.0 for _ in rejected)]
-    return Responses(row_prompt(fields), [*chosen, *rejected], labels)
+    return Responses(row_prompt(fields), [*chosen, *rejected], labels, read_tools(fields))
 
 
 def row_prompt(fields: Fields) -> Messages:
@@ -261,6 +263,27 @@ def row_prompt(fields: Fields) -> Messages:
 def list_column(fields: Fields) -> str | None:
     """The column with several responses."""
     return next((name for name in LISTS if isinstance(fields.peek(name), list)), None)
+
+
+def are_two_ranked(fields: Fields, preference: str) -> bool:
+    """True for NeMo-RL's form of a pair: two completions of a context, of which the one of lower rank is better."""
+    items = fields.peek("completions")
+    is_pair = "context" in fields and isinstance(items, list) and len(items) == 2
+    return is_pair and preference in ("", "rank") and all(is_ranked(item) for item in items)
+
+
+def is_ranked(item: Any) -> bool:
+    return isinstance(item, Mapping) and {"rank", "completion"} <= item.keys()
+
+
+def read_two_ranked(fields: Fields, preference: str) -> Ready:
+    """The two completions by their ranks; their scores are the ranks with the sign turned."""
+    ranks = [number(item["rank"]) for item in fields.get("completions")]
+    if None in ranks or ranks[0] == ranks[1]:
+        raise UnusableRow("bad_preference")
+    chosen, rejected = sorted(fields.get("completions"), key=lambda item: float(item["rank"]))
+    pair = join_sides(fields, chosen["completion"], rejected["completion"])
+    return pair._replace(scores=(0.0 - float(chosen["rank"]), 0.0 - float(rejected["rank"])))
 
 
 def are_responses(fields: Fields, preference: str) -> bool:
@@ -287,13 +310,14 @@ def read_responses(fields: Fields, preference: str) -> Responses:
     messages = row_prompt(fields)
     if items and isinstance(items[0], Mapping):
         read = [read_item(Fields(item) if isinstance(item, Mapping) else None, preference) for item in items]
-        return Responses(messages, [text for text, _ in read], [score for _, score in read])
+        return Responses(messages, [text for text, _ in read], [score for _, score in read], read_tools(fields))
     column = score_name(fields, LIST_SCORES, preference)
     scores = fields.get(column) if column else None
     if not isinstance(scores, list) or len(scores) != len(items):
         raise UnusableRow("bad_preference")
     texts = [read_response(item)[1] for item in items]
-    return Responses(messages, texts, [read_label(score, column in RANKS) for score in scores])
+    labels = [read_label(score, column in RANKS) for score in scores]
+    return Responses(messages, texts, labels, read_tools(fields))
 
 
 def read_item(item: Fields | None, preference: str) -> tuple[str, float | None]:
@@ -380,7 +404,7 @@ def read_single(fields: Fields, preference: str) -> Responses:
         messages = join_prompt(prompt, (before, []))
     if score is None:
         raise UnusableRow("bad_preference")
-    return Responses(messages, [text], [score])
+    return Responses(messages, [text], [score], read_tools(fields))
 
 
 FORMATS = (
@@ -399,6 +423,13 @@ FORMATS = (
         "pair",
         is_pair,
         read_pair,
+    ),
+    Format(
+        "ranked",
+        "`context` and two `completions`, each with `rank` and `completion` (NeMo-RL)",
+        "pair",
+        are_two_ranked,
+        read_two_ranked,
     ),
     Format(
         "responses",

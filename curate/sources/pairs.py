@@ -122,9 +122,12 @@ class Reader:
             if len(set(scores)) < 2:
                 yield from (Unusable("unpaired", row) for row, _ in group)
             else:
-                responses = [found.responses[0] for _, found in group]
-                license = join_licenses(*(found.license for _, found in group))
-                yield Answered(keys[place], Responses(group[0][1].messages, responses, scores, license))
+                together = group[0][1]._replace(
+                    responses=[found.responses[0] for _, found in group],
+                    scores=scores,
+                    license=join_licenses(*(found.license for _, found in group)),
+                )
+                yield Answered(keys[place], together)
 
     def _read_row(self, row: Row | BadRow, form: Format) -> Ready | Responses:
         """What a row gives. Raises UnusableRow for one of another kind than the first."""

@@ -45,7 +45,7 @@ class RowsConfig:
     """Of rows that name none."""
     is_license_given: bool = False
     """Rows have that license whatever they name."""
-    version: int = 4
+    version: int = 5
     """Raised when the same file would give other rows."""
 
 

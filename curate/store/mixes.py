@@ -46,7 +46,6 @@ class PinnedSource:
     """A build as a mix took it."""
 
     build: str
-    share: float
     is_embedded: bool
     """Its texts have vectors."""
     pairs: PinnedTable
@@ -57,6 +56,9 @@ class PinnedSource:
     """Pairs that passed screening."""
     rows: int = 0
     """Rows of the mix."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> pairs that passed screening and are not in the mix, in the order of the reasons; with `rows` they are
+    all of `kept`."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class MixLock:
     def data_files(self) -> list[str]:
         """Names of the files with rows and their lineage."""
         return sorted(name for name in self.files if name.endswith(".parquet"))
+
+    def thresholds(self, build: str) -> dict[str, Any]:
+        """What a source was screened by, as far as the facts say."""
+        found: dict[str, Any] = self.facts.get("sources", {}).get(build, {}).get("thresholds", {})
+        return found
 
     def split_words(self) -> list[str]:
         """How file names call the splits that have rows."""

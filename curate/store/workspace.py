@@ -85,6 +85,9 @@ class Workspace:
     def recipe(self, name: str) -> Path:
         return self.mix(name) / RECIPE
 
+    def export(self, name: str) -> Path:
+        return self.data / "exports" / name
+
     def run(self, name: str) -> Path:
         return self.runs / name
 

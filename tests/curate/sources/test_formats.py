@@ -208,6 +208,35 @@ def test_fewer_than_two_scores_give_no_pair(imported, scores):
     assert dropped.select("stage", "reason").rows() == [("read_pairs", "failed_score")]
 
 
+@pytest.mark.parametrize("ranks", [(1, 1), (None, 0), ("best", 0)])
+def test_two_ranks_that_name_no_better_completion_are_refused(imported, ranks):
+    completions = [{"rank": rank, "completion": [said(text)]} for rank, text in zip(ranks, (GOOD, BAD), strict=True)]
+
+    with pytest.raises(UserError, match=r"none of the .*bad_preference 1"):
+        imported({"context": [ASKED], "completions": completions})
+
+
+def test_ranked_pair_with_a_degenerate_side_stays_a_pair(imported):
+    completions = [{"rank": rank, "completion": [said(text)]} for rank, text in ((1, ""), (0, GOOD))]
+
+    pairs, _ = imported({"context": [SYSTEM, ASKED], "completions": completions})
+
+    assert pairs.select("chosen", "rejected").row(0) == (GOOD, "")
+
+
+def test_tools_of_openai_preferences_and_of_labeled_responses_are_kept(imported):
+    tools = [{"type": "function", "function": {"name": "oven"}}]
+    openai = {"input": {"messages": [ASKED], "tools": tools}, "preferred_output": [said(GOOD)]}
+    labeled = [
+        {"prompt": Q, "tools": json.dumps(tools), "completion": text, "label": label}
+        for text, label in ((GOOD, True), (BAD, False))
+    ]
+
+    for rows in ([{**openai, "non_preferred_output": [said(BAD)]}], labeled):
+        pairs, _ = imported(*rows)
+        assert [json.loads(text) for text in pairs["tools"]] == [tools]
+
+
 @pytest.mark.parametrize("value", ["tie", "tie (bothbad)", "[[C]]", "A=B"])
 def test_tie_has_equal_scores_which_screening_drops(imported, value):
     pairs, _ = imported({"prompt": Q, "response_a": GOOD, "response_b": BAD, "winner": value})

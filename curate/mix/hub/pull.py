@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from curate.config import BuildConfig, PullConfig
 from curate.files import full_disk, refuse_read_only
-from curate.mix.hub_repo import HubFiles, check_repo, hub_client, list_files
+from curate.mix.hub.push import find_fault
+from curate.mix.hub.repo import HubFiles, check_repo, hub_client, list_files
 from curate.mix.mix import move_files
-from curate.mix.publish import find_fault
 from curate.pipeline.build import Built, build
 from curate.store.mixes import CARD, CHECKSUMS, LOCK, Mix, open_mix_folder
 from curate.store.workspace import Workspace, check_name

@@ -5,7 +5,7 @@ import logging
 import pytest
 from published import TOKEN
 
-from curate.mix.hub_repo import check_repo, hub_client
+from curate.mix.hub.repo import check_repo, hub_client
 from schemas.errors import UserError
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from curate.config import VerifyConfig
 from curate.files import Damaged, check_file, nearest_hint
 from curate.mix.recipe import read_recipe
-from curate.mix.verify_rows import Rows, and_more, read_rows, row_sentences
+from curate.mix.verify.rows import Rows, and_more, read_rows, row_sentences
 from curate.mix.write import arrow_schema, mix_schema
 from curate.screen.human import text_key
 from curate.store.mixes import (
@@ -303,6 +303,8 @@ def check_dropped(
         if screened is None:
             if workspace:
                 notes.append(f"the screened pairs of build '{source.build}' are not here, to hold its rows against")
+            if "human_reject" in lock.thresholds(source.build).get("skip_rule", ()):
+                continue
             rejected = lineage.filter(pl.col("source") == source.build, pl.col("verdict").is_in(["reject", "tie"]))
             dropped = rows.join(rejected.select("pair_id", dropped_by=pl.lit("human_reject")), on="pair_id")
         else:

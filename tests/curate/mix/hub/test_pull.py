@@ -10,9 +10,9 @@ from hub_server import serve_hub
 from published import TOKEN, TOKENS, ask_hub, publish_mix, use_hub
 
 from curate.config import BuildConfig, MixConfig, PullConfig, PushConfig
+from curate.mix.hub.pull import pull
+from curate.mix.hub.push import push
 from curate.mix.mix import mix
-from curate.mix.publish import push
-from curate.mix.pull import pull
 from curate.pipeline.build import build
 from curate.store.mixes import open_mix_folder
 from curate.store.workspace import Workspace

@@ -2,7 +2,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.mix.row_ids import text_ids
+from curate.mix.verify.row_ids import text_ids
 from schemas.ids import pair_key, prompt_group, prompt_key
 
 # no half of a surrogate pair, which no Parquet file holds

@@ -12,7 +12,7 @@ from curate.cli.main import main
 from curate.config import BuildConfig, MixConfig, ScreenConfig, VerifyConfig
 from curate.files import file_sha256
 from curate.mix.mix import mix
-from curate.mix.verify import verify, verify_folder
+from curate.mix.verify.verify import verify, verify_folder
 from curate.pipeline.build import build
 from curate.pipeline.rescreen import rescreen
 from curate.store.mixes import CARD, CHECKSUMS, LINEAGE, LOCK, open_mix_folder, write_lock

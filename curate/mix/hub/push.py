@@ -14,8 +14,8 @@ import polars as pl
 
 from curate.config import PushConfig
 from curate.files import Damaged
-from curate.mix.hub_repo import HubFiles, check_repo, has_token, hub_client, list_files
-from curate.mix.verify import check_personal_data, verify_folder
+from curate.mix.hub.repo import HubFiles, check_repo, has_token, hub_client, list_files
+from curate.mix.verify.verify import check_personal_data, verify_folder
 from curate.store.mixes import CARD, CHECKSUMS, LOCK, Mix, open_mix_folder, told_name
 from curate.store.workspace import Workspace
 from schemas.errors import UserError

@@ -10,7 +10,7 @@ from published import TOKEN, TOKENS, ask_hub, publish_mix, use_hub
 
 from curate.cli.main import main
 from curate.config import PushConfig
-from curate.mix.publish import ALLOWED, find_refusals, push
+from curate.mix.hub.push import ALLOWED, find_refusals, push
 from curate.store.mixes import open_mix_folder
 from curate.store.workspace import Workspace
 from schemas.errors import UserError

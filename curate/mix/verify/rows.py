@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.mix.row_ids import plain_rows, text_ids
+from curate.mix.verify.row_ids import plain_rows, text_ids
 from curate.screen.human import text_key
 from schemas.names import PERSONAL_DATA
 

@@ -1,0 +1,1 @@
+"""Tell what differs between two mixes, two builds or two screenings."""

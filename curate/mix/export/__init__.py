@@ -1,0 +1,1 @@
+"""Write mixes and builds in the formats of other tools."""

@@ -1,0 +1,1 @@
+"""Publish mixes on the Hugging Face hub, and bring them back."""

@@ -1,0 +1,1 @@
+"""Check a published mix wherever its folder lies."""
