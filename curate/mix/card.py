@@ -166,7 +166,7 @@ def recipe_text(recipe: Recipe, lock: MixLock) -> str:
 def waterfall(lock: MixLock) -> str:
     """Rows of each source, from those that came in to those in the mix, with the reasons why others were dropped."""
     facts = list(lock.facts["sources"].values())
-    left_out = [left_out_of(told["kept"] - source.rows) for told, source in zip(facts, lock.sources, strict=True)]
+    left_out = [source.left_out for source in lock.sources]
     counts = [
         ("rows in", [told["rows_in"] for told in facts]),
         *count_reasons("dropped", [told["dropped"] for told in facts], DROP_REASONS),
@@ -187,11 +187,6 @@ def count_reasons(
     for reason in reasons:
         if any(reason in each for each in found):
             yield f"{word}: {reason.replace('_', ' ')}", [each.get(reason, 0) for each in found]
-
-
-def left_out_of(rest: int) -> dict[str, int]:
-    """Reason -> pairs of a source that passed screening and are not in the mix."""
-    return {"by the recipe, or like another pair": rest} if rest else {}
 
 
 def thresholds_text(lock: MixLock) -> str:

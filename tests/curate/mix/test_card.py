@@ -114,6 +114,19 @@ def test_rows_of_a_source_add_up_from_what_came_in_to_what_was_kept(tmp_path):
     assert shown[shown.index("in the mix") + 1] == "8"
 
 
+def test_pairs_that_the_recipe_leaves_out_are_told_by_reason(tmp_path):
+    make_build(tmp_path)
+    make_build(tmp_path, "again", rows=PAIRS[:4])
+
+    shown = cells(section(read_card(make_mix(tmp_path, "garden:0.5", "again")), "What was dropped"))
+
+    rows = {shown[i]: (int(shown[i + 1]), int(shown[i + 2])) for i in range(3, len(shown), 3)}
+    assert rows["left out: share"] == (5, 0)
+    assert rows["left out: duplicate between sources"][0] == 0 < rows["left out: duplicate between sources"][1]
+    left_out = [sum(row[i] for name, row in rows.items() if name.startswith("left out")) for i in (0, 1)]
+    assert [rows["passed screening"][i] - left_out[i] for i in (0, 1)] == list(rows["in the mix"])
+
+
 def test_thresholds_that_differ_between_sources_name_them(tmp_path):
     make_build(tmp_path)
     make_build(tmp_path, "strict", rows=PAIRS[4:], min_margin=5.0)

@@ -241,7 +241,7 @@ def second(data, tmp_path):
 def test_another_version_of_a_mix_goes_into_a_branch(send, hub, data, second):
     send()
     repo = hub.repos["me/mix"]
-    extra = {**repo.files(), "croissant.json": repo.files()["README.md"]}
+    extra = {**repo.files(), "notes.md": repo.files()["README.md"]}
     main = repo.commit("main", extra)
 
     assert refused(send, data=second) == (
