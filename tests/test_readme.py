@@ -14,6 +14,7 @@ from eval.cli import make_parser as eval_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = "\n".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/**/*.md")))
 PARSERS = {
     "curate": curate.cli.main.make_parser,
     "train": train.cli.make_parser,
@@ -28,7 +29,7 @@ LONG_NAMES = {"CHANGELOG"}
 def commands() -> list[str]:
     """Every command of ours in a fenced block, continued lines joined; in a transcript those after a `$`."""
     found = []
-    for block in re.findall(r"^```\w*\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```\w*\n(.*?)^```", README + DOCS, flags=re.MULTILINE | re.DOTALL):
         prompt = r"\$ " if re.search(r"^\$ ", block, flags=re.MULTILINE) else ""
         found += re.findall(rf"^{prompt}((?:{'|'.join(PARSERS)}) .*)$", block.replace("\\\n", " "), flags=re.MULTILINE)
     return found
@@ -39,7 +40,7 @@ def test_the_readme_shows_every_command():
 
 
 @pytest.mark.parametrize("line", commands())
-def test_every_command_in_the_readme_is_one_that_is_taken(line):
+def test_every_command_in_the_pages_is_one_that_is_taken(line):
     name, *words = shlex.split(line, comments=True)
 
     PARSERS[name]().parse_args(words)

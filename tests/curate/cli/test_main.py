@@ -124,7 +124,7 @@ def test_the_way_from_build_to_mix_to_explain(run, pairs):
     code, explained, _ = run("explain", pair_id)
 
     named = {"name", "rows", "train", "heldout", "sources", "duplicates_between_sources", "like_heldout"}
-    assert read_json(mixed).keys() == named | {"kept", "left_out", "sha256", "path"}
+    assert read_json(mixed).keys() == named | {"kept", "left_out", "license", "sha256", "path"}
     assert [build["name"] for build in read_json(listed)["builds"]] == ["mine"]
     assert code == 0
     assert "  kept\n  margin " in explained
