@@ -16,10 +16,10 @@ from typing import Any
 
 from curate.config import BuildConfig, MixConfig
 from curate.files import Damaged, check_file, file_sha256, full_disk, refuse_read_only
-from curate.mix.card import bibtex, write_card
+from curate.mix.card.card import bibtex, write_card
+from curate.mix.card.croissant import write_croissant
+from curate.mix.card.facts import gather_facts
 from curate.mix.choose import choose_rows
-from curate.mix.croissant import write_croissant
-from curate.mix.facts import gather_facts
 from curate.mix.licenses import MixLicense, mix_license
 from curate.mix.recipe import Recipe, read_recipe
 from curate.mix.resolve import resolve_recipe

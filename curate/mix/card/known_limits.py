@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from curate.mix.markdown import code
+from curate.mix.card.markdown import code
 from curate.store.mixes import MixLock
 from schemas.names import PERSONAL_DATA
 

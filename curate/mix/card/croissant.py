@@ -11,7 +11,7 @@ from typing import Any
 
 import dataframely as dy
 
-from curate.mix.known_limits import known_limits, label_limits, length_limits, personal_limits
+from curate.mix.card.known_limits import known_limits, label_limits, length_limits, personal_limits
 from curate.store.mixes import LINEAGE, MixLock
 from schemas.tables import MixLineage, MixRow
 

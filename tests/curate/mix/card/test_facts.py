@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from curate.mix.facts import public_model, public_source, quantiles
+from curate.mix.card.facts import public_model, public_source, quantiles
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from mixes import folder_bytes
 from scripted import ScriptedEndpoint
 
 from curate.config import BuildConfig, MixConfig, ScreenConfig
-from curate.mix.card import write_card
-from curate.mix.card_header import license_fields, size_category
+from curate.mix.card.card import write_card
+from curate.mix.card.header import license_fields, size_category
+from curate.mix.card.markdown import code, fenced, plain, table
 from curate.mix.licenses import mix_license
-from curate.mix.markdown import code, fenced, plain, table
 from curate.mix.mix import mix
 from curate.pipeline.build import build
 from curate.pipeline.rescreen import last_thresholds, rescreen

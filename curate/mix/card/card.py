@@ -9,9 +9,9 @@ from dataclasses import fields
 from typing import Any
 
 from curate.config import Thresholds
-from curate.mix.card_header import card_header
-from curate.mix.known_limits import count_pairs, known_limits
-from curate.mix.markdown import bullets, code, fenced, plain, table
+from curate.mix.card.header import card_header
+from curate.mix.card.known_limits import count_pairs, known_limits
+from curate.mix.card.markdown import bullets, code, fenced, plain, table
 from curate.mix.recipe import Recipe
 from curate.store.mixes import CHECKSUMS, CROISSANT, LINEAGE, LOCK, RECIPE, MixLock
 from schemas.names import DROP_REASONS

@@ -8,7 +8,7 @@ import pytest
 from garden import PAIRS, write_rows
 
 from curate.config import BuildConfig, MixConfig
-from curate.mix.croissant import license_value
+from curate.mix.card.croissant import license_value
 from curate.mix.mix import mix
 from curate.pipeline.build import build
 from curate.store.mixes import open_mix_folder

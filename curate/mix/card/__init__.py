@@ -1,0 +1,1 @@
+"""Describe a mix to people and machines: its card, and its Croissant file."""
