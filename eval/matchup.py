@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curate.files import nearest_hint
+from curate.mix.public_names import public_model
 from curate.models.call_options import judge_options
 from curate.models.digests import file_digests
 from curate.models.resolve import LazyModel, resolve_generator, resolve_scorer
@@ -94,7 +95,7 @@ def selection_notes(sides: Matchup, data: Path) -> list[str]:
                     f"for mix {mix} is gone or damaged ({error})"
                 )
                 continue
-            if sides.judge.model in scorers:
+            if public_model(sides.judge.model) in scorers:
                 found.append(
                     f"careful: judge {sides.judge.model} also selected training pairs of '{name}' (mix {mix}), "
                     "so it favors that side; name another with --judge"
@@ -116,7 +117,7 @@ def training_mixes(name: str, data: Path) -> list[str]:
 
 
 def selecting_scorers(mix: Mix) -> set[str]:
-    """Scorers that selected pairs of a mix."""
+    """Scorers that selected pairs of a mix, by their public names."""
     import polars as pl
 
     scorers = mix.scan().select(pl.col("scorer").drop_nulls().unique())

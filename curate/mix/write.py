@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from curate.mix.public_names import public_model
 from curate.store.mixes import LINEAGE, WORDS
 from curate.store.store import Table
 from schemas.tables import MixLineage, MixRow
@@ -167,11 +168,18 @@ def mix_rows(group: pa.Table, facts: pl.DataFrame, schema: pa.Schema) -> pa.Tabl
         **{name: group[name] for name in group.column_names},
         **{side: as_messages(group[side]) for side in ("chosen", "rejected")},
         "source": facts["source"].to_arrow(),
+        "scorer": public_scorers(group["scorer"]),
     }
     if schema.field("prompt").type != SPILLED.field("prompt").type:
         told = [stored_form(turns) if has_tool_turns(turns) else turns for turns in group["prompt"].to_pylist()]
         columns["prompt"] = pa.array(told, pa.list_(tool_turn(pa.string()))).cast(pa.list_(TOOL_TURN))
     return cast_rows(columns, schema)
+
+
+def public_scorers(names: pa.ChunkedArray) -> pa.Array:
+    """What gave the scores, without the address of an endpoint or the folder of a model."""
+    found = names.combine_chunks().dictionary_encode()
+    return pa.array(map(public_model, found.dictionary.to_pylist()), pa.string()).take(found.indices)
 
 
 def as_messages(responses: pa.ChunkedArray) -> pa.Array:

@@ -106,6 +106,15 @@ def test_a_judge_that_selected_the_training_pairs_is_told_of(make_run, write_mix
     assert found.startswith("careful: judge reward-mini also selected training pairs of 'dpo-1' (mix v1)")
 
 
+def test_a_judge_is_known_by_its_name_wherever_it_answers(make_run, write_mix, tmp_path):
+    make_run("dpo-1", mix="v1")
+    write_mix("v1", ["judge:owner/model"])
+    judged = sides()
+    judged.judge.model = "judge:http://10.0.0.7:8000/v1#owner/model"
+
+    assert len(selection_notes(judged, tmp_path / "data")) == 1
+
+
 @pytest.mark.parametrize("scorers", [[], [None, None], ["reward-mini-b"]])
 def test_an_impartial_judge_is_not_told_of(make_run, write_mix, tmp_path, scorers):
     make_run("dpo-1", mix="v1")

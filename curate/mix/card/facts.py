@@ -3,21 +3,18 @@
 Facts are gathered once, when a mix is published, and lie in its lock: they hold no time, no path and no address.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from curate.config import Thresholds
-from curate.flags import without_secrets
 from curate.mix.choose import ChosenRows
+from curate.mix.public_names import public_model, public_source
 from curate.pipeline.source import KINDS
 from curate.screen.human import text_key
-from curate.sources.file_source import ending_of
-from curate.sources.hub import HUB_ID
 from curate.store.mixes import PinnedSource
 from curate.store.reviews import read_answers, read_asked, review_names
 from curate.store.store import Table
@@ -26,8 +23,6 @@ from schemas.names import FLAGS, FLAWS, VERDICTS
 from schemas.stages import StageName
 
 LENGTHS = ("chosen_tokens", "rejected_tokens")
-ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://[^#\s]*#?")
-"""Of an endpoint, up to the name of its model."""
 
 
 def gather_facts(workspace: Workspace, pinned: Sequence[PinnedSource], chosen: ChosenRows) -> dict[str, Any]:
@@ -52,6 +47,8 @@ def gather_facts(workspace: Workspace, pinned: Sequence[PinnedSource], chosen: C
 def measured_rows(at: pl.Series, pairs: Table, measured: Table) -> pl.DataFrame:
     """Origin, flaw, scorer and lengths of the rows at these places; lengths in words and punctuation marks."""
     told = pairs.scan().select("scorer", pl.col("origin", "flaw").cast(pl.String)).collect()
+    public = {name: public_model(name) for name in told["scorer"].drop_nulls().unique()}
+    told = told.with_columns(pl.col("scorer").replace(public))
     return pl.concat([told, measured.scan().select(LENGTHS).collect()], how="horizontal")[at]
 
 
@@ -128,21 +125,3 @@ def count_values(values: pl.Series, names: Sequence[str] | None = None) -> dict[
     """Value -> how often it occurs, nulls not counted; in the order of `names`, else sorted."""
     found: dict[str, int] = dict(values.drop_nulls().cast(pl.String).value_counts().rows())
     return {name: found[name] for name in names or sorted(found) if name in found}
-
-
-def public_source(spec: str) -> str:
-    """A source as strangers may see it: a file or folder of this machine by its last name alone."""
-    is_hub = HUB_ID.fullmatch(spec) and not ending_of(spec) and not Path(spec.partition(":")[0]).exists()
-    return without_secrets(spec if is_hub else last_name(spec))
-
-
-def public_model(name: str) -> str:
-    """A model as strangers may see it: without the address of its endpoint, and a folder by its last name alone."""
-    prefix, colon, rest = ADDRESS.sub("", name).rpartition(":")
-    is_hub = HUB_ID.fullmatch(rest) and not Path(rest).exists()
-    return without_secrets(f"{prefix}{colon}{rest if is_hub else last_name(rest)}")
-
-
-def last_name(path: str) -> str:
-    """The last part of a path, whichever system it is of."""
-    return PureWindowsPath(path).name or path

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 import polars as pl
 
+from curate.mix.public_names import public_model
 from curate.store.mixes import Mix, Split, as_pairs
 from curate.store.workspace import Workspace
 from schemas.stages import StageName
@@ -168,9 +169,10 @@ def pair_row(pair: dict[str, Any], build: str) -> ExportRow:
 
 def shared_fields(row: dict[str, Any]) -> dict[str, Any]:
     """What rows of builds and of mixes call alike."""
-    names = ("tools", "pair_id", "prompt_id", "prompt_group", "scorer", "origin", "flaw", "license")
+    names = ("tools", "pair_id", "prompt_id", "prompt_group", "origin", "flaw", "license")
     scores = {name: finite(row[name]) for name in ("score_chosen", "score_rejected")}
-    return {name: row[name] for name in names} | scores
+    scorer = row["scorer"] and public_model(row["scorer"])
+    return {**{name: row[name] for name in names}, **scores, "scorer": scorer}
 
 
 def finite(score: float | None) -> float | None:

@@ -3,6 +3,7 @@
 import json
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from datasets import load_dataset
 from mixes import read_rows
@@ -52,6 +53,15 @@ def test_small_files_groups_and_blocks_hold_the_same_rows_in_the_same_order(tmp_
     lineages = [open_mix_folder(mixed.path).lineage().collect() for mixed in (parted, whole)]
     assert lineages[0].equals(lineages[1])
     assert lineages[0]["pair_id"].to_list() == read_rows(parted.path)["pair_id"].to_list()
+
+
+def test_scorers_are_written_without_folder_and_address():
+    names = [None, "imported", "hf:/home/ann/secret-7b", "judge:http://10.0.0.7:8000/v1#owner/model", "imported"]
+    chunks = pa.chunked_array([names[:2], names[2:]], pa.string())
+
+    public = write.public_scorers(chunks).to_pylist()
+
+    assert public == [None, "imported", "hf:secret-7b", "judge:owner/model", "imported"]
 
 
 def test_a_mix_with_nothing_held_out_has_no_test_split(tmp_path):
