@@ -90,6 +90,8 @@ class Hub:
     log: list[Request] = field(default_factory=list)
     cuts: Callable[[str, str], bool] = lambda method, path: False
     """Method and path -> whether the connection breaks in the middle of the content."""
+    failing: Callable[[str, str], int] = lambda method, path: 0
+    """Method and path -> the status of an error that is answered; 0 for none."""
     part_bytes: int | None = None
     """Larger LFS objects are to come in parts of so many bytes."""
     url: str = ""
@@ -126,6 +128,8 @@ class Asked:
         """Status, headers and content, by the first route that the path is of."""
         try:
             self.know_user()
+            if status := self.hub.failing(self.method, self.path):
+                raise Refused(status, "Not now")
             for method, pattern, route in ROUTES:
                 if self.method in method.split() and (match := re.fullmatch(pattern, self.path)):
                     if "repo" in match.groupdict():

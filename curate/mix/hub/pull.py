@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.config import BuildConfig, PullConfig
-from curate.files import full_disk, refuse_read_only
+from curate.files import refuse_read_only
 from curate.mix.hub.push import find_fault
 from curate.mix.hub.repo import HubFiles, check_repo, hub_client, list_files
 from curate.mix.mix import move_files
@@ -91,8 +91,7 @@ def pull(cfg: PullConfig) -> Pulled:
         is_here = is_whole(folder, there)
         if not is_here:
             refuse_other_content(folder, there, repo)
-            with full_disk(scratch):
-                download(api, repo, there, scratch)
+            download(api, repo, there, scratch)
     if not is_here:
         move_files(scratch, folder, [*verify(scratch, repo).lock.files, CHECKSUMS, LOCK])
     mix = open_mix_folder(folder)
@@ -136,6 +135,10 @@ def download(api: "HfApi", repo: str, there: HubFiles, scratch: Path) -> None:
     refuse_other_format(written, f"{repo}/{LOCK}")
     if wrong := [name for name in names if not FILE_NAME.fullmatch(name) or name not in there.files]:
         raise UserError(f"{repo} is not what was published: its {LOCK} names {wrong[0]!r}, and there is no such file")
+    for left in scratch.iterdir():
+        # An earlier try may have been for another commit, or for a repository of the same name.
+        if left.is_file() and left.name not in {*names, CHECKSUMS, LOCK}:
+            left.unlink()
     log.info("downloading %d files of %s, %d bytes", len(names), repo, sum(there.files[name].size for name in names))
     api.snapshot_download(repo, allow_patterns=[*names, CHECKSUMS, LOCK], **place)
 

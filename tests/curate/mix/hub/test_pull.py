@@ -169,6 +169,28 @@ def test_a_pull_that_broke_goes_on_with_what_is_missing(hub, data):
     assert not list((data / "pulled").glob(".*"))
 
 
+def test_what_is_left_of_a_try_for_another_mix_is_no_hindrance(hub, data):
+    left = data / "pulled" / ".mix.download"
+    left.mkdir(parents=True)
+    for name in ("train-00001-of-00002.parquet", TRAIN, "lock.json"):
+        (left / name).write_bytes(b"of another mix")
+
+    assert pull(PullConfig(repo="me/mix", data=data)).is_new
+
+
+@pytest.mark.parametrize(
+    "status, problem",
+    [
+        (403, "the token has no right to it (Not now); give one that may write there"),
+        (500, "the hub could not answer (500); give the same command again: it goes on with what is missing"),
+    ],
+)
+def test_an_error_of_the_hub_is_none_of_the_disk(status, problem, hub, data):
+    hub.failing = lambda method, path: status if path.endswith(TRAIN) else 0
+
+    assert refused(data) == f"me/mix could not be pulled: {problem}"
+
+
 def test_a_file_that_was_lost_here_is_brought_again(hub, data):
     pull(PullConfig(repo="me/mix", data=data))
     whole = (data / "pulled" / "mix" / TEST).read_bytes()
