@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
+from pydantic import TypeAdapter, ValidationError
 
 from curate.files import Damaged, check_file, damaged_file, read_record, write_record
 from schemas.errors import UserError
@@ -100,6 +101,10 @@ class MixLock:
         return digest({name: self.files[name] for name in self.data_files()})
 
 
+LOCK_TYPES, THRESHOLDS = TypeAdapter(MixLock), TypeAdapter(dict[str, Any])
+"""A lock may come from anywhere."""
+
+
 @dataclass(frozen=True)
 class Mix:
     """A published mix whose lock was read; its files are checked when they are asked for."""
@@ -114,6 +119,8 @@ class Mix:
 
     def file(self, name: str) -> Path:
         """A file of the mix, which is what its lock says. Raises Damaged."""
+        if name not in self.lock.files:
+            raise Damaged(f"{self.folder / LOCK} names no {name}", self.remedy)
         check_file(self.folder / name, self.lock.files[name], self.remedy)
         return self.folder / name
 
@@ -190,10 +197,16 @@ def open_mix_folder(folder: Path, name: str = "", remedy: str = "") -> Mix:
         raise UserError(f"{folder} is no published mix: it has no {LOCK}")
     value = read_record(path, *MixLock.__dataclass_fields__, remedy=remedy, place=f"{name or told_name(path)}/{LOCK}")
     try:
-        sources = tuple(read_pinned(source) for source in value.pop("sources"))
-        return Mix(folder, MixLock(**value, sources=sources), remedy)
-    except (ValueError, TypeError, KeyError) as error:
-        raise damaged_file(path, error, remedy) from error
+        lock = LOCK_TYPES.validate_python(value)
+        for source in lock.sources:
+            THRESHOLDS.validate_python(lock.thresholds(source.build))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise damaged_file(path, ValueError(f"{where}: {first['msg']}"), remedy) from error
+    except AttributeError as error:
+        raise damaged_file(path, ValueError("facts: not what was written"), remedy) from error
+    return Mix(folder, lock, remedy)
 
 
 def told_name(path: Path) -> str:
@@ -202,12 +215,3 @@ def told_name(path: Path) -> str:
         return str(json.loads(path.read_bytes())["name"])
     except (ValueError, KeyError, TypeError):
         return path.parent.name
-
-
-def read_pinned(value: dict[str, Any]) -> PinnedSource:
-    """A source as the lock of a mix holds it."""
-    pins = {
-        name: PinnedTable(StageName(pin["stage"]), pin["identity"]) if pin else None
-        for name, pin in ((name, value[name]) for name in ("pairs", "screened", "judged"))
-    }
-    return PinnedSource(**{**value, **pins})

@@ -10,7 +10,8 @@ import pytest
 
 from curate.cli.main import main
 from curate.config import BuildConfig, MixConfig, ScreenConfig, VerifyConfig
-from curate.files import file_sha256
+from curate.files import file_sha256, write_record
+from curate.mix.hub.push import find_fault
 from curate.mix.mix import mix
 from curate.mix.verify.verify import verify, verify_folder
 from curate.pipeline.build import build
@@ -118,6 +119,33 @@ def test_a_damaged_or_missing_file_is_named(folder, name):
     assert name in damaged.faults[0]
     assert name in missing.faults[0]
     assert "missing" in missing.faults[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"rows": "many"}, "rows: Input should be a valid integer"),
+        ({"files": ["train"]}, "files: Input should be a valid dictionary"),
+        ({"sources": [{"build": 5}]}, "sources.0.build: Input should be a valid string"),
+        ({"facts": {"sources": []}}, "facts: not what was written"),
+    ],
+)
+def test_a_lock_that_others_wrote_is_a_fault(folder, change, problem):
+    lock = {name: value for name, value in json.loads((folder / LOCK).read_text()).items() if name != "record_sha256"}
+    write_record(folder / LOCK, lock | change, place=f"v1/{LOCK}")
+
+    (fault,) = verify_folder(folder).faults
+
+    assert problem in fault
+    assert "\n" not in fault
+
+
+def test_a_lock_without_lineage_is_a_fault(folder):
+    lock = open_mix_folder(folder).lock
+    write_lock(folder, replace(lock, files={name: sha256 for name, sha256 in lock.files.items() if name != LINEAGE}))
+
+    assert f"{folder / LINEAGE} is no file of the mix" in verify_folder(folder).faults
+    assert find_fault(folder)
 
 
 def test_a_file_too_many_is_a_fault_and_an_edited_card_a_note(folder):
