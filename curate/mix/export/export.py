@@ -92,7 +92,7 @@ def export(cfg: ExportConfig) -> Exported:
         )
     source, note = find_source(workspace, cfg.name)
     folder = cfg.out or workspace.export(f"{source.name}-{cfg.to}{'-dropped' if cfg.dropped else ''}")
-    if folder.exists() or folder.is_symlink():
+    if os.path.lexists(folder):
         raise UserError(f"{folder} is there already; remove it, or name another folder with --out")
     if isinstance(source, MixSource):
         if cfg.dropped:

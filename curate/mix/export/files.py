@@ -19,8 +19,8 @@ Record = dict[str, Any]
 
 LINE_ENDS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\x85": "\\u0085"}
 """Signs that some tools end a line at, as escapes that say the same."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First signs of a cell that a spreadsheet runs."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""First signs of a cell that a spreadsheet runs, in some languages in full width too."""
 LONGEST_CELL = 32_767
 """Characters that a cell of a spreadsheet holds."""
 

@@ -68,7 +68,7 @@ def h4_usage(written: Written) -> Usage:
 
 def load_command(path: str, kind: str | None, split: str) -> str:
     """Python that loads a split."""
-    source = f'"{kind}", data_files={json.dumps(path)}' if kind else json.dumps(path)
+    source = f'"{kind}", data_files={quoted(path)}' if kind else quoted(path)
     return f'from datasets import load_dataset\n\nrows = load_dataset({source}, split="{split}")'
 
 
@@ -159,7 +159,7 @@ def nemo_rl_usage(written: Written) -> Usage:
 
 
 def quoted(text: str) -> str:
-    """A text in YAML."""
+    """A text in YAML or Python."""
     return json.dumps(text, ensure_ascii=False)
 
 

@@ -171,6 +171,11 @@ def test_wrong_request_is_one_sentence_and_writes_nothing(data, tmp_path, name, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_name_that_is_too_long_is_one_sentence(data, tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .* \(File name too long\)"):
+        exported(data, tmp_path / ("a" * 300), "v1")
+
+
 def test_folder_that_is_there_stays_as_it_is(data, tmp_path):
     (tmp_path / "out").mkdir()
 
