@@ -4,6 +4,7 @@ print("\\n".join(diff(DiffConfig(a="v1", b="v2")).lines()))
 """
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ def refuse_out(out: Path) -> None:
     """Raises UserError for a file that is there, or whose ending names no format."""
     if out.suffix not in WRITERS:
         raise UserError(f"--out {out} ends with no format; give a file that ends with {', '.join(WRITERS)}")
-    if out.exists():
+    if os.path.lexists(out):
         raise UserError(f"--out {out} is there already; give another file, or remove it")
 
 

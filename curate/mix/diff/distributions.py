@@ -87,10 +87,12 @@ def find_moved(a: pl.DataFrame, b: pl.DataFrame, both: pl.DataFrame) -> list[Mov
 
 
 def compare_numbers(feature: str, a: pl.Series, b: pl.Series, both: pl.DataFrame) -> Moved | None:
-    """Kolmogorov-Smirnov; None where too few pairs differ."""
+    """Kolmogorov-Smirnov; None where too few pairs differ or all have one value."""
     shared = shared_values(a, b, both)
     left, right = (values.drop_nulls().to_numpy() for values in (a, b))
     if not (differing := count_differing(left.size, right.size, shared)):
+        return None
+    if min(left.min(), right.min()) == max(left.max(), right.max()):
         return None
     distance = largest_distance(left, right)
     p = float(kolmogorov(distance / np.sqrt(squared_weights(left.size, right.size, shared))))

@@ -78,7 +78,7 @@ def test_a_removal_by_length_is_found_and_a_random_one_is_not():
     assert without(pl.Series(draw.random(1000) < 0.1)) > 0.05
 
 
-def test_sides_without_values_or_with_few_differing_pairs_are_not_tested():
+def test_sides_of_one_value_or_none_or_with_few_differing_pairs_are_not_tested():
     rows = pl.int_range(9, dtype=pl.UInt32, eager=True)
     both = pl.DataFrame({"a": rows, "b": rows})
     values = pl.Series([float(i) for i in range(9)])
@@ -87,6 +87,7 @@ def test_sides_without_values_or_with_few_differing_pairs_are_not_tested():
     assert compare_numbers("n", values, values, both) is None
     assert compare_numbers("n", values, pl.concat([values, values]), both) is None  # nine rows differ
     assert compare_numbers("n", nothing, nothing, both) is None
+    assert compare_numbers("n", pl.Series([1.0] * 40), pl.Series([1.0] * 20), NO_ROWS) is None
     assert compare_categories("c", pl.Series(["x"] * 40), pl.Series(["x"] * 20), both) is None
 
 
