@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 LFS_FROM = 10 * 2**20
 """Larger files go by LFS, and those of `LFS_NAMES` whatever their size."""
@@ -24,7 +24,7 @@ class Request:
 
     method: str
     path: str
-    """Without its query."""
+    """As it was sent, without its query."""
     headers: dict[str, str]
     body: bytes
     """Of an upload, its length as text."""
@@ -134,7 +134,7 @@ class Asked:
                 if self.method in method.split() and (match := re.fullmatch(pattern, self.path)):
                     if "repo" in match.groupdict():
                         self.repo_id = match["repo"]
-                    return route(self, **{name: value for name, value in match.groupdict().items() if name != "repo"})
+                    return route(self, **{n: unquote(value) for n, value in match.groupdict().items() if n != "repo"})
             raise Refused(404, f"no such address: {self.path}")
         except Refused as error:
             return error.reply

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from hub_routes import Asked, Hub, Request
 
@@ -36,11 +36,10 @@ class Worker(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         where = urlsplit(self.path)
-        path = unquote(where.path)
-        is_cut = self.hub.cuts(self.command, path)
+        is_cut = self.hub.cuts(self.command, where.path)
         body = self.read_body(is_cut and self.command == "PUT")
         query = {name: values[-1] for name, values in parse_qs(where.query).items()}
-        asked = Asked(self.hub, self.command, path, query, dict(self.headers), body)
+        asked = Asked(self.hub, self.command, where.path, query, dict(self.headers), body)
         status, headers, content = (0, {}, b"") if body is None else asked.reply()
         self.note(asked)
         if body is None:

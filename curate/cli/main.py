@@ -1,4 +1,4 @@
-"""The `curate` command: build, screen, review, mix, export, verify, diff, push, pull, explain, show, ledger."""
+"""The `curate` command: build, screen, review, mix, export, verify, diff, push, pull, explain, show, ledger, doctor."""
 
 import argparse
 import sys

@@ -130,7 +130,7 @@ def download(api: "HfApi", repo: str, there: HubFiles, scratch: Path) -> None:
     try:
         record = json.loads(lock.read_bytes())
         written, names = int(record["format"]), [*map(str, record.get("files", ()))]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{repo} is no published mix: its {LOCK} cannot be read") from error
     refuse_other_format(written, f"{repo}/{LOCK}")
     if wrong := [name for name in names if not FILE_NAME.fullmatch(name) or name not in there.files]:

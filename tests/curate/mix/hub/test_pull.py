@@ -253,7 +253,7 @@ def test_a_file_that_was_changed_on_the_hub_is_refused_and_forgotten(name, hub, 
 
 def test_a_lock_that_is_no_json_is_refused(hub, data):
     repo = hub.repos["me/mix"]
-    for content in (b"[1]", b"{", b"\xff"):
+    for content in (b"[1]", b"{", b"\xff", b'{"format": Infinity}', b"[" * 100_000):
         repo.commit("main", {**repo.files(), "lock.json": File(content, False)})
         assert refused(data) == "me/mix is no published mix: its lock.json cannot be read"
 

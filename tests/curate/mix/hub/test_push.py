@@ -247,13 +247,13 @@ def test_another_version_of_a_mix_goes_into_a_branch(send, hub, data, second):
     assert refused(send, data=second) == (
         "me/mix holds another version of mix 'v1' at main; give --revision BRANCH or another repository"
     )
-    assert send(data=second, revision="smaller").is_new
+    assert send(data=second, revision="rows/smaller").is_new
 
     assert repo.branches["main"] == main
     # what was only in the other version is not in this one
-    assert is_as_published(repo.files("smaller"), second / "mixes" / "v1")
-    assert not send(data=second, revision="smaller").is_new
-    assert "at smaller; give --revision" in refused(send, revision="smaller")
+    assert is_as_published(repo.files("rows/smaller"), second / "mixes" / "v1")
+    assert not send(data=second, revision="rows/smaller").is_new
+    assert "at rows/smaller; give --revision" in refused(send, revision="rows/smaller")
 
 
 def test_a_branch_that_was_only_begun_is_finished(send, hub, data, second):
