@@ -57,7 +57,7 @@ bad_prompt       a prompt that is null, not text, empty, not a conversation endi
 bad_response     a response that is null or not text
 image            an image, a sound or a video is a part of the row
 tool_calls       a response is the call of a tool, or a model is to answer what a tool gave
-unread_structure a text was rendered by a chat template, or holds messages that cannot be read
+unread_structure a text was rendered by a chat template, or holds messages or calls that cannot be read
 prompt_mismatch  the chosen and the rejected side disagree about the prompt
 bad_preference   the preference says of neither response that it is the better one
 unpaired         a response with a label, and no response to its prompt with another one

@@ -5,7 +5,7 @@ In a row a `tool_call` turn has the JSON of what is called, and a `tool` turn wh
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 Message = Mapping[str, Any]
 
@@ -103,7 +103,7 @@ def read_calls(text: str, count: int) -> list[dict[str, Any]]:
     Ids are numbers after `count`, of the nine signs that the strictest templates ask for.
     """
     try:
-        value = json.loads(text)
+        value = read_json(text)
         functions = [call.get("function", call) for call in (value if isinstance(value, list) else [value])]
         return [
             {
@@ -123,7 +123,7 @@ def read_arguments(function: Mapping[str, Any]) -> Any:
     if not isinstance(arguments, str):
         return arguments
     try:
-        return json.loads(arguments)
+        return read_json(arguments)
     except ValueError:
         return arguments
 
@@ -132,8 +132,17 @@ def read_tools(text: str | None) -> list[dict[str, Any]] | None:
     """Tools as templates take them, from a JSON list. Raises ValueError for anything else."""
     if not text:
         return None
-    tools = json.loads(text)
+    tools = read_json(text)
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise ValueError("tools are no list of objects")
     is_bare = ["name" in tool and "function" not in tool for tool in tools]
     return [{"type": "function", "function": tool} if bare else tool for tool, bare in zip(tools, is_bare, strict=True)]
+
+
+def read_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError for NaN and Infinity too, which Python takes and no other reader."""
+    return json.loads(text, parse_constant=refuse_constant)
+
+
+def refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")

@@ -260,7 +260,10 @@ def read_tools(fields: Fields) -> str | None:
         return None
     if not isinstance(value, list):
         raise UnusableRow("bad_prompt")
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        raise UnusableRow("bad_prompt") from None
     if not is_text(text):
         raise UnusableRow("bad_prompt")
     return text

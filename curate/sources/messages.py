@@ -5,9 +5,11 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any, TypeGuard
 
 from schemas.names import Role, UnpairedReason
+from schemas.tool_turns import CallUnread, read_calls
 
 Messages = list[dict[str, str]]
 
@@ -172,6 +174,24 @@ def check_prompt(messages: Messages | None) -> Messages:
     if not any(message["role"] == "user" for message in messages):
         raise UnusableRow("bad_prompt")
     return messages
+
+
+def check_calls(messages: Messages) -> Messages:
+    """The turns without those of the assistant that say nothing before a call, which is a message by itself.
+
+    Raises UnusableRow for a call that is not the JSON of one: no chat template could render it.
+    """
+    try:
+        for turn in messages:
+            if turn["role"] == "tool_call":
+                read_calls(turn["content"], 0)
+    except CallUnread:
+        raise UnusableRow("unread_structure") from None
+    return [
+        turn
+        for turn, after in zip_longest(messages, messages[1:])
+        if turn["role"] != "assistant" or turn["content"] or not after or after["role"] != "tool_call"
+    ]
 
 
 def up_to_last(role: Role, messages: Messages) -> Messages:

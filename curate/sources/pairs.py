@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from curate.sources.fields import Columns, Fields, number
 from curate.sources.formats import FORMATS, Format, Ready, Responses, find_format, read_row
 from curate.sources.licenses import row_license
-from curate.sources.messages import UnusableRow
+from curate.sources.messages import UnusableRow, check_calls
 from curate.sources.mix_folder import KEPT, find_mix_folder
 from curate.sources.preferences import describe_preference
 from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable, raw_rows, raw_text, shuffle_rows
@@ -145,7 +145,7 @@ class Reader:
             raise UnusableRow("unreadable_row")
         if found_form.name == "two" and not self.decides:
             self.decides = describe_preference(fields, self.cfg.preference)
-        return found._replace(license=license)
+        return found._replace(messages=check_calls(found.messages), license=license)
 
 
 def read_pairs(cfg: RowsConfig, pair_responses: PairResponses | None = None) -> Iterator[Part]:

@@ -75,8 +75,7 @@ def make_records(form: ExportFormat, row: ExportRow) -> list[Record]:
 
 def check_held(form: ExportFormat, row: ExportRow) -> None:
     turns = row.turns
-    # A tool may have nothing to say.
-    if not turns or not (turns[-1]["role"] == "tool" or turns[-1]["content"].strip()):
+    if not turns or not turns[-1]["content"].strip():
         raise Unheld("no_prompt")
     if row.system and "system" not in form.holds:
         raise Unheld("system_message")

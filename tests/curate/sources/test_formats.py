@@ -177,9 +177,28 @@ def test_tool_turns_and_tools_are_kept(imported):
     assert sorted(pairs["tools"], key=str) == [None, tools]
 
 
+def test_a_turn_that_says_nothing_before_a_call_is_none(imported):
+    call, told = {"role": "tool_call", "content": '{"name": "oven"}'}, {"role": "tool", "content": "210"}
+
+    pairs, _ = imported({"prompt": [ASKED, said(""), call, told, said("Hot."), call, told], **BOTH})
+
+    roles = [turn["role"] for turn in pairs["messages"][0]]
+    assert roles == ["user", "tool_call", "tool", "assistant", "tool_call", "tool"]
+
+
+def called(content):
+    """A row with a call."""
+    turns = [ASKED, {"role": "tool_call", "content": content}, {"role": "tool", "content": "210"}]
+    return {"prompt": turns, **BOTH}
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
+        (called("<tool_call>oven()</tool_call>"), "unread_structure"),
+        (called('"oven"'), "unread_structure"),
+        (called('{"name": "oven", "arguments": {"rack": NaN}}'), "unread_structure"),
+        ({"prompt": Q, "tools": [{"name": "oven", "parameters": {"rack": float("nan")}}], **BOTH}, "bad_prompt"),
         ({"prompt": Q, "response_a": GOOD, "response_b": BAD, "winner": "yes"}, "bad_preference"),
         ({"prompt": Q, "response_a": GOOD, "response_b": BAD, "winner": 1}, "bad_preference"),
         ({"prompt": Q, "response_0": GOOD, "response_1": BAD, "better_response_id": None}, "bad_preference"),

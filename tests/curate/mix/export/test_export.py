@@ -121,15 +121,6 @@ def test_row_that_a_format_cannot_hold_is_counted(tmp_path, to, row, reason):
     assert exported.rows["train"] == 1
 
 
-@pytest.mark.parametrize("to", ["trl", "openai", "sharegpt"])
-def test_tool_that_had_nothing_to_say_is_no_missing_prompt(tmp_path, to):
-    row = make_row(user("How warm is it?"), CALL, {"role": "tool", "content": ""}, scores=(1.0, 0.0))
-
-    exported = write_export(Rows([row]), to, tmp_path / "out", "")
-
-    assert (exported.rows["train"], exported.left_out) == (1, {})
-
-
 def test_nothing_is_left_of_an_export_that_holds_no_row(tmp_path):
     with pytest.raises(UserError, match=r"nothing of mix 'v1' can be exported as ultrafeedback \(a missing score: 2\)"):
         write_export(Rows([make_row(user("a"))] * 2), "ultrafeedback", tmp_path / "out", "")
