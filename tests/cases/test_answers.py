@@ -44,7 +44,14 @@ def write(recorder, body):
     messages = user("Why does the sea rise?")
     prompts = make_frame(
         Prompt,
-        [{"prompt_id": prompt_key(messages), "messages": messages, "prompt_group": prompt_group(messages)}],
+        [
+            {
+                "prompt_id": prompt_key(messages),
+                "messages": messages,
+                "prompt_group": prompt_group(messages),
+                "license": "MIT",
+            }
+        ],
     )
     cfg = ContrastConfig("test", "url", 0.7, 0.95, 256, 30)
     model = ScriptedModel(lambda request: read_by(ChatAPI)(body, request))

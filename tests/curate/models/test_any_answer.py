@@ -45,7 +45,10 @@ def test_a_reader_takes_any_size_and_depth(name, text):
 @given(text=TEXTS)
 def test_beside_any_answer_the_other_pairs_and_scores_are_kept(text, tmp_path_factory):
     conversations = [user(topic) for topic in ("tides", "odd", "wind")]
-    rows = [{"prompt_id": prompt_key(c), "messages": c, "prompt_group": prompt_group(c)} for c in conversations]
+    rows = [
+        {"prompt_id": prompt_key(c), "messages": c, "prompt_group": prompt_group(c), "license": "MIT"}
+        for c in conversations
+    ]
     model = ScriptedModel(lambda request: responses(text if "odd" in request.messages[-1]["content"] else GOOD))
     judge = Judge(
         "judge:m", "d", ScriptedModel(lambda request: responses(text if "odd" in request.text else '{"score": 7}'))

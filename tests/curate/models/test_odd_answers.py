@@ -100,7 +100,13 @@ def test_a_pair_of_the_wrong_schema_is_dropped_with_what_was_written(server, run
     prompts = make_frame(
         Prompt,
         [
-            {"prompt_id": prompt_key(c), "place": place, "messages": c, "prompt_group": prompt_group(c)}
+            {
+                "prompt_id": prompt_key(c),
+                "place": place,
+                "messages": c,
+                "prompt_group": prompt_group(c),
+                "license": "MIT",
+            }
             for place, c in enumerate(conversations)
         ],
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from garden import PAIRS, write_rows
+from mixes import folder_bytes
 from scripted import completion
 
 from curate.config import BuildConfig, ExplainConfig, MixConfig, ScreenConfig
@@ -310,14 +311,14 @@ def test_the_number_of_pairs_that_a_build_was_asked_for_holds_on(tmp_path):
 
 def test_a_mix_locked_to_the_earlier_screening_is_made_again_with_the_same_bytes(plain):
     first = mix(MixConfig(name="v1", add=("garden",), data=plain))
-    content = first.path.read_bytes()
+    content = folder_bytes(first.path)
     rescreen(with_thresholds(plain, min_margin=5.0))
-    first.path.unlink()
+    (first.path / "train-00000-of-00001.parquet").unlink()
 
     again = mix(MixConfig(name="v1", data=plain))
     other = mix(MixConfig(name="v2", add=("garden",), data=plain))
 
-    assert again.path.read_bytes() == content
+    assert folder_bytes(again.path) == content
     assert again.summary() == first.summary()
     assert (first.summary()["rows"], other.summary()["rows"]) == (10, 6)
 
@@ -325,11 +326,11 @@ def test_a_mix_locked_to_the_earlier_screening_is_made_again_with_the_same_bytes
 def test_a_mix_with_vectors_is_made_again_with_the_same_bytes(embedded):
     rescreen(ScreenConfig(name="garden", data=embedded, max_cosine=1.0))
     first = mix(MixConfig(name="v1", add=("garden",), data=embedded))
-    content = first.path.read_bytes()
+    content = folder_bytes(first.path)
     rescreen(with_thresholds(embedded, min_margin=5.0))
-    first.path.unlink()
+    (first.path / "train-00000-of-00001.parquet").unlink()
 
-    assert mix(MixConfig(name="v1", data=embedded)).path.read_bytes() == content
+    assert folder_bytes(mix(MixConfig(name="v1", data=embedded)).path) == content
 
 
 @pytest.mark.parametrize(

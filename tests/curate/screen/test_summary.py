@@ -75,8 +75,9 @@ def test_the_first_three_pairs_of_a_rule_are_its_examples(screened, make_pairs):
 
 def test_parts_without_an_example_are_not_read(screened, make_pairs):
     state = screened(make_pairs(score_chosen=[9.0, 9.0, 1.1, 1.2, 1.3, 1.4]), min_margin=3.0, rows=1)
+    files = state.pairs.whole_files()
     for index in (0, 1, 5):
-        state.pairs.whole_files()[index].unlink()
+        files[index].unlink()
 
     (row,) = summarize_rules(state.tables)
 

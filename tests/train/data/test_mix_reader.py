@@ -77,7 +77,7 @@ def test_the_texts_of_a_pair_and_of_a_conversation_are_the_same_row(make_mix, fe
 def test_a_mix_that_is_not_there_as_locked_is_refused(make_mix, few_pairs, damage, message):
     data = make_mix(few_pairs)
     if damage == "bytes":
-        (data / "mixes" / "v1" / "test-00000-of-00001.parquet").write_bytes(b"PAR1")
+        (data / "mixes" / "v1" / "train-00000-of-00001.parquet").write_bytes(b"PAR1")
     else:
         (data / "mixes" / "v1" / damage).unlink()
 

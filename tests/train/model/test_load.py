@@ -128,15 +128,14 @@ def test_an_adapter_that_does_not_fit_its_base_is_refused(data, tokenizer, tmp_p
     from transformers import LlamaConfig, LlamaForCausalLM
 
     path = data / "runs" / "sft-v1" / "manifest.json"
-    manifest = json.loads(path.read_text())
+    manifest = read_folder(path, "sft-v1", "")
     wide = LlamaConfig(
         vocab_size=49_152, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
     )
     LlamaForCausalLM(wide).save_pretrained(tmp_path / "wide")
     tokenizer.save_pretrained(tmp_path / "wide")
-    unknown = ("base_digest", "files", "record_sha256")
-    early = {name: value for name, value in manifest.items() if name not in unknown}
-    path.write_text(json.dumps(early | {"base": f"hf:{tmp_path}/wide"}))
+    early = {name: value for name, value in manifest.items() if name != "base_digest"}
+    write_folder(path, "sft-v1", early | {"base": f"hf:{tmp_path}/wide"}, manifest["files"])
 
     with pytest.raises(UserError, match="it is of another base"):
         load_frozen(resolve_weights("sft-v1", data), 64, CPU)
