@@ -157,6 +157,9 @@ WrittenFlaw = Literal[
 Flaw = Literal[WrittenFlaw, "repetition", "incoherent", "wrong_language", "bad_code"]
 """How a rejected response fails, where that is known; the last four occur in imported pairs only."""
 
+Origin = Literal["real", "synthetic"]
+"""Whether a pair was imported, or a model wrote its responses here."""
+
 Severity = Literal["minor", "major", "critical"]
 """What a flaw does to the reader.
 
@@ -167,6 +170,7 @@ critical  there is no answer, or one that misleads
 
 WRITTEN_FLAWS: tuple[WrittenFlaw, ...] = get_args(WrittenFlaw)
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
+ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 Sampler = Literal["random", "suspicious", "diverse", "gold"]
 """Why a pair is sent for review.

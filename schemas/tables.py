@@ -12,6 +12,7 @@ from schemas.names import (
     BETTER,
     FLAGS,
     FLAWS,
+    ORIGINS,
     PERSONAL_DATA,
     SAMPLERS,
     SCREEN_REASONS,
@@ -80,7 +81,7 @@ class Pair(dy.Schema):
     failed_score = dy.Bool()
     """A score was expected for either side and is missing, not a number or infinite."""
     scorer = dy.String(nullable=True)
-    origin = dy.Enum(["real", "synthetic"])
+    origin = dy.Enum(ORIGINS)
     """`synthetic` when a model of this build wrote the responses, `real` when the pair was imported; of a pair from a
     published mix, what it was there."""
     flaw = dy.Enum(FLAWS, nullable=True)
@@ -129,7 +130,7 @@ class Measured(dy.Schema):
 
     pair_id = dy.String(primary_key=True)
     prompt_id = dy.String()
-    origin = dy.Enum(["real", "synthetic"])
+    origin = dy.Enum(ORIGINS)
     flaw = dy.Enum(FLAWS, nullable=True)
     failed_score = dy.Bool()
     score_chosen = dy.Float64(nullable=True)
@@ -315,7 +316,7 @@ class MixRow(dy.Schema):
     score_chosen = dy.Float64(nullable=True)
     score_rejected = dy.Float64(nullable=True)
     scorer = dy.String(nullable=True)
-    origin = dy.String(check=lambda column: column.is_in(["real", "synthetic"]))
+    origin = dy.String(check=lambda column: column.is_in(ORIGINS))
     flaw = dy.String(nullable=True, check=lambda column: column.is_in(FLAWS))
     license = dy.String()
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from curate.mix.verify.row_ids import plain_rows, text_ids
 from curate.screen.human import text_key
-from schemas.names import PERSONAL_DATA
+from schemas.names import FLAWS, ORIGINS, PERSONAL_DATA
 
 ID = r"^[0-9a-f]{16}(-[0-9]+)?(\.[0-9]+)?$"
 PLACEHOLDERS = [f"[{kind}]" for kind in PERSONAL_DATA]
@@ -22,6 +22,7 @@ WRONG = {
     "no_message": "its chosen or rejected side is not one message of the assistant",
     "empty_chosen": "its chosen response is empty",
     "same_sides": "its chosen and its rejected response are the same",
+    "no_such_value": "its origin or its flaw is none that a mix has",
     "wrong_prompt_id": "its prompt is not the one that its prompt_id was made of",
     "wrong_group": "its prompt_group is not that of its prompt",
     "turned": "its sides stand the other way round than when its pair_id was made, and lineage.parquet names no swap",
@@ -92,6 +93,8 @@ def look_at(group: pa.Table, name: str, first: int, split: str, swaps: pl.Series
         "pair_id",
         "prompt_id",
         "prompt_group",
+        "origin",
+        "flaw",
         **sides,
         has_messages=pl.all_horizontal(is_message).fill_null(False),
         prompt=pl.col("prompt"),
@@ -127,6 +130,7 @@ def first_fault() -> pl.Expr:
         "no_message": ~pl.col("has_messages"),
         "empty_chosen": pl.col("chosen").str.strip_chars() == "",
         "same_sides": pl.col("chosen") == pl.col("rejected"),
+        "no_such_value": ~pl.col("origin").is_in(ORIGINS).fill_null(False) | ~pl.col("flaw").is_in(FLAWS),
         "wrong_prompt_id": text_key("prompt_id") != pl.col("prompt_key"),
         "wrong_group": pl.col("prompt_group") != pl.col("group_key"),
         "turned": is_turned & ~pl.col("is_swap"),

@@ -174,6 +174,8 @@ def test_a_file_too_many_is_a_fault_and_an_edited_card_a_note(folder):
         (edit(3, prompt_group="0" * 16), "its prompt_group is not that of its prompt"),
         (edit(3, prompt=[{"role": "system", "content": "x"}]), "its prompt has no turn, or no turn of a user"),
         (edit(3, prompt=[]), "its prompt has no turn, or no turn of a user"),
+        (edit(3, origin="made up"), "its origin or its flaw is none that a mix has"),
+        (edit(3, flaw="dull"), "its origin or its flaw is none that a mix has"),
     ],
 )
 def test_a_planted_row_is_named_by_its_file_and_pair(folder, change, told):
