@@ -29,6 +29,7 @@ from curate.report.trained import (
     refuse_damage,
 )
 from curate.screen.similar.embeddings import is_whole_shard
+from curate.store.mixes import CARD, open_mix_folder
 from curate.store.reviews import (
     PULLED,
     UPLOADED,
@@ -138,6 +139,7 @@ def check_store(workspace: Workspace) -> list[Check]:
     checks += [run_check(f"build {name}", check_build, workspace, name) for name in workspace.build_names()]
     checks += [run_check("other tables", check_other_tables, workspace)] if is_begun(workspace) else []
     checks += [run_check(f"mix {name}", check_mix, workspace, name) for name in workspace.mix_names()]
+    checks += [run_check(f"pulled mix {folder.name}", check_pulled, folder) for folder in workspace.pulled_folders()]
     checks += [run_check(f"review {name}", check_review, workspace.data, name) for name in review_names(workspace.data)]
     checks += [run_check(f"noise {path.stem}", check_noise_record, path) for path in workspace.noise_files()]
     checks += [run_check(f"head {path.name}", check_own_head, path) for path in workspace.heads()]
@@ -219,6 +221,13 @@ def check_mix(workspace: Workspace, name: str) -> str:
     mix = workspace.open_mix(name)
     check_recipe_file(workspace, name, mix.lock)
     refuse_damage(list(mix.damage().values()))
+    return "whole"
+
+
+def check_pulled(folder: Path) -> str:
+    """Raises UserError where a file of a pulled mix is not what was published; its card may be edited."""
+    damage = open_mix_folder(folder, remedy="pull it again with: curate pull").damage()
+    refuse_damage([error for name, error in damage.items() if name != CARD])
     return "whole"
 
 

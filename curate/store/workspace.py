@@ -108,6 +108,10 @@ class Workspace:
     def evaluation_folders(self) -> list[Path]:
         return sorted(path for path in (self.data / "evals").glob("[!.]*") if path.is_dir())
 
+    def pulled_folders(self) -> list[Path]:
+        """Folders of the mixes that were pulled from the hub."""
+        return sorted(path.parent for path in self.pulled.glob(f"[!.]*/{LOCK}"))
+
     def noise_files(self) -> list[Path]:
         return sorted((self.data / "noise").glob("*.json"))
 

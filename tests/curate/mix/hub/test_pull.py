@@ -9,11 +9,12 @@ from hub_routes import File
 from hub_server import serve_hub
 from published import TOKEN, TOKENS, ask_hub, publish_mix, use_hub
 
-from curate.config import BuildConfig, MixConfig, PullConfig, PushConfig
+from curate.config import BuildConfig, DoctorConfig, MixConfig, PullConfig, PushConfig
 from curate.mix.hub.pull import pull
 from curate.mix.hub.push import push
 from curate.mix.mix import mix
 from curate.pipeline.build import build
+from curate.report.doctor import doctor
 from curate.store.mixes import open_mix_folder
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
@@ -194,8 +195,12 @@ def test_an_error_of_the_hub_is_none_of_the_disk(status, problem, hub, data):
 def test_a_file_that_was_lost_here_is_brought_again(hub, data):
     pull(PullConfig(repo="me/mix", data=data))
     whole = (data / "pulled" / "mix" / TEST).read_bytes()
+    (data / "pulled" / "mix" / "README.md").write_text("# Edited here\n")
+    edited = doctor(DoctorConfig(data=data))
     (data / "pulled" / "mix" / TEST).write_bytes(whole[:-9] + b"123456789")
+    damaged = doctor(DoctorConfig(data=data))
 
+    assert [check.name for each in (edited, damaged) for check in each.checks if not check.is_good] == ["pulled mix mix"]
     assert pull(PullConfig(repo="me/mix", data=data)).is_new
     assert (data / "pulled" / "mix" / TEST).read_bytes() == whole
 
