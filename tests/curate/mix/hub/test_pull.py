@@ -200,7 +200,9 @@ def test_a_file_that_was_lost_here_is_brought_again(hub, data):
     (data / "pulled" / "mix" / TEST).write_bytes(whole[:-9] + b"123456789")
     damaged = doctor(DoctorConfig(data=data))
 
-    assert [check.name for each in (edited, damaged) for check in each.checks if not check.is_good] == ["pulled mix mix"]
+    assert [check.name for each in (edited, damaged) for check in each.checks if not check.is_good] == [
+        "pulled mix mix"
+    ]
     assert pull(PullConfig(repo="me/mix", data=data)).is_new
     assert (data / "pulled" / "mix" / TEST).read_bytes() == whole
 
