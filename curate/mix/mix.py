@@ -102,6 +102,8 @@ def mix(cfg: MixConfig) -> PublishedMix:
     lock = find_lock(workspace, cfg.name)
     if lock:
         check_recipe_file(workspace, cfg.name, lock, is_told=bool(cfg.add or cfg.recipe))
+    else:
+        workspace.refuse_early_mix(cfg.name)
     recipe = resolve_recipe(cfg, workspace)
     builds = [source.build for source in recipe.sources]
     if lock:

@@ -321,3 +321,13 @@ def test_a_larger_share_contains_the_smaller_and_has_its_size(rows, one, two, se
 
     assert set(fewer["pair_id"]) <= set(more["pair_id"])
     assert more.height == round(large * rows)
+
+
+def test_the_name_of_a_mix_of_an_earlier_format_is_not_taken(data):
+    (data / "mixes" / "early.lock.json").write_text('{"format": 3}')
+
+    for add in ((), ("real",)):
+        with pytest.raises(UserError, match=r"early\.lock\.json was written by an earlier pairwright \(format 3"):
+            published(data, "early", *add)
+
+    assert not (data / "mixes" / "early").exists()
