@@ -74,15 +74,22 @@ def api_form(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def stored_form(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """`template_form` with the turns that call tools as they are, in `tool_call_turns`; the arguments are JSON text."""
+    """`template_form` with the turns that call tools as they are, in `tool_call_turns`; the arguments are JSON text.
+
+    An empty text there is an assistant turn without text, before the calls.
+    """
     found = api_form(messages)
     at = -1
-    last = ""
+    before: Message = {"role": "", "content": ""}
     for turn in messages:
-        is_new = turn["role"] != "tool_call" or last not in ("assistant", "tool_call")
-        at, last = at + is_new, str(turn["role"])
-        if last == "tool_call":
-            found[at].setdefault("tool_call_turns", []).append(turn["content"])
+        is_call = turn["role"] == "tool_call"
+        at += not (is_call and before["role"] in ("assistant", "tool_call"))
+        if is_call:
+            calls = found[at].setdefault("tool_call_turns", [])
+            if before["role"] == "assistant" and not before["content"]:
+                calls.append("")
+            calls.append(turn["content"])
+        before = turn
     return found
 
 
@@ -93,7 +100,7 @@ def row_form(messages: Sequence[Message]) -> list[dict[str, str]]:
         calls = turn.get("tool_call_turns") or ()
         if turn["content"] or not calls:
             found.append({"role": turn["role"], "content": turn["content"]})
-        found += [{"role": "tool_call", "content": call} for call in calls]
+        found += [{"role": "tool_call" if call else turn["role"], "content": call} for call in calls]
     return found
 
 
@@ -140,8 +147,14 @@ def read_tools(text: str | None) -> list[dict[str, Any]] | None:
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError for NaN and Infinity too, which Python takes and no other reader."""
-    return json.loads(text, parse_constant=refuse_constant)
+    """The value of a JSON text, with ? for half of a surrogate pair, which no file and no request can hold.
+
+    Raises ValueError for NaN and Infinity too, which Python takes and no other reader.
+    """
+    value = json.loads(text, parse_constant=refuse_constant)
+    if "\\u" not in text:
+        return value
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def refuse_constant(name: str) -> NoReturn:

@@ -9,7 +9,8 @@ of other tools mean other things, as `curate.mix.foreign_recipe` says.
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,19 @@ from curate.models.licenses import known_terms
 from curate.pipeline.build import build
 from curate.pipeline.mend import mended
 from curate.screen.human import all_verdicts, are_applied, verdicts_on
-from curate.store.mixes import CARD, CHECKSUMS, CROISSANT, LOCK, RECIPE, MixLock, PinnedSource, PinnedTable, write_lock
+from curate.store.mixes import (
+    CARD,
+    CHECKSUMS,
+    CROISSANT,
+    LOCK,
+    RECIPE,
+    ROWS_FILE,
+    MixLock,
+    PinnedSource,
+    PinnedTable,
+    checksums,
+    write_lock,
+)
 from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
 from schemas.stages import StageName, pairs_stage
@@ -89,6 +102,8 @@ def mix(cfg: MixConfig) -> PublishedMix:
     lock = find_lock(workspace, cfg.name)
     if lock:
         check_recipe_file(workspace, cfg.name, lock, is_told=bool(cfg.add or cfg.recipe))
+    else:
+        workspace.refuse_early_mix(cfg.name)
     recipe = resolve_recipe(cfg, workspace)
     builds = [source.build for source in recipe.sources]
     if lock:
@@ -130,29 +145,40 @@ def publish(workspace: Workspace, recipe: Recipe) -> PublishedMix:
     folder = workspace.mix(recipe.name)
     sources = [pin_build(workspace, source.build) for source in recipe.sources]
     refuse_unapplied(workspace, sources)
-    made = folder.with_name(f".{folder.name}.made")
-    lock = write_mix(recipe, sources, workspace, made)
-    # The checksums come next to last: a folder without them was never published.
-    if (folder / CHECKSUMS).exists():
-        path = workspace.lock(recipe.name)
-        lost = f"{path} is lost, and the rows it stood for are not what its builds give now: "
-        try:
+    with scratch_folder(folder, "made") as made:
+        lock = write_mix(recipe, sources, workspace, made)
+        # The checksums come next to last: a folder without them was never published.
+        if (folder / CHECKSUMS).exists():
+            path = workspace.lock(recipe.name)
+            lost = f"{path} is lost, and the rows it stood for are not what its builds give now: "
             for name in lock.data_files():
                 check_file(folder / name, lock.files[name], f"{lost}restore it, or publish a mix under a new name")
-        except Damaged:
-            shutil.rmtree(made)
-            raise
-        log.warning("%s is lost; made again", path)
-    move_files(made, folder, [*lock.files, CHECKSUMS, LOCK])
+            log.warning("%s is lost; made again", path)
+        with full_disk(folder):
+            # A crash may have left rows of builds as they were then.
+            for left in folder.glob("*.parquet"):
+                if left.name not in lock.files and ROWS_FILE.fullmatch(left.name):
+                    left.unlink()
+            move_files(made, folder, [*lock.files, CHECKSUMS, LOCK])
     return PublishedMix(recipe, lock, folder)
 
 
+@contextmanager
+def scratch_folder(folder: Path, ending: str) -> Iterator[Path]:
+    """A folder beside that of a mix, empty at first; at the end it is removed with all that is still in it."""
+    made = folder.with_name(f".{folder.name}.{ending}")
+    shutil.rmtree(made, ignore_errors=True)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
 def move_files(made: Path, folder: Path, names: Iterable[str]) -> None:
-    """Put files of a folder that was made into the folder of a mix, in this order, and remove what is left of it."""
+    """Put files of a folder that was made into the folder of a mix, in this order."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         os.replace(made / name, folder / name)
-    shutil.rmtree(made)
 
 
 def pin_build(workspace: Workspace, name: str) -> PinnedSource:
@@ -197,7 +223,6 @@ def write_mix(
     """Write a whole mix into a new folder; `facts` are those of the lock of a mix that is made again."""
     refuse_read_only(workspace.data)
     chosen = choose_rows(recipe, pinned, workspace)
-    shutil.rmtree(folder, ignore_errors=True)
     tables = {source.build: workspace.open_pinned(source.pairs, source.build) for source in pinned}
     with full_disk(folder):
         folder.mkdir(parents=True)
@@ -254,17 +279,19 @@ def republish(workspace: Workspace, recipe: Recipe, lock: MixLock) -> PublishedM
     if lock.recipe_sha256 != recipe.sha256():
         raise UserError(f"{workspace.lock(name)} belongs to another recipe than these flags; choose a new name")
     if damaged := workspace.open_mix(name).damage():
-        made = folder.with_name(f".{folder.name}.remade")
-        if any(file in lock.data_files() for file in damaged):
-            remade = write_mix(recipe, lock.sources, workspace, made, lock.facts)
-        else:
-            remade = describe_mix(recipe, lock, made)
-        if remade.files != lock.files:
-            shutil.rmtree(made)
-            raise UserError(
-                f"{folder / next(iter(damaged))} could not be made again with the locked content (sha256 {lock.sha256})"
-            ) from next(iter(damaged.values()))
-        move_files(made, folder, damaged)
+        with scratch_folder(folder, "remade") as made:
+            if any(file in lock.data_files() for file in damaged):
+                remade = write_mix(recipe, lock.sources, workspace, made, lock.facts)
+            else:
+                remade = describe_mix(recipe, lock, made)
+            # A file that is whole may be written otherwise by now, such as the card.
+            if lost := [file for file in damaged if remade.files.get(file) != lock.files.get(file)]:
+                raise UserError(
+                    f"{folder / lost[0]} could not be made again with the locked content (sha256 {lock.sha256})"
+                ) from damaged[lost[0]]
+            with full_disk(folder):
+                (made / CHECKSUMS).write_bytes(checksums(lock.files))
+                move_files(made, folder, damaged)
         for error in damaged.values():
             log.warning("%s; made again", error.found)
     for source in lock.sources:

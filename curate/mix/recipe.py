@@ -160,7 +160,7 @@ def check_source(source: Source, where: str) -> None:
 def check_proportions(recipe: Recipe, where: str) -> None:
     """Refuse what cannot be meant of ratio, mode, rows and balance."""
     if recipe.ratio is not None and not 0 < recipe.ratio < float("inf"):
-        raise UserError(f"{where}: ratio {recipe.ratio:g} is not above 0; give synthetic pairs to a real one")
+        raise UserError(f"{where}: ratio {recipe.ratio:g} is no number above 0; give synthetic pairs to a real one")
     if recipe.mode not in get_args(Mode):
         raise UserError(f"{where}: mode '{recipe.mode}' is not one; it is add or replace")
     if recipe.mode == "replace" and recipe.ratio is None:

@@ -52,8 +52,10 @@ def told_recipe(cfg: MixConfig, workspace: Workspace) -> Recipe | None:
         raise UserError("--add and --recipe both name the sources of the mix; give one of them")
     if cfg.recipe.suffix.lower() in FOREIGN:
         foreign = read_foreign(cfg.recipe, workspace)
-        usual = cfg if foreign.heldout_share is None else replace(cfg, heldout_share=foreign.heldout_share)
-        return from_flags(usual, foreign.sources, str(cfg.recipe))
+        share = cfg.heldout_share if foreign.heldout_share is None else foreign.heldout_share
+        if cfg.heldout_share not in (MixConfig(name=cfg.name).heldout_share, share):
+            raise UserError(f"--heldout-share is another one than test_split_size in {cfg.recipe}; give one of them")
+        return from_flags(replace(cfg, heldout_share=share), foreign.sources, str(cfg.recipe))
     told = replace(read_recipe(cfg.recipe, cfg.name), name=cfg.name)
     refuse_lost_flags(cfg, told, str(cfg.recipe))
     return told

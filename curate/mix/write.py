@@ -25,7 +25,7 @@ from curate.mix.public_names import public_model
 from curate.store.mixes import LINEAGE, WORDS
 from curate.store.store import Table
 from schemas.tables import MixLineage, MixRow
-from schemas.tool_turns import has_tool_turns, stored_form
+from schemas.tool_turns import CallUnread, has_tool_turns, stored_form
 
 BYTES_PER_BLOCK = 2**27
 ROWS_PER_GROUP = 8_192
@@ -171,7 +171,7 @@ def mix_rows(group: pa.Table, facts: pl.DataFrame, schema: pa.Schema) -> pa.Tabl
         "scorer": public_scorers(group["scorer"]),
     }
     if schema.field("prompt").type != SPILLED.field("prompt").type:
-        told = [stored_form(turns) if has_tool_turns(turns) else turns for turns in group["prompt"].to_pylist()]
+        told = [told_turns(turns) for turns in group["prompt"].to_pylist()]
         columns["prompt"] = pa.array(told, pa.list_(tool_turn(pa.string()))).cast(pa.list_(TOOL_TURN))
     return cast_rows(columns, schema)
 
@@ -180,6 +180,14 @@ def public_scorers(names: pa.ChunkedArray) -> pa.Array:
     """What gave the scores, without the address of an endpoint or the folder of a model."""
     found = names.combine_chunks().dictionary_encode()
     return pa.array(map(public_model, found.dictionary.to_pylist()), pa.string()).take(found.indices)
+
+
+def told_turns(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages of a prompt; one with a call that cannot be read keeps its turns, as one without calls does."""
+    try:
+        return stored_form(turns) if has_tool_turns(turns) else turns
+    except CallUnread:
+        return turns
 
 
 def as_messages(responses: pa.ChunkedArray) -> pa.Array:

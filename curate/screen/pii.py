@@ -91,6 +91,12 @@ LEAST_SIGNS = 12
 WINDOW = 40
 """Characters before a number that tell what it is."""
 
+KIND = rf"\[(?:{'|'.join(PERSONAL_DATA)})\]"
+STRING_OR_KIND = re.compile(rf'"(?:[^"\\]|\\.)*"|(?P<kind>{KIND})', re.S)
+"""A text of JSON, or a kind that stands in the place of a number."""
+CUT_ESCAPE = re.compile(rf"(?<!\\)((?:\\\\)*)\\({KIND})")
+"""The sign before an escape whose letter was taken for one of an address, as in \\nann@example.org."""
+
 Span = tuple[int, int, PersonalData]
 
 
@@ -98,18 +104,28 @@ Span = tuple[int, int, PersonalData]
 class RedactConfig:
     """Version of the search; nothing else decides what is replaced."""
 
-    version: int = 1
+    version: int = 2
     """Raised when the same texts would be written otherwise."""
 
 
 def redact_pairs(pairs: pl.DataFrame, cfg: RedactConfig) -> Part:
     """The pairs with personal data replaced by its kind in all turns, both responses and their reasoning; ids stay."""
     turns = pairs.select("messages").with_row_index("row").explode("messages").unnest("messages")
-    redacted = turns.with_columns(redact_texts(turns["content"])).group_by("row", maintain_order=True)
+    texts = redact_texts(turns["content"])
+    calls = ((turns["role"] == "tool_call") & (texts != turns["content"])).arg_true()
+    if calls.len():
+        texts = texts.clone().scatter(calls, [mend_json(text) for text in texts[calls]])
+    redacted = turns.with_columns(texts).group_by("row", maintain_order=True)
     messages = redacted.agg(messages=pl.struct("role", "content"))["messages"]
     sides = ("chosen", "rejected", "chosen_reasoning", "rejected_reasoning")
     rows = pairs.with_columns(messages, *(redact_texts(pairs[name]) for name in sides))
     return Part(rows.pipe(Pair.cast), Dropped.create_empty())
+
+
+def mend_json(text: str) -> str:
+    """JSON in which kinds were put, mended where one is in the place of a number or behind half an escape."""
+    whole = CUT_ESCAPE.sub(r"\1\2", text)
+    return STRING_OR_KIND.sub(lambda match: f'"{match[0]}"' if match["kind"] else match[0], whole)
 
 
 def personal_kinds(texts: pl.Series) -> pl.Series:

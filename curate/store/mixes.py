@@ -5,6 +5,7 @@ card, checksums, and `lock.json`, which is written last: its presence means that
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,8 @@ LOCK, RECIPE, CARD, CHECKSUMS, LINEAGE, CROISSANT = (
 )
 WORDS: dict[Split, str] = {"train": "train", "heldout": "test"}
 """Split -> how file names call it, which is a word that the datasets library knows."""
+ROWS_FILE = re.compile(rf"({'|'.join(WORDS.values())})-\d{{5}}-of-\d{{5}}\.parquet")
+"""Names of the files with rows."""
 
 
 @dataclass(frozen=True)

@@ -159,13 +159,17 @@ class Workspace:
         """A published mix. Raises UserError for an unknown one, with the nearest name."""
         known = self.mix_names()
         if name not in known:
-            if (early := self.mixes / f"{name}.lock.json").exists():
-                read_record(early)  # tells that it is of an earlier format
+            self.refuse_early_mix(name)
             raise UserError(f"no mix '{name}' in {self.mixes}{unknown_hint(name, known)}")
         remedy = f"make it again with: curate mix {name}"
         if not self.lock(name).exists():
             raise Damaged(f"{self.lock(name)} is missing", remedy)
         return open_mix_folder(self.mix(name), name, remedy)
+
+    def refuse_early_mix(self, name: str) -> None:
+        """Raises UserError where a mix of an earlier format has this name."""
+        if (early := self.mixes / f"{name}.lock.json").exists():
+            read_record(early)
 
     def open_table(self, stage: StageName, key: str, remedy: str = REMEDY) -> Table:
         """A table that was saved before; the `remedy` is the command that makes it again."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.config import BuildConfig, PullConfig
-from curate.files import refuse_read_only
+from curate.files import full_disk, refuse_read_only
 from curate.mix.hub.push import find_fault
 from curate.mix.hub.repo import HubFiles, check_repo, hub_client, list_files
 from curate.mix.mix import move_files
@@ -93,7 +93,10 @@ def pull(cfg: PullConfig) -> Pulled:
             refuse_other_content(folder, there, repo)
             download(api, repo, there, scratch)
     if not is_here:
-        move_files(scratch, folder, [*verify(scratch, repo).lock.files, CHECKSUMS, LOCK])
+        names = [*verify(scratch, repo).lock.files, CHECKSUMS, LOCK]
+        with full_disk(folder):
+            move_files(scratch, folder, names)
+            shutil.rmtree(scratch)
     mix = open_mix_folder(folder)
     built = build(BuildConfig(source=str(folder), name=name, data=cfg.data))
     return Pulled(name, repo, there.commit, mix, is_new=not is_here, built=built)

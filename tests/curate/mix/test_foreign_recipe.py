@@ -85,6 +85,8 @@ def test_a_foreign_recipe_is_published_with_the_flags_beside_it(data, caplog):
     path = data / "trl.yaml"
     path.write_text("datasets:\n- {path: large, fraction: 0.5}\n- {path: small, fraction: 0.5}\ntest_split_size: 0.3\n")
 
+    with pytest.raises(UserError, match=r"--heldout-share is another one than test_split_size in .*trl\.yaml"):
+        mix(MixConfig(name="v1", recipe=path, heldout_share=0.2, data=data))
     mixed = mix(MixConfig(name="v1", recipe=path, seed=7, data=data))
 
     assert mixed.summary()["sources"] == {"large": 20, "small": 20}

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -8,10 +9,11 @@ from hypothesis import strategies as st
 from mixes import folder_bytes, read_rows
 
 from curate.config import BuildConfig, MixConfig
+from curate.files import file_sha256
 from curate.mix.choose import random_share
 from curate.mix.mix import mix
 from curate.pipeline.build import build
-from curate.store.mixes import open_mix_folder
+from curate.store.mixes import open_mix_folder, write_lock
 from schemas.errors import UserError
 from schemas.ids import hash_ids
 from schemas.tables import MixLineage, MixRow
@@ -120,6 +122,43 @@ def test_a_mix_stays_as_locked_when_its_build_changes(tmp_path):
 
     assert folder_bytes(second.path) == before
     assert third.summary()["rows"] == 40
+
+
+def test_rows_that_a_crash_left_are_no_part_of_the_mix_that_is_published_then(data):
+    folder = data / "mixes" / "crashed"
+    folder.mkdir(parents=True)
+    for name in ("train-00001-of-00002.parquet", "test-00000-of-00001.parquet"):
+        (folder / name).write_bytes(b"rows of then")
+
+    mixed, _ = published(data, "crashed", "other", heldout_share=0.0)
+
+    assert {path.name for path in folder.iterdir()} == {*mixed.lock.files, "checksums.txt", "lock.json"}
+    assert not list(data.glob("mixes/.*"))
+
+
+def test_a_lost_file_is_made_again_beside_a_card_that_is_written_otherwise_now(data):
+    mixed, _ = published(data, "older", "real")
+    (mixed.path / "README.md").write_text("The card as it was written then.")
+    write_lock(
+        mixed.path, replace(mixed.lock, files={**mixed.lock.files, "README.md": file_sha256(mixed.path / "README.md")})
+    )
+    before = folder_bytes(mixed.path)
+    for name in ("train-00000-of-00001.parquet", "checksums.txt"):
+        (mixed.path / name).unlink()
+
+    published(data, "older")
+
+    assert folder_bytes(mixed.path) == before
+
+
+def test_a_lost_card_that_is_written_otherwise_now_is_refused(data):
+    mixed, _ = published(data, "old-card", "real")
+    write_lock(mixed.path, replace(mixed.lock, files={**mixed.lock.files, "README.md": "0" * 64}))
+
+    with pytest.raises(UserError, match=r"README\.md could not be made again"):
+        published(data, "old-card")
+
+    assert not list(data.glob("mixes/.*"))
 
 
 def test_rows_of_one_prompt_group_lie_on_one_side_of_the_split(tmp_path):
@@ -282,3 +321,13 @@ def test_a_larger_share_contains_the_smaller_and_has_its_size(rows, one, two, se
 
     assert set(fewer["pair_id"]) <= set(more["pair_id"])
     assert more.height == round(large * rows)
+
+
+def test_the_name_of_a_mix_of_an_earlier_format_is_not_taken(data):
+    (data / "mixes" / "early.lock.json").write_text('{"format": 3}')
+
+    for add in ((), ("real",)):
+        with pytest.raises(UserError, match=r"early\.lock\.json was written by an earlier pairwright \(format 3"):
+            published(data, "early", *add)
+
+    assert not (data / "mixes" / "early").exists()

@@ -11,6 +11,7 @@ from mixes import read_rows
 from curate.config import BuildConfig, MixConfig
 from curate.mix import write
 from curate.mix.mix import mix
+from curate.mix.write import told_turns
 from curate.pipeline.build import build
 from curate.store.mixes import open_mix_folder
 from schemas.ids import pair_key, prompt_key
@@ -104,10 +105,45 @@ def test_calls_of_tools_are_objects_to_others_and_turns_to_us(tmp_path):
         ["user", "tool_call", "tool", "assistant", "user"],
         ["user", "assistant", "tool_call", "tool_call", "tool", "tool", "user"],
         ["system", "user", "tool", "user"],
+        ["user", "empty", "tool_call", "tool_call", "tool", "empty", "user"],
     ],
 )
 def test_turns_come_back_from_their_stored_form(roles):
-    texts = {"tool_call": json.dumps(CALL), "tool": "gray"}
-    turns = [{"role": role, "content": texts.get(role, f"{role} {i}")} for i, role in enumerate(roles)]
+    texts = {"tool_call": json.dumps(CALL), "tool": "gray", "empty": ""}
+    turns = [
+        {"role": role.replace("empty", "assistant"), "content": texts.get(role, f"{role} {i}")}
+        for i, role in enumerate(roles)
+    ]
 
     assert row_form(stored_form(turns)) == turns
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ('{"name": "weather", "arguments": {"city": "half of a pair \\ud83d"}}', {"city": "half of a pair ?"}),
+        ('{"name": "weather", "arguments": "{\\"city\\": \\"\\\\ud83d\\"}"}', {"city": "?"}),
+    ],
+)
+def test_a_call_that_no_file_or_reader_can_hold_comes_back_as_it_was(tmp_path, call, told):
+    turns = [
+        {"role": "user", "content": "How is the weather?"},
+        {"role": "tool_call", "content": call},
+        {"role": "tool", "content": "gray"},
+    ]
+    build_pairs(
+        tmp_path, [{"prompt": turns, "chosen": "It is gray there.", "rejected": "I cannot know."}, *numbered(1)]
+    )
+
+    mixed = mix(MixConfig(name="v1", add=("pairs",), heldout_share=0.0, data=tmp_path))
+
+    assert turns in read_rows(mixed.path)["messages"].to_list()
+    loaded = load_dataset(str(mixed.path), split="train", cache_dir=str(tmp_path / "cache"))
+    (prompt,) = [row["prompt"] for row in loaded if len(row["prompt"]) > 1]
+    assert prompt[1]["tool_calls"][0]["function"]["arguments"] == told
+
+
+def test_turns_with_a_call_that_cannot_be_read_stay_as_they_are():
+    turns = [{"role": "user", "content": "And now?"}, {"role": "tool_call", "content": "[phone"}]
+
+    assert told_turns(turns) == turns

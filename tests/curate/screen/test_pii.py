@@ -1,3 +1,4 @@
+import json
 import time
 
 import polars as pl
@@ -153,6 +154,18 @@ def test_all_turns_and_both_responses_are_redacted_and_ids_stay(make_pairs):
     assert redacted["rejected"].to_list() == ["No.", "[ip_address]"]
     assert redacted["pair_id"].to_list() == pairs["pair_id"].to_list()
     assert redacted.schema == pairs.schema
+
+
+def test_a_call_of_a_tool_stays_json_where_a_number_is_replaced(make_pairs):
+    note = r"phone: 415-867-5309, \"home\", or\nann@mail.dev, \\\tbob@mail.dev"
+    call = f'[{{"name": "dial", "arguments": {{"phone": 4158675309, "note": "{note}"}}}}]'
+    turns = [{"role": "user", "content": "Call me."}, {"role": "tool_call", "content": call}]
+    pairs = make_pairs(messages=[turns])
+
+    redacted = redact_pairs(pairs, RedactConfig()).rows
+
+    arguments = json.loads(redacted["messages"].to_list()[0][1]["content"])[0]["arguments"]
+    assert arguments == {"phone": "[phone]", "note": 'phone: [phone], "home", or[email], \\[email]'}
 
 
 def test_no_pairs_give_no_pairs(make_pairs):
