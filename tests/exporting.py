@@ -21,6 +21,9 @@ class Rows:
     def rows(self, split):
         return iter(getattr(self, split))
 
+    def concerns(self):
+        return []
+
 
 def user(text):
     return {"role": "user", "content": text}

@@ -44,9 +44,13 @@ from curate.store.mixes import (
 )
 from curate.store.workspace import Workspace, check_name
 from schemas.errors import UserError
+from schemas.names import PERSONAL_DATA
 from schemas.stages import StageName, pairs_stage
 
 log = logging.getLogger(__name__)
+
+FAR_FROM_ASKED = 0.05
+"""From this difference on, the share that is held out is said beside the one that was asked for."""
 
 LICENSE = "license"
 """Of the facts of a lock, the one about the license of the mix."""
@@ -91,7 +95,19 @@ class PublishedMix:
             if source.left_out:
                 reasons = "".join(f", -{rows} {name.replace('_', ' ')}" for name, rows in source.left_out.items())
                 lines.append(f"{source.build}: {source.kept} kept by screening{reasons} = {source.rows} in the mix")
+        share, asked = self.lock.heldout / self.lock.rows, self.recipe.heldout_share
+        if abs(share - asked) > FAR_FROM_ASKED:
+            lines.append(
+                f"held out: {share:.0%} of the pairs, where {asked:.0%} of the prompt groups were asked for; which "
+                "these are goes by the seed"
+            )
         lines += MixLicense.read(self.lock.facts[LICENSE]).lines()
+        if personal := {name: rows for name, rows in self.lock.facts["flags"].items() if name in PERSONAL_DATA}:
+            kinds = ", ".join(f"{name} {rows}" for name, rows in personal.items())
+            lines.append(
+                f"careful: personal data is flagged ({kinds}), for which curate verify and push refuse the mix; screen "
+                "its builds again with --redact or --drop-personal-data and publish a new one"
+            )
         return [*lines, f"{self.path}  sha256 {self.lock.sha256}"]
 
 

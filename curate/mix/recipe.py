@@ -147,7 +147,7 @@ def check_recipe(recipe: Recipe, where: str) -> None:
 
 def check_source(source: Source, where: str) -> None:
     if not 0 < source.share <= 1:
-        raise UserError(f"{where}: the share of {source.build} is {source.share:g}; it lies above 0 and is at most 1")
+        raise UserError(f"{where}: the share of {source.build} is {source.share:g}; it must be above 0 and at most 1")
     if source.count is not None and source.share != 1:
         raise UserError(f"{where}: source {source.build} has a share and a count; give one of them")
     for name in ("count", "cap"):

@@ -50,6 +50,8 @@ def told_recipe(cfg: MixConfig, workspace: Workspace) -> Recipe | None:
         return from_flags(cfg, tuple(map(parse_source, cfg.add)), "the flags") if cfg.add else None
     if cfg.add:
         raise UserError("--add and --recipe both name the sources of the mix; give one of them")
+    if not cfg.recipe.is_file():
+        raise UserError(f"--recipe {cfg.recipe}: no such file")
     if cfg.recipe.suffix.lower() in FOREIGN:
         foreign = read_foreign(cfg.recipe, workspace)
         share = cfg.heldout_share if foreign.heldout_share is None else foreign.heldout_share

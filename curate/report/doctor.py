@@ -29,7 +29,7 @@ from curate.report.trained import (
     refuse_damage,
 )
 from curate.screen.similar.embeddings import is_whole_shard
-from curate.store.mixes import CARD, open_mix_folder
+from curate.store.mixes import open_mix_folder
 from curate.store.reviews import (
     PULLED,
     UPLOADED,
@@ -225,9 +225,8 @@ def check_mix(workspace: Workspace, name: str) -> str:
 
 
 def check_pulled(folder: Path) -> str:
-    """Raises UserError where a file of a pulled mix is not what was published; its card may be edited."""
-    damage = open_mix_folder(folder, remedy="pull it again with: curate pull").damage()
-    refuse_damage([error for name, error in damage.items() if name != CARD])
+    """Raises UserError where a file of a pulled mix is not what was published."""
+    refuse_damage(list(open_mix_folder(folder, remedy="pull it again with: curate pull").damage().values()))
     return "whole"
 
 

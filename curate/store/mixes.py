@@ -144,13 +144,14 @@ class Mix:
         return pl.scan_parquet(self.file(LINEAGE), glob=False)
 
     def damage(self) -> dict[str, Damaged]:
-        """The files of the folder that are not what was written."""
+        """The files of the folder that are not what was written; a card may be edited, but not be gone."""
         found: dict[str, Damaged] = {}
         for name in self.lock.files:
             try:
                 self.file(name)
             except Damaged as error:
-                found[name] = error
+                if name != CARD or not (self.folder / name).is_file():
+                    found[name] = error
         path = self.folder / CHECKSUMS
         if not path.is_file() or path.read_bytes() != checksums(self.lock.files):
             found[CHECKSUMS] = Damaged(f"{path} is not what was written", self.remedy)

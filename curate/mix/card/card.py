@@ -77,7 +77,7 @@ def write_card(recipe: Recipe, lock: MixLock) -> str:
 def introduction(lock: MixLock) -> str:
     """What the mix is, in a few sentences."""
     facts, count = lock.facts, len(lock.sources)
-    parts = {"real": "imported from other datasets", "synthetic": "made for it, with responses of models"}
+    parts = {"real": "imported, from files or other datasets", "synthetic": "made for it, with responses of models"}
     origins = {parts[origin]: rows for origin, rows in facts["origins"].items()}
     made = " and ".join(f"{rows:,} {'was' if rows == 1 else 'were'} {text}" for text, rows in origins.items())
     if len(origins) == 1:

@@ -70,10 +70,13 @@ def length_limits(lock: MixLock) -> list[str]:
 
 
 def personal_limits(lock: MixLock) -> list[str]:
-    """Personal data that was found, by kind."""
+    """Personal data that was found, by kind, and where it was replaced."""
     flags = lock.facts["flags"]
     found = [f"{flag.replace('_', ' ')} {flags[flag]:,}" for flag in PERSONAL_DATA if flag in flags]
-    return [f"Some pairs hold what looks like personal data or secrets (pairs: {', '.join(found)})."] if found else []
+    limits = [f"Some pairs hold what looks like personal data or secrets (pairs: {', '.join(found)})."] if found else []
+    if names := names_where(lock.facts["sources"], lambda source: source["thresholds"]["redact"]):
+        limits.append(f"Personal data that was found by its form in {names} was replaced by its kind, as in [email].")
+    return limits
 
 
 def screening_limits(lock: MixLock) -> list[str]:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 README = "README.md"
 NOTES = {
-    "defused": "cells that begin as a formula does, with an apostrophe put in front, which is read back with them",
+    "defused": "cells that begin as a formula does, with an apostrophe in front, which stays when they are read again",
     "long": f"cells longer than the {LONGEST_CELL:,} characters that a spreadsheet holds",
 }
 
@@ -59,10 +59,12 @@ class Exported:
     usage: Usage | None
     note: str = ""
     """Which of two things of this name was taken."""
+    concerns: tuple[str, ...] = ()
+    """What may keep the rows from being passed on."""
 
     def summary(self) -> dict[str, Any]:
         """The JSON object of `curate export --json`; the names are a contract."""
-        names = ("kind", "name", "to", "files", "rows", "records", "left_out", "lost", "changed")
+        names = ("kind", "name", "to", "files", "rows", "records", "left_out", "lost", "changed", "concerns")
         found = {name: getattr(self, name) for name in names}
         config = sorted(self.usage.files) if self.usage else []
         return found | {"folder": str(self.folder), "config": config, "command": self.usage and self.usage.command}
@@ -73,7 +75,8 @@ class Exported:
         lines = [f"{self.kind} '{self.name}' as {self.to}: {told}"]
         lines += [f"left out for {UNHELD[reason]}: {count:,}" for reason, count in self.left_out.items()]
         lines += [f"exported without {DETAILS[detail]}: {count:,}" for detail, count in self.lost.items()]
-        return lines + [f"{NOTES[note]}: {count:,}" for note, count in self.changed.items()]
+        lines += [f"{NOTES[note]}: {count:,}" for note, count in self.changed.items()]
+        return [*lines, *(f"careful: {concern}" for concern in self.concerns)]
 
     def lines(self) -> list[str]:
         """The same as the summary for people to read."""
@@ -152,6 +155,7 @@ def write_export(source: ExportSource, to: str, folder: Path, note: str) -> Expo
             changed={name: count for name, count in sorted(counts.changed.items()) if count},
             usage=usage,
             note=note,
+            concerns=tuple(source.concerns()),
         )
         for name, content in {**usage.files, README: write_readme(exported, form)}.items():
             (scratch / name).write_text(content, encoding="utf-8")

@@ -174,12 +174,12 @@ FORMATS: dict[str, ExportFormat] = {
     ),
     "ultrafeedback": ExportFormat(
         "tools that read UltraFeedback: an instruction and its responses with scores",
-        *("jsonl", records.ultrafeedback, usage.load_usage, SCORES),
+        *("jsonl", records.ultrafeedback, usage.load_usage("json"), SCORES),
         needs_scores=True,
     ),
     "csv": ExportFormat(
         "people with a spreadsheet",
-        *("csv", records.csv, usage.build_usage, ALL),
+        *("csv", records.csv, usage.load_usage("csv"), ALL),
         columns=("system", "prompt", *SIDES, "tools", *FACTS, *REASONING),
     ),
     "jsonl": ExportFormat(

@@ -7,7 +7,9 @@ from typing import Any, Literal, Protocol
 
 import polars as pl
 
+from curate.mix.concerns import build_concerns, mix_concerns
 from curate.mix.public_names import public_model
+from curate.screen.pii import mask_personal
 from curate.store.mixes import Mix, Split, as_pairs
 from curate.store.workspace import Workspace
 from schemas.stages import StageName
@@ -76,6 +78,10 @@ class ExportSource(Protocol):
         """The rows of a split in training order."""
         ...
 
+    def concerns(self) -> list[str]:
+        """What may keep the rows from being passed on."""
+        ...
+
 
 @dataclass(frozen=True)
 class BuildSource:
@@ -98,6 +104,9 @@ class BuildSource:
             if pair["dropped_by"] is None and (pair["prompt_group"] in heldout) == (split == "heldout"):
                 yield pair_row(pair, self.name)
 
+    def concerns(self) -> list[str]:
+        return list(build_concerns(self.workspace, self.name).values())
+
     def dropped_pairs(self) -> Iterator[tuple[ExportRow, str, list[str]]]:
         """Pairs that screening dropped, each with the reason and its flags."""
         for pair in self._pairs():
@@ -106,9 +115,13 @@ class BuildSource:
 
     def unpaired_rows(self) -> Iterator[dict[str, Any]]:
         """Rows of `Dropped` of all stages, in the order of the stages."""
-        for table in self.workspace.open_tables(self.workspace.read_build(self.name)).values():
+        tables = self.workspace.open_tables(self.workspace.read_build(self.name))
+        for table in tables.values():
             if table.dropped:
-                yield from flat_rows(table.scan_dropped())
+                for row in flat_rows(table.scan_dropped()):
+                    # Rows are dropped before personal data is replaced in pairs.
+                    raw = mask_personal(row["raw"]) if StageName.REDACT_PAIRS in tables else row["raw"]
+                    yield row | {"raw": raw}
 
     def _heldout_groups(self) -> set[str]:
         pairs = self.workspace.open_pairs(self.workspace.read_build(self.name)).scan()
@@ -138,6 +151,9 @@ class MixSource:
 
     def has_tool_turns(self) -> bool:
         return any_tool_turns(self.mix.scan(), "prompt")
+
+    def concerns(self) -> list[str]:
+        return list(mix_concerns(self.mix).values())
 
     def rows(self, split: Split) -> Iterator[ExportRow]:
         told = self.mix.lineage().filter(split=split).select("pair_id", "reasoning_chosen", "reasoning_rejected")

@@ -163,8 +163,8 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def load_usage(written: Written) -> Usage:
-    return Usage(load_command(written.path(written.train), "json", "train"), "python")
+def load_usage(kind: str) -> Callable[[Written], Usage]:
+    return lambda written: Usage(load_command(written.path(written.train), kind, "train"), "python")
 
 
 def build_usage(written: Written) -> Usage:

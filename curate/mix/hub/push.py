@@ -10,17 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from curate.config import PushConfig
 from curate.files import Damaged
+from curate.mix.concerns import mix_concerns
 from curate.mix.hub.repo import HubFiles, check_repo, has_token, hub_client, list_files
 from curate.mix.verify.verify import check_personal_data, verify_folder
 from curate.store.mixes import CARD, CHECKSUMS, LOCK, Mix, open_mix_folder, told_name
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
-from schemas.licenses import split_terms
-from schemas.names import PERSONAL_DATA, UNKNOWN
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -139,46 +136,11 @@ def find_fault(folder: Path, name: str = "", workspace: Workspace | None = None)
 
 def find_refusals(mix: Mix, allow: Sequence[str]) -> list[str]:
     """Why a mix may not be published, each in one sentence, but for what is allowed by name."""
-    found = {
-        "personal-data": personal_data(mix),
-        "unknown-license": unknown_licenses(mix),
-        "license-conflict": license_conflict(mix),
-    }
     return [
         f"{why}, or publish it all the same with --allow {name}"
-        for name, why in found.items()
-        if why and name not in allow
+        for name, why in mix_concerns(mix).items()
+        if name not in allow
     ]
-
-
-def personal_data(mix: Mix) -> str:
-    """The sentence about pairs that are flagged for personal data; an empty text where there are none."""
-    flagged = mix.lineage().select("pair_id", flag="flags").explode("flag").filter(pl.col("flag").is_in(PERSONAL_DATA))
-    rows = flagged.collect()
-    if rows.is_empty():
-        return ""
-    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(rows["flag"].value_counts().iter_rows()))
-    return (
-        f"mix '{mix.name}' has personal data in {rows['pair_id'].n_unique()} pairs ({kinds}); screen its builds again "
-        "with --redact or --drop-personal-data and publish a new mix"
-    )
-
-
-def unknown_licenses(mix: Mix) -> str:
-    """The sentence about rows of an unknown license; an empty text where there are none."""
-    rows = sum(rows for license, rows in mix.lock.licenses.items() if UNKNOWN in split_terms(license))
-    if not rows:
-        return ""
-    return (
-        f"the license of {rows} of the {mix.lock.rows} rows of mix '{mix.name}' is unknown; name it with curate build "
-        "--license and publish a new mix"
-    )
-
-
-def license_conflict(mix: Mix) -> str:
-    """The sentence about licenses that contradict each other; an empty text where none do."""
-    conflicts = mix.lock.facts.get("license", {}).get("conflicts", ())
-    return f"the licenses of mix '{mix.name}' conflict: {'; '.join(conflicts)}" if conflicts else ""
 
 
 def upload(api: "HfApi", mix: Mix, plan: Pushed) -> Pushed:

@@ -313,7 +313,7 @@ def test_the_doctor_finds_a_damaged_table_and_exits_1(run, pairs, tmp_path):
         (["mix", "v1", "--add", "sft:half"], "'half' is not a number; write BUILD:SHARE"),
         (["mix", "v1", "--add", "sft:x%"], "'x%' is not a number"),
         (["mix", "v1", "--add", "sft:%"], "'%' is not a number"),
-        (["mix", "v1", "--add", "sft:250%"], "the share of sft is 2.5; it lies above 0 and is at most 1"),
+        (["mix", "v1", "--add", "sft:250%"], "the share of sft is 2.5; it must be above 0 and at most 1"),
         (["mix", "v1", "--add", "sft:0%"], "the share of sft is 0"),
         (["build", "--source", "gtp", "--generator", "smollm2"], "no source 'gtp'; did you mean 'gpt'?"),
     ],

@@ -153,12 +153,24 @@ def test_a_lost_file_is_made_again_beside_a_card_that_is_written_otherwise_now(d
 
 def test_a_lost_card_that_is_written_otherwise_now_is_refused(data):
     mixed, _ = published(data, "old-card", "real")
+    (mixed.path / "README.md").unlink()
     write_lock(mixed.path, replace(mixed.lock, files={**mixed.lock.files, "README.md": "0" * 64}))
 
     with pytest.raises(UserError, match=r"README\.md could not be made again"):
         published(data, "old-card")
 
     assert not list(data.glob("mixes/.*"))
+
+
+def test_a_card_that_was_edited_stays_as_it_is(data):
+    mixed, _ = published(data, "edited-card", "real")
+    (mixed.path / "README.md").write_text("# My own words\n")
+    (mixed.path / "croissant.json").unlink()
+
+    published(data, "edited-card")
+
+    assert (mixed.path / "README.md").read_text() == "# My own words\n"
+    assert (mixed.path / "croissant.json").exists()
 
 
 def test_rows_of_one_prompt_group_lie_on_one_side_of_the_split(tmp_path):

@@ -212,3 +212,31 @@ def test_unknown_format_names_all_formats(data, capsys):
     said = capsys.readouterr().err
     assert "'trl', 'trl-implicit', 'h4'" in said
     assert "(did you mean 'llamafactory'?)" in said
+
+
+def test_personal_data_and_unknown_licenses_are_said_and_redacted_in_dropped_rows(tmp_path):
+    address = "bob.secret@acme-mail.dev"
+    rows = [
+        {"prompt": "Whom do I write to?", "chosen": f"Write to {address} today.", "rejected": "I do not know whom."},
+        {"prompt": "And who else is there?", "chosen": None, "rejected": f"Perhaps {address} knows."},
+        {"prompt": "Is it far from here?", "chosen": "It is a mile away.", "rejected": "It is on the Moon."},
+    ]
+    path = tmp_path / "asked.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = {}
+    for name, redact in (("asked", False), ("masked", True)):
+        build(BuildConfig(source=str(path), name=name, redact=redact, skip_rule=WITHOUT_VECTORS, data=tmp_path))
+        told[name] = export(ExportConfig(name=name, to="trl", data=tmp_path)).concerns
+
+    export(ExportConfig(name="masked", to="jsonl", dropped=True, data=tmp_path))
+
+    assert told["asked"][0].startswith(
+        "build 'asked' has personal data in 1 pairs (email 1); screen it again with --redact"
+    )
+    assert told["asked"][1:] == (told["masked"][0].replace("masked", "asked"),)
+    assert told["masked"] == (
+        "the license of 2 of the 2 rows of build 'masked' is unknown; name it with curate build --license",
+    )
+    written = b"".join(file.read_bytes() for file in (tmp_path / "exports").rglob("*.jsonl"))
+    assert b"Perhaps [email] knows" in written
+    assert address.encode() not in written
