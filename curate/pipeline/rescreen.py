@@ -146,7 +146,7 @@ def open_made(workspace: Workspace, record: BuildRecord) -> dict[StageName, Tabl
 def warn_of_pairing(tables: dict[StageName, Table], changed: BuildConfig) -> None:
     """Log where candidates were set aside before pairing under other thresholds."""
     paired = tables[StageName.MAKE_PAIRS].manifest.config if StageName.MAKE_PAIRS in tables else None
-    if paired and paired != config_in_key(pair_config(changed)):
+    if paired and paired != config_in_key(replace(pair_config(changed), terms=paired["terms"])):
         guards = paired["guards"]
         log.warning(
             "candidates were set aside before pairing under other thresholds (%s); to pair them under these, give "

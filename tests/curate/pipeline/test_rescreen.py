@@ -237,6 +237,18 @@ def test_all_calls_behind_a_redacted_pair_are_shown(endpoint, tmp_path, source, 
     assert SECRET not in "\n".join(found.lines())
 
 
+@pytest.mark.parametrize(("changes", "is_said"), [({"min_margin": 0.1}, False), ({"min_tokens": 2}, True)])
+def test_candidates_set_aside_under_other_thresholds_are_said(endpoint, tmp_path, caplog, changes, is_said):
+    path = write_rows(tmp_path / "rows.jsonl", [{"prompt": "Who is it that answers?"}])
+    url = f"{endpoint(reply).url}#m"
+    fields = {"source": "sft", "prompts": path, "generator": url, "num_responses": 2, "scorer": f"judge:{url}"}
+    build(BuildConfig(**fields, name="garden", skip_rule=NO_VECTORS, data=tmp_path))
+
+    rescreen(with_thresholds(tmp_path, **changes))
+
+    assert ("set aside before pairing" in caplog.text) == is_said
+
+
 @pytest.mark.parametrize(("max_cosine", "floor"), [(1.0, 0.8), (0.8, 0.8), (0.79, 0.7), (0.7, 0.7), (0.5, 0.5)])
 def test_lists_of_neighbors_serve_every_larger_threshold(tmp_path, max_cosine, floor):
     with open_session(tmp_path) as session:
