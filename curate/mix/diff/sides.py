@@ -127,7 +127,7 @@ def differing_settings(a: Side, b: Side) -> list[dict[str, Any]]:
 def recipe_settings(recipe: dict[str, Any]) -> dict[str, Any]:
     """The fields of a recipe but its name; those of a source by its build."""
     settings = {name: value for name, value in recipe.items() if name not in ("name", "source")}
-    for source in recipe["source"]:
+    for source in recipe.get("source", ()):
         settings |= {f"{source['build']}: {name}": value for name, value in source.items() if name != "build"}
     return settings
 
