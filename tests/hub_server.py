@@ -7,10 +7,11 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from hub_routes import Asked, Hub, Request
+from websites import QuietHandler
 
 
 @contextmanager
@@ -28,10 +29,9 @@ def serve_hub(tokens: dict[str, tuple[str, bool]]) -> Iterator[Hub]:
     thread.join()
 
 
-class Worker(BaseHTTPRequestHandler):
+class Worker(QuietHandler):
     """Reads one request after another and answers it."""
 
-    protocol_version = "HTTP/1.1"
     hub: Hub
 
     def answer(self) -> None:
@@ -84,13 +84,3 @@ class Worker(BaseHTTPRequestHandler):
         body = str(len(body)).encode() if self.command == "PUT" else body
         is_private = repo.is_private if repo else None
         self.hub.log.append(Request(self.command, asked.path, headers, body, asked.user, is_private))
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def handle(self) -> None:
-        # A client may be killed, or hang up on an answer it did not want.
-        try:
-            super().handle()
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True

@@ -27,6 +27,21 @@ Reply = tuple[int, dict[str, str], Any]
 Handler = Callable[[Call], Reply | None]
 
 
+class QuietHandler(BaseHTTPRequestHandler):
+    """Keeps connections open, logs nothing, and lets a client go that was killed or hung up."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+
 class Site:
     """Answers with `handler`; where that gives None it hangs up."""
 
@@ -34,9 +49,7 @@ class Site:
         self.calls: list[Call] = []
         site = self
 
-        class Worker(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Worker(QuietHandler):
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 call = Call(self.command, self.path, dict(self.headers), body)
@@ -56,16 +69,6 @@ class Site:
                 self.wfile.write(content)
 
             do_GET = do_POST = do_PUT = do_DELETE = answer
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def handle(self) -> None:
-                # Whoever asked may be killed by the test.
-                try:
-                    super().handle()
-                except (BrokenPipeError, ConnectionResetError):
-                    self.close_connection = True
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Worker)
         self.server.daemon_threads = True

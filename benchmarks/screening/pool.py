@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from curate.sources.fields import Fields
-from curate.sources.formats import Ready, read_row
+from curate.sources.formats import read_row
 from curate.sources.messages import Messages, UnusableRow
+from curate.sources.pair_formats import Ready
 from schemas.ids import pair_key, prompt_key, short_id
 
 ROOT = Path(__file__).resolve().parents[2]

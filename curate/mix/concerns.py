@@ -1,4 +1,4 @@
-"""What may keep pairs from being passed on: flagged personal data, unknown licenses, and licenses that conflict."""
+"""Find what may keep pairs from being passed on: flagged personal data, unknown licenses, licenses that conflict."""
 
 from collections.abc import Mapping
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from curate.files import asset
 from curate.sources.fields import PROMPTS, Fields
-from curate.sources.formats import prompt_name
 from curate.sources.messages import UnusableRow, is_text
+from curate.sources.prompt_column import prompt_name
 from curate.sources.prompts import read_prompt
 from curate.sources.rows import BadRow, Row, raw_rows, raw_text, rows_config, shuffle_rows
 from schemas.errors import UserError

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from curate.sources.fields import Columns, Fields, add_system, prompt_turns, read_tools, refuse_images
-from curate.sources.formats import prompt_name
 from curate.sources.messages import (
     UnusableRow,
     is_text,
@@ -15,6 +14,7 @@ from curate.sources.messages import (
     same_turns,
     up_to_last,
 )
+from curate.sources.prompt_column import prompt_name
 from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, raw_rows
 from schemas.errors import UserError
 from schemas.ids import Occurrences, prompt_key

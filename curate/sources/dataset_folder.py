@@ -55,10 +55,8 @@ class FolderSource:
 
 def find_folder(spec: str) -> FolderSource | None:
     """The dataset of the folder `spec`, or its split of `FOLDER:split`; None where no such folder is a dataset."""
-    path, split = spec, ""
-    if not Path(spec).is_dir():
-        path, _, split = spec.rpartition(":")
-    folder = Path(path or spec)
+    path, split = part_split(spec)
+    folder = Path(path)
     if (folder / SPLITS).is_file():
         split = choose_split(path, read_state(folder / SPLITS, lambda state: list(map(str, state["splits"]))), split)
         return FolderSource(f"{path}:{split}", folder / split)
@@ -67,6 +65,14 @@ def find_folder(spec: str) -> FolderSource | None:
         choose_split(path, [only], split)
         return FolderSource(path, folder)
     return None
+
+
+def part_split(spec: str) -> tuple[str, str]:
+    """The folder and the split of `FOLDER[:split]`; no split where the whole is a folder."""
+    if Path(spec).is_dir():
+        return spec, ""
+    path, _, split = spec.rpartition(":")
+    return path or spec, split
 
 
 def choose_split(name: str, splits: list[str], wanted: str) -> str:

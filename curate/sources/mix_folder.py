@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.files import Damaged
+from curate.sources.dataset_folder import part_split
 from curate.sources.file_source import Order, Rows, reordered
 from curate.store.mixes import LINEAGE, LOCK, WORDS, Mix, Split, open_mix_folder
 from schemas.errors import UserError
@@ -75,10 +76,8 @@ class MixSource:
 def find_mix_folder(spec: str) -> MixSource | None:
     """The rows of training of the mix in the folder `spec`, or those of `FOLDER:SPLIT`; None where no such folder is
     a published mix."""
-    path, split = spec, ""
-    if not Path(spec).is_dir():
-        path, _, split = spec.rpartition(":")
-    folder = Path(path or spec)
+    path, split = part_split(spec)
+    folder = Path(path)
     if not (folder / LOCK).is_file() or not any(folder.glob(f"{WORDS['train']}-*.parquet")):
         return None
     if split not in ("", *SPLITS):

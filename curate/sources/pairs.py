@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from curate.sources.fields import Columns, Fields, number
-from curate.sources.formats import FORMATS, Format, Ready, Responses, find_format, read_row
+from curate.sources.formats import FORMATS, Format, find_format, read_row
 from curate.sources.licenses import row_license
 from curate.sources.messages import UnusableRow, check_calls
 from curate.sources.mix_folder import KEPT, find_mix_folder
+from curate.sources.pair_formats import Ready
 from curate.sources.preferences import describe_preference
+from curate.sources.response_formats import Responses
 from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable, raw_rows, raw_text, shuffle_rows
 from curate.store.store import Part, dropped_row, json_of, make_part
 from schemas.errors import UserError

@@ -6,9 +6,10 @@ from itertools import count
 from typing import Any
 
 from curate.sources.fields import PROMPTS, Columns, Fields, prompt_turns
-from curate.sources.formats import find_format, prompt_name
+from curate.sources.formats import find_format
 from curate.sources.licenses import row_license
 from curate.sources.messages import Messages, UnusableRow, check_prompt, up_to_last
+from curate.sources.prompt_column import prompt_name
 from curate.sources.rows import BadRow, Row, RowsConfig, first_rows, none_usable, raw_rows, raw_text
 from curate.store.store import PROMPTS_PER_PART, Part, dropped_row, make_part
 from schemas.errors import UserError

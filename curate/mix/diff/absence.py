@@ -1,4 +1,4 @@
-"""Why a mix or a build has no such pair, as far as the tables at hand say."""
+"""Find why a mix or a build has no such pair, as far as the tables at hand say."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Which pairs of two sides of a diff are the same, and how the others differ; by ids and hashes, without texts.
+"""Match the pairs of two sides of a diff and tell how the others differ, by ids and hashes, without texts.
 
 added        only B has it
 removed      only A has it

@@ -92,7 +92,9 @@ class Difference:
         lines.append(f"   in both: {self.rows['both']:,} pairs")
         if self.settings:
             lines += ["", "settings"]
-            lines += [f"  {row['setting']}: {shown(row['a'])} -> {shown(row['b'])}" for row in self.settings]
+            lines += [
+                f"  {row['setting']}: {format_setting(row['a'])} -> {format_setting(row['b'])}" for row in self.settings
+            ]
         lines += ["", "pairs"] if self.changed.height else ["", "pairs: all the same"]
         for row in self.by_source():
             why = f"  {row['reason']}" if row["reason"] else ""
@@ -237,6 +239,6 @@ def example_lines(example: dict[str, Any]) -> list[str]:
     return lines
 
 
-def shown(value: Any) -> str:
+def format_setting(value: Any) -> str:
     """A setting in words."""
     return "none" if value is None or value in ("", []) else str(value)

@@ -1,4 +1,4 @@
-"""Whether the distribution of a feature moved between two sets of pairs that have most pairs in common.
+"""Test whether the distribution of a feature moved between two sets of pairs that have most pairs in common.
 
 Two-sample tests take the sets for independent, and here they are not: a pair that both have says nothing of a
 difference. So each distinct pair is one draw, which weighs 1/n in A alone, -1/m in B alone and 1/n - 1/m in both, and

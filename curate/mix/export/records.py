@@ -28,7 +28,7 @@ class Unheld(Exception):
         self.reason = reason
 
 
-def said(text: str) -> Messages:
+def as_messages(text: str) -> Messages:
     """A response as a list of one message."""
     return [{"role": "assistant", "content": text}]
 
@@ -69,26 +69,26 @@ def dump(value: Any) -> str:
 
 def trl(row: ExportRow) -> list[Record]:
     prompt = stored_form(row.prompt)
-    sides = {"chosen": said(row.chosen), "rejected": said(row.rejected)}
+    sides = {"chosen": as_messages(row.chosen), "rejected": as_messages(row.rejected)}
     return [{"prompt": prompt, **sides, "tools": tool_text(row), **facts(row)}]
 
 
 def trl_implicit(row: ExportRow) -> list[Record]:
     prompt = stored_form(row.prompt)
-    sides = {"chosen": [*prompt, *said(row.chosen)], "rejected": [*prompt, *said(row.rejected)]}
+    sides = {"chosen": [*prompt, *as_messages(row.chosen)], "rejected": [*prompt, *as_messages(row.rejected)]}
     return [{**sides, "tools": tool_text(row), **facts(row)}]
 
 
 def kto(row: ExportRow) -> list[Record]:
     prompt, tools = stored_form(row.prompt), tool_text(row)
     return [
-        {"prompt": prompt, "completion": said(text), "label": label, "tools": tools, "pair_id": row.pair_id}
+        {"prompt": prompt, "completion": as_messages(text), "label": label, "tools": tools, "pair_id": row.pair_id}
         for text, label in ((row.chosen, True), (row.rejected, False))
     ]
 
 
 def h4(row: ExportRow) -> list[Record]:
-    chosen, rejected = ([*row.prompt, *said(text)] for text in (row.chosen, row.rejected))
+    chosen, rejected = ([*row.prompt, *as_messages(text)] for text in (row.chosen, row.rejected))
     return [
         {
             "prompt": row.prompt[-1]["content"],
@@ -104,7 +104,7 @@ def h4(row: ExportRow) -> list[Record]:
 
 def orpo(row: ExportRow) -> list[Record]:
     # The system text stands in a column of its own: the tool takes the lists for turns of both sides alone.
-    sides = {"chosen": [*row.turns, *said(row.chosen)], "rejected": [*row.turns, *said(row.rejected)]}
+    sides = {"chosen": [*row.turns, *as_messages(row.chosen)], "rejected": [*row.turns, *as_messages(row.rejected)]}
     return [{"system": row.system, **sides, "pair_id": row.pair_id}]
 
 
@@ -113,7 +113,7 @@ def axolotl(row: ExportRow) -> list[Record]:
     texts = [text.strip() for text in (row.chosen, row.rejected)]
     if any(text in AXOLOTL_DUMMY for text in texts):
         raise Unheld("unfindable_response")
-    chosen, rejected = (said(text)[0] for text in texts)
+    chosen, rejected = (as_messages(text)[0] for text in texts)
     return [{"messages": row.prompt, "chosen": chosen, "rejected": rejected, "pair_id": row.pair_id}]
 
 
@@ -148,7 +148,7 @@ def llamafactory(row: ExportRow) -> list[Record]:
 
 
 def spoken_sides(row: ExportRow) -> Record:
-    return {"chosen": spoken(said(row.chosen))[0], "rejected": spoken(said(row.rejected))[0]}
+    return {"chosen": spoken(as_messages(row.chosen))[0], "rejected": spoken(as_messages(row.rejected))[0]}
 
 
 def alpaca(row: ExportRow) -> list[Record]:
@@ -162,11 +162,15 @@ def openai(row: ExportRow) -> list[Record]:
     given: Record = {"messages": api_form(row.prompt)}
     if tools := tool_list(row):
         given |= {"tools": tools, "parallel_tool_calls": True}
-    return [{"input": given, "preferred_output": said(row.chosen), "non_preferred_output": said(row.rejected)}]
+    return [
+        {"input": given, "preferred_output": as_messages(row.chosen), "non_preferred_output": as_messages(row.rejected)}
+    ]
 
 
 def nemo_rl(row: ExportRow) -> list[Record]:
-    completions = [{"rank": rank, "completion": said(text)} for rank, text in enumerate((row.chosen, row.rejected))]
+    completions = [
+        {"rank": rank, "completion": as_messages(text)} for rank, text in enumerate((row.chosen, row.rejected))
+    ]
     return [{"context": row.prompt, "completions": completions}]
 
 
@@ -177,7 +181,7 @@ def ultrafeedback(row: ExportRow) -> list[Record]:
 
 
 def jsonl(row: ExportRow) -> list[Record]:
-    sides = {"prompt": row.prompt, "chosen": said(row.chosen), "rejected": said(row.rejected)}
+    sides = {"prompt": row.prompt, "chosen": as_messages(row.chosen), "rejected": as_messages(row.rejected)}
     return [{**sides, "tools": row.tools, **facts(row), **reasoning(row)}]
 
 
@@ -215,4 +219,4 @@ def plain_response(text: str) -> str:
         is_plain = bool(text) and read_response(text) == ([], text)
     except UnusableRow:
         is_plain = False
-    return text if is_plain else dump(said(text))
+    return text if is_plain else dump(as_messages(text))

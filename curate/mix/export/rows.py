@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import polars as pl
@@ -93,15 +94,14 @@ class BuildSource:
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        return ("train", "heldout") if self._heldout_groups() else ("train",)
+        return ("train", "heldout") if self._heldout_groups else ("train",)
 
     def has_tool_turns(self) -> bool:
         return any_tool_turns(self.workspace.open_pairs(self.workspace.read_build(self.name)).scan(), "messages")
 
     def rows(self, split: Split) -> Iterator[ExportRow]:
-        heldout = self._heldout_groups()
         for pair in self._pairs():
-            if pair["dropped_by"] is None and (pair["prompt_group"] in heldout) == (split == "heldout"):
+            if pair["dropped_by"] is None and (pair["prompt_group"] in self._heldout_groups) == (split == "heldout"):
                 yield pair_row(pair, self.name)
 
     def concerns(self) -> list[str]:
@@ -123,6 +123,7 @@ class BuildSource:
                     raw = mask_personal(row["raw"]) if StageName.REDACT_PAIRS in tables else row["raw"]
                     yield row | {"raw": raw}
 
+    @cached_property
     def _heldout_groups(self) -> set[str]:
         pairs = self.workspace.open_pairs(self.workspace.read_build(self.name)).scan()
         return set(pairs.filter("is_heldout").select("prompt_group").collect()["prompt_group"])

@@ -1,4 +1,4 @@
-"""What another tool needs to read an export: its config as a file, and the command that is ready to run."""
+"""Write what another tool needs to read an export: its config as a file, and the command that is ready to run."""
 
 import json
 import shlex

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from curate.config import BuildConfig, PullConfig
 from curate.files import full_disk, refuse_read_only
-from curate.mix.hub.push import find_fault
 from curate.mix.hub.repo import HubFiles, check_repo, hub_client, list_files
 from curate.mix.mix import move_files
+from curate.mix.verify.verify import verify_folder
 from curate.pipeline.build import Built, build
 from curate.store.mixes import CARD, CHECKSUMS, LOCK, Mix, open_mix_folder
 from curate.store.workspace import Workspace, check_name
@@ -148,7 +148,7 @@ def download(api: "HfApi", repo: str, there: HubFiles, scratch: Path) -> None:
 
 def verify(scratch: Path, repo: str) -> Mix:
     """The mix that was downloaded. Raises UserError, and forgets it, where it is not what its lock says."""
-    if fault := find_fault(scratch):
+    if damage := verify_folder(scratch).damage:
         shutil.rmtree(scratch)
-        raise UserError(f"{repo} is not what was published: {fault.replace(str(scratch), repo)}")
+        raise UserError(f"{repo} is not what was published: {damage[0].replace(str(scratch), repo)}")
     return open_mix_folder(scratch)

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.config import PushConfig
-from curate.files import Damaged
 from curate.mix.concerns import mix_concerns
 from curate.mix.hub.repo import HubFiles, check_repo, has_token, hub_client, list_files
-from curate.mix.verify.verify import check_personal_data, verify_folder
-from curate.store.mixes import CARD, CHECKSUMS, LOCK, Mix, open_mix_folder, told_name
+from curate.mix.verify.verify import verify_folder
+from curate.store.mixes import CARD, CHECKSUMS, LOCK, Mix, told_name
 from curate.store.workspace import Workspace
 from schemas.errors import UserError
 
@@ -100,8 +99,8 @@ def push(cfg: PushConfig) -> Pushed:
         raise UserError(f"--allow {unknown[0]} is none of {', '.join(ALLOWED)}")
     workspace = Workspace(cfg.data)
     mix = workspace.open_mix(cfg.name)
-    if fault := find_fault(mix.folder, mix.name, workspace):
-        raise UserError(f"mix '{mix.name}' does not verify: {fault}")
+    if damage := verify_folder(mix.folder, mix.name, workspace).damage:
+        raise UserError(f"mix '{mix.name}' does not verify: {damage[0]}")
     names = sorted([*mix.lock.files, CHECKSUMS, LOCK])
     plan = Pushed(
         name=mix.name,
@@ -120,18 +119,6 @@ def push(cfg: PushConfig) -> Pushed:
         raise UserError("no token of the hub; log in with hf auth login, or set HF_TOKEN to a token that may write")
     with hub_client(f"mix '{mix.name}' could not be pushed to {cfg.repo}") as api:
         return upload(api, mix, plan)
-
-
-def find_fault(folder: Path, name: str = "", workspace: Workspace | None = None) -> str:
-    """The first fault of a mix, as `curate verify` finds it, but for personal data; an empty text for none."""
-    faults = verify_folder(folder, name, workspace).faults
-    if not faults:
-        return ""
-    try:
-        personal = set(check_personal_data(open_mix_folder(folder).lineage().collect()))
-    except Damaged:
-        return faults[0]
-    return next((fault for fault in faults if fault not in personal), "")
 
 
 def find_refusals(mix: Mix, allow: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.files import file_sha256
+from curate.files import Damaged, check_file
 from curate.models.hub import chain_of, check_endpoint, one_line
 from schemas.errors import UserError
 
@@ -45,7 +45,11 @@ class HubFiles:
         if there is None or not path.is_file() or there.size != path.stat().st_size:
             return False
         if there.lfs is not None:
-            return bool(there.lfs.sha256 == file_sha256(path))
+            try:
+                check_file(path, there.lfs.sha256, "")
+            except Damaged:
+                return False
+            return True
         content = path.read_bytes()
         return bool(there.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest())
 

@@ -1,4 +1,4 @@
-"""What is wrong with the rows of a mix, found a row group at a time."""
+"""Check the rows of a mix, a row group at a time."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

@@ -51,9 +51,15 @@ class Verified:
     sha256: str | None
     """Of its content, where its lock can be read."""
     rows: int
-    faults: list[str]
-    """One sentence each, with the file and the row; the gravest first."""
+    damage: list[str]
+    """What is not as it was published: one sentence each, with the file and the row; the gravest first."""
+    personal_data: list[str]
+    """The sentence about pairs that are flagged for personal data, which may be published by name."""
     notes: list[str]
+
+    @property
+    def faults(self) -> list[str]:
+        return [*self.damage, *self.personal_data]
 
     @property
     def is_good(self) -> bool:
@@ -100,12 +106,12 @@ def verify_folder(folder: Path, name: str = "", workspace: Workspace | None = No
     try:
         mix = open_mix_folder(folder, name, REMEDY)
     except Damaged as error:
-        return Verified(name or folder.name, folder, None, 0, [error.found], [])
+        return Verified(name or folder.name, folder, None, 0, [error.found], [], [])
     except UserError:
         if (folder / LOCK).is_file() or not (folder / CHECKSUMS).is_file():
             raise
         lost = f"{folder / LOCK} is missing, so nothing says what the mix is"
-        return Verified(name or folder.name, folder, None, 0, [lost], [])
+        return Verified(name or folder.name, folder, None, 0, [lost], [], [])
     faults, notes = check_files(mix)
     rows = Rows()
     lineage = read_lineage(mix, faults)
@@ -119,8 +125,9 @@ def verify_folder(folder: Path, name: str = "", workspace: Workspace | None = No
             ids = pl.concat(rows.ids)
             faults += [*check_splits(mix.lock, ids), *check_lineage(ids, lineage)]
             faults += check_dropped(mix.lock, ids, lineage, workspace, notes)
-    faults += check_personal_data(lineage)
-    return Verified(mix.name, folder, mix.lock.sha256, mix.lock.rows, faults, [*notes, *row_notes(rows, lineage)])
+    personal = list(check_personal_data(lineage))
+    notes += row_notes(rows, lineage)
+    return Verified(mix.name, folder, mix.lock.sha256, mix.lock.rows, faults, personal, notes)
 
 
 def check_files(mix: Mix) -> tuple[list[str], list[str]]:

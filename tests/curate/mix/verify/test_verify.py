@@ -11,7 +11,6 @@ import pytest
 from curate.cli.main import main
 from curate.config import BuildConfig, MixConfig, ScreenConfig, VerifyConfig
 from curate.files import file_sha256, write_record
-from curate.mix.hub.push import find_fault
 from curate.mix.mix import mix
 from curate.mix.verify.verify import verify, verify_folder
 from curate.pipeline.build import build
@@ -145,7 +144,7 @@ def test_a_lock_without_lineage_is_a_fault(folder):
     write_lock(folder, replace(lock, files={name: sha256 for name, sha256 in lock.files.items() if name != LINEAGE}))
 
     assert f"{folder / LINEAGE} is no file of the mix" in verify_folder(folder).faults
-    assert find_fault(folder)
+    assert verify_folder(folder).damage
 
 
 def test_a_file_too_many_is_a_fault_and_an_edited_card_a_note(folder):
